@@ -1,0 +1,1 @@
+//! The steadfs fs and steadfs admin commands

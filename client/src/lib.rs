@@ -1,0 +1,1 @@
+//! The SteadFS client library: files over hdfs:// from Rust

@@ -1,0 +1,20 @@
+//! Ids, paths, units, limits, errors and checksums that every part of SteadFS shares.
+//!
+//! Owns the vocabulary. It does no I/O and knows no runtime, so that the rules in
+//! `namenode/core` may depend on it.
+
+mod checksum;
+mod error;
+mod ids;
+pub mod limits;
+mod path;
+mod units;
+
+pub use checksum::{ChecksumKind, ChecksumSpec};
+pub use error::{FsError, FsErrorKind, FsResult};
+pub use ids::{
+    BlockId, BlockPoolId, CallKey, DatanodeUuid, GenStamp, IdError, InodeId, StorageId, TxId, FIRST_BLOCK_ID,
+    FIRST_GENERATION_STAMP, FIRST_INODE_ID, ROOT_INODE,
+};
+pub use path::{FsPath, Name};
+pub use units::{format_bytes, parse_bytes, Millis};

@@ -1,0 +1,1 @@
+//! The datanode: data server, write pipeline, reports and replication work

@@ -1,0 +1,1 @@
+//! Volumes, replica states, block and checksum files

@@ -1,0 +1,1 @@
+//! Replicas, datanodes, replication work and safe mode.

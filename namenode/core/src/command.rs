@@ -1,0 +1,260 @@
+//! What can be asked of the namespace, and what comes of it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use steadfs_common::{BlockId, DatanodeUuid, FsPath, GenStamp, InodeId, Millis, StorageId};
+
+use crate::placement::Cluster;
+use crate::record::{Block, Inode};
+
+/// Who asks. Groups are resolved before a command is planned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The user's name.
+    pub user: String,
+    /// The user's groups, the primary one first.
+    pub groups: Vec<String>,
+    /// Whether the rules let the user pass everywhere: the namenode's own user, or a member of the supergroup.
+    pub superuser: bool,
+    /// Where the call came from: decides which datanode is near, and stands in messages.
+    pub address: Option<IpAddr>,
+}
+
+/// What an operator may set and the rules read. Times in the units of their types, sizes in bytes.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name of the group whose members are superusers, and the root folder's group. Default `supergroup`.
+    pub supergroup: String,
+    /// Whether permissions are checked (HDFS: `dfs.permissions.enabled`). Default yes.
+    pub permissions: bool,
+    /// The smallest block size that a file may be created with. Default 1 MiB.
+    pub min_block_size: u64,
+    /// Default 128 MiB.
+    pub default_block_size: u64,
+    /// Default 3.
+    pub default_replication: u16,
+    /// Replicas that make a block safe (HDFS: `dfs.namenode.replication.min`). Default 1.
+    pub min_replication: u16,
+    /// Default 512.
+    pub max_replication: u16,
+    /// After this another writer may take a file over. Default 60 s.
+    pub lease_soft_limit: Duration,
+    /// After this the namenode takes a file over. Default 20 min.
+    pub lease_hard_limit: Duration,
+    /// Access times are as exact as this; zero keeps none. Default 1 h.
+    pub access_time_precision: Duration,
+    /// How long an answer is kept for a repeated call. Default 10 min.
+    pub retry_expiry: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            supergroup: "supergroup".into(),
+            permissions: true,
+            min_block_size: 1 << 20,
+            default_block_size: 128 << 20,
+            default_replication: 3,
+            min_replication: 1,
+            max_replication: steadfs_common::limits::MAX_REPLICATION,
+            lease_soft_limit: Duration::from_secs(60),
+            lease_hard_limit: Duration::from_secs(20 * 60),
+            access_time_precision: Duration::from_secs(3600),
+            retry_expiry: Duration::from_secs(600),
+        }
+    }
+}
+
+/// What a plan may depend on besides the view.
+pub struct Context<'a> {
+    /// The time of the command.
+    pub now: Millis,
+    /// Random bits for placement.
+    pub seed: u64,
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// The settings.
+    pub settings: &'a Settings,
+    /// Datanodes and replicas as known now.
+    pub cluster: &'a dyn Cluster,
+    /// When each lease holder renewed last; a holder that is not there is fresh (just restarted).
+    pub renewals: &'a BTreeMap<String, Millis>,
+    /// Why changes are refused, if the namenode is in safe mode.
+    pub safe_mode: Option<&'a str>,
+}
+
+/// A file, by path and (from every client of today) by inode id, which wins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRef {
+    /// The path as the client knows it; used in messages, and to find the file if there is no id.
+    pub path: FsPath,
+    /// The inode id.
+    pub inode: Option<InodeId>,
+}
+
+/// A block as a client or datanode names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockRef {
+    /// Its id.
+    pub id: BlockId,
+    /// The generation stamp it is known under.
+    pub stamp: GenStamp,
+    /// Bytes it is known to have.
+    pub length: u64,
+}
+
+/// What a rename does when the destination exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenameMode {
+    /// HDFS's first form: into an existing folder, never over a file, `false` where the second form has errors.
+    Classic,
+    /// HDFS's second form: an existing destination is an error.
+    NoReplace,
+    /// The second form with overwrite: a file or an empty folder is replaced, atomically.
+    Overwrite,
+}
+
+/// A change of the namespace. Modes are after the caller's umask.
+#[expect(missing_docs, reason = "the fields say what they are; the variants are documented")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Writes the root folder and the counters into an empty store.
+    Format,
+    /// Makes a folder. Reply: [`Reply::Done`].
+    Mkdirs { path: FsPath, mode: u16, create_parent: bool },
+    /// Creates a file and gives `client` its lease. Reply: [`Reply::File`].
+    Create {
+        path: FsPath,
+        mode: u16,
+        client: String,
+        /// Create if missing (without it, only an existing file may be overwritten).
+        create: bool,
+        overwrite: bool,
+        create_parent: bool,
+        replication: u16,
+        block_size: u64,
+    },
+    /// Opens a file for append. Reply: [`Reply::Appended`].
+    Append { path: FsPath, client: String, new_block: bool },
+    /// Commits the previous block and allocates the next. Reply: [`Reply::Block`].
+    AddBlock {
+        file: FileRef,
+        client: String,
+        previous: Option<BlockRef>,
+        excluded: Vec<DatanodeUuid>,
+        /// `host:port` or `ip:port` of nodes the client would like.
+        favored: Vec<String>,
+        /// Not on the writer's own node (HDFS: `NO_LOCAL_WRITE`).
+        avoid_local: bool,
+    },
+    /// Gives an allocated block back. Reply: [`Reply::Done`].
+    AbandonBlock { file: FileRef, client: String, block: BlockRef },
+    /// Closes a file. Reply: [`Reply::Bool`], false while replicas are not yet reported.
+    Complete { file: FileRef, client: String, last: Option<BlockRef> },
+    /// Makes the last block's length known. Reply: [`Reply::Done`].
+    Fsync { file: FileRef, client: String, last_block_length: Option<u64> },
+    /// Allocates a new generation stamp for a pipeline's recovery. Reply: [`Reply::Block`] with it.
+    UpdateBlockForPipeline { block: BlockRef, client: String },
+    /// The recovered pipeline: new stamp, length and nodes. Reply: [`Reply::Done`].
+    UpdatePipeline { client: String, old: BlockRef, new: BlockRef, storages: Vec<StorageId> },
+    /// Takes a file from its writer. Reply: [`Reply::Bool`], true once closed.
+    RecoverLease { path: FsPath },
+    /// The namenode's own: recovers a file whose holder has passed the hard limit. Reply: [`Reply::Bool`].
+    ExpireLease { file: InodeId },
+    /// A datanode finished a block's recovery. Reply: [`Reply::Done`].
+    CommitBlockSynchronization {
+        block: BlockRef,
+        new_stamp: GenStamp,
+        new_length: u64,
+        close_file: bool,
+        /// No replica held anything: drop the block.
+        delete_block: bool,
+        storages: Vec<StorageId>,
+    },
+    /// Renames. Reply: [`Reply::Bool`] for the classic form, else [`Reply::Done`].
+    Rename { from: FsPath, to: FsPath, mode: RenameMode },
+    /// Detaches a file or tree. Reply: [`Reply::Bool`], false if nothing is there.
+    Delete { path: FsPath, recursive: bool },
+    /// Reply: [`Reply::Done`].
+    SetPermission { path: FsPath, mode: u16 },
+    /// Reply: [`Reply::Done`].
+    SetOwner { path: FsPath, owner: Option<String>, group: Option<String> },
+    /// Reply: [`Reply::Done`].
+    SetTimes { path: FsPath, mtime: Option<Millis>, atime: Option<Millis> },
+    /// Reply: [`Reply::Bool`], false for a folder or a missing path.
+    SetReplication { path: FsPath, replication: u16 },
+    /// The namenode's own: a read moved the access time past the precision. Reply: [`Reply::Done`].
+    TouchAccessTime { file: InodeId, atime: Millis },
+    /// The namenode's own: one bounded step of removing detached trees. Reply: [`Reply::Bool`], true if more is left.
+    Reclaim { limit: usize },
+}
+
+/// What a command answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Success and nothing to say.
+    Done,
+    /// A truth value.
+    Bool(bool),
+    /// A created file.
+    File(Inode),
+    /// A file open for append: the inode, and its last block if the client should go on in it.
+    Appended {
+        /// The file.
+        inode: Inode,
+        /// The block to continue or (with `new_block`) to name as previous.
+        last: Option<PlacedBlock>,
+    },
+    /// A block to write.
+    Block(PlacedBlock),
+}
+
+/// A block and where it is or shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedBlock {
+    /// The block; for [`Command::UpdateBlockForPipeline`] with the new stamp.
+    pub block: Block,
+    /// The file's bytes before it.
+    pub offset: u64,
+    /// Storages in pipeline order; empty where the client shall not use any.
+    pub storages: SmallVec<[StorageId; 3]>,
+}
+
+/// What must happen to blocks once the plan is durable.
+#[expect(missing_docs, reason = "the fields say what they are; the variants are documented")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A block got a pipeline, or a new one: replicas under another stamp are stale.
+    Pipeline { block: BlockId, stamp: GenStamp, replication: u16, storages: SmallVec<[StorageId; 3]> },
+    /// A block is complete: from now on its replicas are counted and cared for.
+    Completed { block: BlockId, stamp: GenStamp, length: u64, replication: u16 },
+    /// A block of a file being appended to is no longer complete.
+    Reopened { block: BlockId },
+    /// How many replicas are wanted changed.
+    Replication { block: BlockId, replication: u16 },
+    /// A block is gone: its replicas are to be deleted.
+    Removed { block: BlockId },
+    /// A primary shall recover a block under construction.
+    Recover {
+        block: BlockRef,
+        recovery_stamp: GenStamp,
+        truncate_to: Option<u64>,
+        storages: SmallVec<[StorageId; 3]>,
+    },
+    /// A file's lease began or went: renewals of this holder count, or may be forgotten.
+    LeaseStarted { holder: String, file: InodeId },
+    /// See [`Effect::LeaseStarted`].
+    LeaseEnded { holder: String, file: InodeId },
+}
+
+/// A planned command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The answer.
+    pub reply: Reply,
+    /// What follows for blocks and leases.
+    pub effects: Vec<Effect>,
+}

@@ -1,0 +1,37 @@
+//! Where replicas go, and in which order a reader is offered them.
+
+use std::net::IpAddr;
+
+use smallvec::SmallVec;
+use steadfs_common::{BlockId, DatanodeUuid, GenStamp, StorageId};
+
+/// What placement is asked for.
+#[derive(Clone, Debug)]
+pub struct PlacementRequest<'a> {
+    /// How many new storages.
+    pub wanted: usize,
+    /// The writer's address, if it may be placed by it.
+    pub writer: Option<IpAddr>,
+    /// Storages that hold or will hold the block already.
+    pub existing: &'a [StorageId],
+    /// Nodes not to use.
+    pub excluded: &'a [DatanodeUuid],
+    /// `host:port` or `ip:port` of nodes to prefer.
+    pub favored: &'a [String],
+    /// Not on the writer's own node.
+    pub avoid_local: bool,
+    /// Room that a replica needs, in bytes.
+    pub block_size: u64,
+    /// Random bits.
+    pub seed: u64,
+}
+
+/// Datanodes and replicas, as a plan sees them.
+pub trait Cluster {
+    /// Chooses up to `wanted` storages on distinct nodes, in pipeline order; fewer if there are not enough.
+    fn choose(&self, request: &PlacementRequest<'_>) -> SmallVec<[StorageId; 3]>;
+    /// Where finalized replicas of `block` with this stamp are known to be on live nodes.
+    fn live(&self, block: BlockId, stamp: GenStamp) -> SmallVec<[StorageId; 3]>;
+    /// Live datanodes, and how many of them `excluded` names: for the message when none can be found.
+    fn datanodes(&self) -> usize;
+}

@@ -1,0 +1,38 @@
+//! What the rules read.
+
+use std::sync::Arc;
+
+use steadfs_common::{BlockId, CallKey, InodeId, Name};
+
+use crate::record::{Block, Counters, Inode, Lease, Retry, Totals};
+
+/// A consistent picture of what is stored. Reads do not fail: a store that cannot read its own disk ends the process,
+/// because there is nothing right to answer.
+///
+/// Listings return at most `limit` rows, in the order of the key, strictly after `after`.
+pub trait View {
+    /// The inode with this id, detached ones included.
+    fn inode(&self, id: InodeId) -> Option<Arc<Inode>>;
+    /// What `name` stands for in `folder`.
+    fn entry(&self, folder: InodeId, name: &Name) -> Option<InodeId>;
+    /// The entries of `folder` by name, in byte order.
+    fn entries(&self, folder: InodeId, after: Option<&Name>, limit: usize) -> Vec<(Name, InodeId)>;
+    /// The totals of `folder`; zero if it has none.
+    fn totals(&self, folder: InodeId) -> Totals;
+    /// The block with this id.
+    fn block(&self, id: BlockId) -> Option<Block>;
+    /// The block at `index` of a file.
+    fn file_block(&self, file: InodeId, index: u32) -> Option<BlockId>;
+    /// The blocks of a file from `from` on, in order.
+    fn file_blocks(&self, file: InodeId, from: u32, limit: usize) -> Vec<BlockId>;
+    /// The lease on a file.
+    fn lease(&self, file: InodeId) -> Option<Lease>;
+    /// Leases by file id.
+    fn leases(&self, after: Option<InodeId>, limit: usize) -> Vec<(InodeId, Lease)>;
+    /// Trees to reclaim, by id.
+    fn reclaims(&self, limit: usize) -> Vec<InodeId>;
+    /// A saved answer.
+    fn retry(&self, key: &CallKey) -> Option<Retry>;
+    /// The counters; none in a store that was never formatted.
+    fn counters(&self) -> Option<Counters>;
+}

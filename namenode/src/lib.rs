@@ -1,0 +1,1 @@
+//! The namenode: journal, store, commit loop, service and doors

@@ -1,0 +1,1 @@
+//! The cluster in one process, faults, and conformance through real clients

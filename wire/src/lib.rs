@@ -1,0 +1,1 @@
+//! Hadoop RPC frames and data-transfer packets: bytes in, bytes out
