@@ -1,0 +1,67 @@
+//! Listening.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+
+/// Why an address cannot be listened on. Its text names the address and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another process listens there.
+    #[error(
+        "address {address} is in use: stop the process that listens there, or choose another with {setting} (port 0 takes any free one)"
+    )]
+    InUse {
+        /// The address.
+        address: SocketAddr,
+        /// The option or key that chooses it.
+        setting: String,
+    },
+    /// The address is not this machine's, or this user may not have the port.
+    #[error("cannot listen on {address} (chosen with {setting}): {source}")]
+    Refused {
+        /// The address.
+        address: SocketAddr,
+        /// The option or key that chooses it.
+        setting: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+/// Listens on `address`; errors tell the operator to change `setting` (`--port`, `rpc_listen`, …).
+///
+/// # Errors
+/// The address is taken, or is not this process's to take.
+pub async fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| {
+        let setting = setting.to_owned();
+        match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse { address, setting },
+            _ => BindError::Refused { address, setting, source },
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_with_its_remedy() {
+        let first = listen(([127, 0, 0, 1], 0).into(), "--port").await.unwrap();
+        let address = first.local_addr().unwrap();
+        let error = listen(address, "--port").await.unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("address {address} is in use: ")) && error.contains("--port"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_address_of_another_machine_is_refused() {
+        let error = listen(([192, 0, 2, 1], 0).into(), "rpc_listen").await.unwrap_err().to_string();
+        assert!(error.contains("192.0.2.1") && error.contains("rpc_listen"), "{error}");
+    }
+}
