@@ -1,11 +1,68 @@
-//! Compiles the `.proto` files with protox, so that nobody installs `protoc`.
+//! Compiles the `.proto` files with protox, so that nobody installs `protoc`, and writes down which fields Hadoop's
+//! messages require: prost does not look.
+
+use std::fmt::Write as _;
+
+use protox::prost_reflect::{Cardinality, DescriptorPool, Kind, MessageDescriptor};
+
+const OURS: [&str; 3] = ["steadfs/common.proto", "steadfs/namespace.proto", "steadfs/datanode.proto"];
+const HADOOP: [&str; 10] = [
+    "hadoop/acl.proto",
+    "hadoop/client_datanode.proto",
+    "hadoop/client_namenode.proto",
+    "hadoop/client_namenode_more.proto",
+    "hadoop/datatransfer.proto",
+    "hadoop/ha.proto",
+    "hadoop/hdfs.proto",
+    "hadoop/inotify.proto",
+    "hadoop/rpc.proto",
+    "hadoop/user_mappings.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let ours = protox::compile(
-        ["steadfs/common.proto", "steadfs/namespace.proto", "steadfs/datanode.proto"],
-        ["proto"],
-    )?;
+    let ours = protox::compile(OURS, ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(ours)?;
+
+    let hadoop = protox::compile(HADOOP, ["proto"])?;
+    let pool = DescriptorPool::from_file_descriptor_set(hadoop.clone())?;
+    let out = std::env::var("OUT_DIR")?;
+    std::fs::write(format!("{out}/hadoop_shapes.rs"), shapes(&pool)?)?;
+    prost_build::Config::new().bytes(["."]).enable_type_names().compile_fds(hadoop)?;
     Ok(())
+}
+
+/// A table with one row a message: its name, its required fields as a bit set, and the fields worth a look inside.
+fn shapes(pool: &DescriptorPool) -> Result<String, std::fmt::Error> {
+    let messages: Vec<MessageDescriptor> = pool.all_messages().collect();
+    let index = |message: &MessageDescriptor| {
+        messages.iter().position(|other| other == message).expect("a field's message is in the pool")
+    };
+    let mut out = format!("static SHAPES: [Shape; {}] = [\n", messages.len());
+    for message in &messages {
+        let mut required = 0_u64;
+        let mut fields = String::new();
+        for field in message.fields() {
+            assert!(field.number() < 64, "{}: the bit set holds numbers below 64", field.full_name());
+            if field.cardinality() == Cardinality::Required {
+                required |= 1 << field.number();
+            }
+            let inner = match field.kind() {
+                Kind::Message(inner) => Some(index(&inner)),
+                _ => None,
+            };
+            if inner.is_some() || field.cardinality() == Cardinality::Required {
+                write!(
+                    fields,
+                    "Field {{ number: {}, name: {:?}, message: {inner:?} }}, ",
+                    field.number(),
+                    field.name()
+                )?;
+            }
+        }
+        let name = message.full_name().trim_start_matches("hadoop.").to_owned();
+        writeln!(out, "    Shape {{ name: {name:?}, required: {required:#x}, fields: &[{fields}] }},")?;
+    }
+    out.push_str("];\n");
+    Ok(out)
 }

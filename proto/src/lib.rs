@@ -1,7 +1,12 @@
 //! Protocol messages of Hadoop and of SteadFS, generated at build time, and their conversions. Holds no rules.
 
+pub mod hadoop;
+mod status;
+
+pub use status::{code, from_status, to_status};
+
 /// Our own messages and services.
-#[expect(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+#[expect(missing_docs, clippy::all, reason = "generated")]
 pub mod steadfs {
     tonic::include_proto!("steadfs.v1");
 }

@@ -1,0 +1,103 @@
+//! Errors over gRPC: a code for whoever only knows gRPC, and the kind and sentence for our own clients.
+
+use prost::Message;
+use steadfs_common::{FsError, FsErrorKind};
+use tonic::{Code, Status};
+
+use crate::steadfs::ErrorDetail;
+
+/// The gRPC code of an outcome.
+#[must_use]
+pub const fn code(kind: FsErrorKind) -> Code {
+    use FsErrorKind as K;
+    match kind {
+        K::NotFound | K::ReplicaNotFound => Code::NotFound,
+        K::AlreadyExists => Code::AlreadyExists,
+        K::ParentNotDirectory
+        | K::NotADirectory
+        | K::IsADirectory
+        | K::NotEmpty
+        | K::Refused
+        | K::LeaseExpired
+        | K::AlreadyBeingCreated
+        | K::NotRegistered => Code::FailedPrecondition,
+        K::AccessDenied => Code::PermissionDenied,
+        K::InvalidPath | K::NameTooLong | K::PathTooLong | K::InvalidArgument | K::InvalidRequest => {
+            Code::InvalidArgument
+        }
+        K::TooManyEntries | K::NamespaceQuota | K::SpaceQuota | K::NoDatanode | K::NoSpace => {
+            Code::ResourceExhausted
+        }
+        K::SafeMode
+        | K::RecoveryInProgress
+        | K::NotReplicatedYet
+        | K::Standby
+        | K::Retriable
+        | K::Unreachable
+        | K::Stopping => Code::Unavailable,
+        K::Unsupported | K::NoSuchMethod | K::NoSuchProtocol => Code::Unimplemented,
+        K::Checksum | K::BlockMissing => Code::DataLoss,
+        K::Timeout => Code::DeadlineExceeded,
+        K::Io => Code::Internal,
+        // A kind added to `common` needs a line above; the test below finds it.
+        _ => Code::Unknown,
+    }
+}
+
+/// The error as a gRPC status, with the kind in its details.
+#[must_use]
+pub fn to_status(error: &FsError) -> Status {
+    let detail = ErrorDetail { kind: u32::from(error.kind() as u16), message: error.message().to_owned() };
+    Status::with_details(code(error.kind()), error.message(), detail.encode_to_vec().into())
+}
+
+/// The error that a server sent, or what the absence of an answer from one amounts to.
+#[must_use]
+pub fn from_status(status: &Status) -> FsError {
+    if !status.details().is_empty()
+        && let Ok(detail) = ErrorDetail::decode(status.details())
+        && let Some(kind) = u16::try_from(detail.kind).ok().and_then(FsErrorKind::from_number)
+    {
+        return FsError::new(kind, detail.message);
+    }
+    let kind = match status.code() {
+        Code::Unavailable | Code::Cancelled | Code::Aborted => FsErrorKind::Unreachable,
+        Code::DeadlineExceeded => FsErrorKind::Timeout,
+        Code::Unimplemented => FsErrorKind::NoSuchMethod,
+        Code::InvalidArgument | Code::OutOfRange => FsErrorKind::InvalidRequest,
+        Code::NotFound => FsErrorKind::NotFound,
+        Code::AlreadyExists => FsErrorKind::AlreadyExists,
+        Code::PermissionDenied | Code::Unauthenticated => FsErrorKind::AccessDenied,
+        Code::ResourceExhausted => FsErrorKind::Retriable,
+        Code::FailedPrecondition => FsErrorKind::Refused,
+        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => FsErrorKind::Io,
+    };
+    FsError::new(
+        kind,
+        if status.message().is_empty() { status.code().description() } else { status.message() }.to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_code_and_comes_back() {
+        for kind in FsErrorKind::ALL {
+            assert_ne!(code(*kind), Code::Unknown, "{kind:?}");
+            let error = FsError::new(*kind, "Ünicode /a/b");
+            assert_eq!(from_status(&to_status(&error)), error);
+        }
+    }
+
+    #[test]
+    fn a_foreign_status_has_a_kind_too() {
+        let error = from_status(&Status::unavailable("connection refused"));
+        assert_eq!((error.kind(), error.message()), (FsErrorKind::Unreachable, "connection refused"));
+        assert_eq!(
+            from_status(&Status::with_details(Code::Ok, "", vec![1, 2].into())).kind(),
+            FsErrorKind::Io
+        );
+    }
+}
