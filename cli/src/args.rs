@@ -1,0 +1,402 @@
+//! What a person may type.
+
+use clap::{Args, Subcommand};
+use steadfs_common::parse_bytes;
+
+/// The address used where neither `--fs`, nor `STEADFS_URL`, nor a full URL in the path names one.
+pub(crate) const DEFAULT_URL: &str = "hdfs://localhost:8020";
+
+/// Which cluster, and as whom.
+#[derive(Args, Debug, Clone)]
+pub struct Connection {
+    /// The file system to talk to [default: hdfs://localhost:8020]
+    #[arg(long, global = true, env = "STEADFS_URL", value_name = "URL")]
+    pub fs: Option<String>,
+    /// Act as this user [default: the user of the operating system]
+    #[arg(long, global = true, env = "HADOOP_USER_NAME", value_name = "NAME")]
+    pub user: Option<String>,
+}
+
+/// `steadfs fs`: work with files and folders.
+///
+/// Remote paths are absolute (/data/x) or full URLs (hdfs://host:8020/data/x), and may hold the globs * ? [a-z] {a,b}.
+#[derive(Args, Debug, Clone)]
+pub struct FsArgs {
+    /// Which cluster.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: FsCommand,
+}
+
+/// The commands of `steadfs fs`.
+#[derive(Subcommand, Debug, Clone)]
+pub enum FsCommand {
+    /// List files and folders
+    Ls(LsArgs),
+    /// Print files to standard output
+    Cat(CatArgs),
+    /// Copy local files into the file system
+    Put(PutArgs),
+    /// Copy files out of the file system
+    Get(GetArgs),
+    /// Make folders
+    Mkdir(MkdirArgs),
+    /// Rename files and folders, or move them into a folder
+    Mv(MvArgs),
+    /// Copy files within the file system
+    Cp(CpArgs),
+    /// Remove files and folders
+    Rm(RmArgs),
+    /// Show everything known about files and folders
+    Stat(PathsArgs),
+    /// Show how much space folders take
+    Du(DuArgs),
+    /// Show the capacity of the file system
+    Df(DfArgs),
+    /// Print the end of a file
+    Tail(TailArgs),
+    /// Create empty files, or set the times of existing ones to now
+    Touch(TouchArgs),
+    /// Append local files (- for standard input) to a file
+    Append(AppendArgs),
+    /// Change permissions
+    Chmod(ChmodArgs),
+    /// Change owner and group
+    Chown(ChownArgs),
+    /// Change how many replicas files have
+    Setrep(SetrepArgs),
+    /// Print checksums of files, equal to those of hadoop fs -checksum
+    Checksum(PathsArgs),
+    /// Show folders as a tree
+    Tree(TreeArgs),
+}
+
+/// Arguments of `ls`.
+#[derive(Args, Debug, Clone)]
+pub struct LsArgs {
+    /// What to list
+    #[arg(default_value = "/")]
+    pub paths: Vec<String>,
+    /// List folders below as well
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// Mode, owner, size and time as well
+    #[arg(short, long)]
+    pub long: bool,
+    /// Exact sizes in bytes, in long listings
+    #[arg(short, long)]
+    pub bytes: bool,
+    /// The folder itself, not what it holds
+    #[arg(short, long)]
+    pub directory: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `cat`.
+#[derive(Args, Debug, Clone)]
+pub struct CatArgs {
+    /// Files to print
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// Begin at this byte (such as 64MiB)
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES", default_value = "0")]
+    pub offset: u64,
+    /// Print at most so much (such as 1MiB)
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
+    pub length: Option<u64>,
+}
+
+/// How files are written.
+#[derive(Args, Debug, Clone, Default)]
+pub struct WriteArgs {
+    /// Replicas of each block [default: the server's]
+    #[arg(long, value_name = "N")]
+    pub replication: Option<u16>,
+    /// Size of the blocks, such as 64MiB [default: the server's]
+    #[arg(long, value_parser = parse_bytes, value_name = "BYTES")]
+    pub block_size: Option<u64>,
+}
+
+/// How much happens at once.
+#[derive(Args, Debug, Clone)]
+pub struct TransferArgs {
+    /// Files (and blocks of a file) moved at the same time
+    #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: u16,
+    /// No progress bar
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Arguments of `put`.
+#[derive(Args, Debug, Clone)]
+pub struct PutArgs {
+    /// Local files or folders (- for standard input), then the remote destination
+    #[arg(required = true, num_args = 2.., value_name = "SOURCE... DESTINATION")]
+    pub paths: Vec<String>,
+    /// Folders with all they hold
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Replace files that exist
+    #[arg(short, long)]
+    pub force: bool,
+    /// How to write.
+    #[command(flatten)]
+    pub write: WriteArgs,
+    /// How much at once.
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+}
+
+/// Arguments of `get`.
+#[derive(Args, Debug, Clone)]
+pub struct GetArgs {
+    /// Remote files or folders, then the local destination (- for standard output)
+    #[arg(required = true, num_args = 2.., value_name = "SOURCE... DESTINATION")]
+    pub paths: Vec<String>,
+    /// Folders with all they hold
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Replace files that exist
+    #[arg(short, long)]
+    pub force: bool,
+    /// How much at once.
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+}
+
+/// Arguments of `mkdir`.
+#[derive(Args, Debug, Clone)]
+pub struct MkdirArgs {
+    /// Folders to make
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// Make missing parents, and do not mind if it exists
+    #[arg(short, long)]
+    pub parents: bool,
+    /// Permissions, octal, such as 750
+    #[arg(short, long, value_parser = crate::mode::parse_octal, value_name = "MODE")]
+    pub mode: Option<u16>,
+}
+
+/// Arguments of `mv`.
+#[derive(Args, Debug, Clone)]
+pub struct MvArgs {
+    /// Sources, then the destination
+    #[arg(required = true, num_args = 2.., value_name = "SOURCE... DESTINATION")]
+    pub paths: Vec<String>,
+    /// Replace a file that exists
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// Arguments of `cp`.
+#[derive(Args, Debug, Clone)]
+pub struct CpArgs {
+    /// Sources, then the destination
+    #[arg(required = true, num_args = 2.., value_name = "SOURCE... DESTINATION")]
+    pub paths: Vec<String>,
+    /// Folders with all they hold
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Replace files that exist
+    #[arg(short, long)]
+    pub force: bool,
+    /// How to write.
+    #[command(flatten)]
+    pub write: WriteArgs,
+    /// How much at once.
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+}
+
+/// Arguments of `rm`.
+#[derive(Args, Debug, Clone)]
+pub struct RmArgs {
+    /// What to remove
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// Folders with all they hold
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Do not mind if there is nothing
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// Some remote paths.
+#[derive(Args, Debug, Clone)]
+pub struct PathsArgs {
+    /// Files or folders
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `du`.
+#[derive(Args, Debug, Clone)]
+pub struct DuArgs {
+    /// Files or folders
+    #[arg(default_value = "/")]
+    pub paths: Vec<String>,
+    /// One line for each path given, not one for each thing in it
+    #[arg(short, long)]
+    pub summarize: bool,
+    /// Exact sizes in bytes
+    #[arg(short, long)]
+    pub bytes: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `df`.
+#[derive(Args, Debug, Clone)]
+pub struct DfArgs {
+    /// Exact sizes in bytes
+    #[arg(short, long)]
+    pub bytes: bool,
+    /// As a JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `tail`.
+#[derive(Args, Debug, Clone)]
+pub struct TailArgs {
+    /// The file
+    pub path: String,
+    /// How much of the end, such as 4KiB
+    #[arg(short = 'c', long, value_parser = parse_bytes, value_name = "BYTES", default_value = "1024")]
+    pub bytes: u64,
+    /// Go on as the file grows, until interrupted
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// Arguments of `touch`.
+#[derive(Args, Debug, Clone)]
+pub struct TouchArgs {
+    /// Files
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// Do not create what is not there
+    #[arg(short = 'c', long)]
+    pub no_create: bool,
+}
+
+/// Arguments of `append`.
+#[derive(Args, Debug, Clone)]
+pub struct AppendArgs {
+    /// Local files (- for standard input), then the remote file, which is created if it is not there
+    #[arg(required = true, num_args = 2.., value_name = "SOURCE... FILE")]
+    pub paths: Vec<String>,
+}
+
+/// Arguments of `chmod`.
+#[derive(Args, Debug, Clone)]
+pub struct ChmodArgs {
+    /// Octal (750, 1777) or symbolic (u+rwx,go-w)
+    #[arg(value_parser = crate::mode::ModeChange::parse, allow_hyphen_values = true)]
+    pub mode: crate::mode::ModeChange,
+    /// Files or folders
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// All that folders hold as well
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+}
+
+/// Arguments of `chown`.
+#[derive(Args, Debug, Clone)]
+pub struct ChownArgs {
+    /// OWNER, OWNER:GROUP or :GROUP
+    pub owner: String,
+    /// Files or folders
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// All that folders hold as well
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+}
+
+/// Arguments of `setrep`.
+#[derive(Args, Debug, Clone)]
+pub struct SetrepArgs {
+    /// How many replicas
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub replication: u16,
+    /// Files, or folders for all files in them
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+}
+
+/// Arguments of `tree`.
+#[derive(Args, Debug, Clone)]
+pub struct TreeArgs {
+    /// The folder at the top
+    #[arg(default_value = "/")]
+    pub path: String,
+    /// How deep
+    #[arg(short = 'L', long, value_name = "DEPTH")]
+    pub level: Option<usize>,
+    /// Sizes as well
+    #[arg(short, long)]
+    pub size: bool,
+}
+
+/// `steadfs admin`: look after the cluster.
+#[derive(Args, Debug, Clone)]
+pub struct AdminArgs {
+    /// Which cluster.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// As JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AdminCommand,
+}
+
+/// The commands of `steadfs admin`.
+#[derive(Subcommand, Debug, Clone)]
+pub enum AdminCommand {
+    /// The cluster at a glance; exit code 1 if anything is wrong
+    Report,
+    /// Every datanode: state, space, blocks, last heartbeat
+    Datanodes,
+    /// Show or change safe mode
+    #[command(subcommand)]
+    Safemode(SafemodeCommand),
+    /// Check files: which miss which blocks, and where their replicas are; exit code 1 if any is not healthy
+    Fsck(FsckArgs),
+}
+
+/// What to do with safe mode.
+#[derive(Subcommand, Debug, Clone, Copy)]
+pub enum SafemodeCommand {
+    /// Show whether the namenode is in safe mode, and why
+    Get,
+    /// Refuse changes until told otherwise
+    Enter,
+    /// Accept changes
+    Leave,
+}
+
+/// Arguments of `fsck`.
+#[derive(Args, Debug, Clone)]
+pub struct FsckArgs {
+    /// A file or folder
+    #[arg(default_value = "/")]
+    pub path: String,
+    /// Healthy files as well
+    #[arg(short, long)]
+    pub all: bool,
+}
