@@ -1,1 +1,7 @@
-//! The datanode: data server, write pipeline, reports and replication work
+//! The datanode: data server, write pipeline, reports and replication work.
+
+mod config;
+mod node;
+
+pub use config::{Config, VolumeSettings};
+pub use node::Node;

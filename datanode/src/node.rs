@@ -1,0 +1,29 @@
+//! What all parts of a running datanode share.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use steadfs_common::DatanodeUuid;
+use steadfs_daemon::pool::DiskPool;
+use steadfs_datanode_store::Store;
+
+use crate::config::Config;
+
+/// What all parts of a running datanode share.
+pub struct Node {
+    /// Its configuration, checked.
+    pub config: Config,
+    /// Its replicas. All calls block: run them on [`Node::disks`].
+    pub store: Arc<Store>,
+    /// Threads for the store.
+    pub disks: DiskPool,
+    /// Who it is.
+    pub uuid: DatanodeUuid,
+    /// The address that others dial.
+    pub ip: IpAddr,
+    /// The data-transfer port that others dial.
+    pub data_port: u16,
+    /// Data-transfer operations under way; heartbeats tell it.
+    pub active_transfers: AtomicU32,
+}
