@@ -1,1 +1,3 @@
 //! Hadoop RPC frames and data-transfer packets: bytes in, bytes out
+
+pub mod rpc;
