@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use steadfs_common::{BlockId, DatanodeUuid, FsPath, GenStamp, InodeId, Millis, StorageId};
+use steadfs_common::{BlockId, CallKey, DatanodeUuid, FsPath, GenStamp, InodeId, Millis, StorageId};
 
+use crate::namespace::subtree::Clearance;
 use crate::placement::Cluster;
 use crate::record::{Block, Inode};
 
@@ -84,6 +85,8 @@ pub struct Context<'a> {
     pub renewals: &'a BTreeMap<String, Millis>,
     /// Why changes are refused, if the namenode is in safe mode.
     pub safe_mode: Option<&'a str>,
+    /// What a walk over the tree that the command removes has found, if one was made.
+    pub clearance: Option<&'a Clearance>,
 }
 
 /// A file, by path and (from every client of today) by inode id, which wins.
@@ -175,7 +178,13 @@ pub enum Command {
         storages: Vec<StorageId>,
     },
     /// Renames. Reply: [`Reply::Bool`] for the classic form, else [`Reply::Done`].
-    Rename { from: FsPath, to: FsPath, mode: RenameMode },
+    Rename {
+        from: FsPath,
+        to: FsPath,
+        mode: RenameMode,
+        /// The destination is a trash folder: the caller must be allowed to delete `from` too.
+        to_trash: bool,
+    },
     /// Detaches a file or tree. Reply: [`Reply::Bool`], false if nothing is there.
     Delete { path: FsPath, recursive: bool },
     /// Reply: [`Reply::Done`].
@@ -190,6 +199,8 @@ pub enum Command {
     TouchAccessTime { file: InodeId, atime: Millis },
     /// The namenode's own: one bounded step of removing detached trees. Reply: [`Reply::Bool`], true if more is left.
     Reclaim { limit: usize },
+    /// The namenode's own: forgets those of these saved answers that have expired. Reply: [`Reply::Done`].
+    ForgetCalls { keys: Vec<CallKey> },
 }
 
 /// What a command answers.

@@ -7,6 +7,7 @@
 
 pub mod blocks;
 pub mod command;
+pub mod memory;
 pub mod namespace;
 pub mod placement;
 pub mod record;
@@ -14,6 +15,7 @@ pub mod tx;
 pub mod view;
 
 pub use command::{Caller, Command, Context, Effect, Outcome, Reply, Settings};
+pub use memory::MemoryView;
 pub use record::{Key, Record};
 pub use tx::{Changes, Tx};
 pub use view::View;

@@ -107,6 +107,9 @@ pub struct Totals {
     pub bytes: u64,
     /// Bytes times replication; a block under construction counts as a whole block, as quotas do in HDFS.
     pub space: u64,
+    /// The last transaction after which a walk over the folders below could find other permissions than before: see
+    /// [`crate::namespace::subtree`]. 0 if there was none.
+    pub guarded: TxId,
 }
 
 /// A block of a file.
@@ -156,6 +159,8 @@ pub struct Recovery {
     pub stamp: GenStamp,
     /// The length a truncate asks for; otherwise the replicas decide.
     pub truncate_to: Option<u64>,
+    /// When it was asked for. One that takes too long is asked for again, under a new stamp.
+    pub started: Millis,
 }
 
 impl Block {

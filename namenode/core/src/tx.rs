@@ -30,6 +30,11 @@ impl<'v> Tx<'v> {
         Self { base, changes }
     }
 
+    /// Takes over what was written elsewhere on top of this.
+    pub fn absorb(&mut self, changes: Changes) {
+        self.changes.extend(changes);
+    }
+
     /// What was written, latest state by key.
     #[must_use]
     pub fn into_changes(self) -> Changes {
@@ -130,7 +135,9 @@ impl View for Tx<'_> {
         self.merged(
             &first,
             limit,
-            |last: Option<&(Name, InodeId)>, count| self.base.entries(folder, last.map(|(name, _)| name).or(after), count),
+            |last: Option<&(Name, InodeId)>, count| {
+                self.base.entries(folder, last.map(|(name, _)| name).or(after), count)
+            },
             |key, record| match key {
                 Key::Entry(parent, name) if *parent == folder => {
                     let row = match record {
@@ -163,11 +170,8 @@ impl View for Tx<'_> {
 
     fn file_blocks(&self, file: InodeId, from: u32, limit: usize) -> Vec<BlockId> {
         // A file's rows are dense: the rows to read are known by their indexes, so no merge is needed.
-        let untouched = self
-            .changes
-            .range(Key::FileBlock(file, from)..=Key::FileBlock(file, u32::MAX))
-            .next()
-            .is_none();
+        let untouched =
+            self.changes.range(Key::FileBlock(file, from)..=Key::FileBlock(file, u32::MAX)).next().is_none();
         if untouched {
             return self.base.file_blocks(file, from, limit);
         }
@@ -183,7 +187,9 @@ impl View for Tx<'_> {
         self.merged(
             &first,
             limit,
-            |last: Option<&(InodeId, Lease)>, count| self.base.leases(last.map(|(id, _)| *id).or(after), count),
+            |last: Option<&(InodeId, Lease)>, count| {
+                self.base.leases(last.map(|(id, _)| *id).or(after), count)
+            },
             |key, record| match (key, record) {
                 (Key::Lease(id), Some(Record::Lease(lease))) => Some((*id, Some((*id, lease.clone())))),
                 (Key::Lease(id), _) => Some((*id, None)),
@@ -219,6 +225,28 @@ impl View for Tx<'_> {
 
     fn retry(&self, key: &CallKey) -> Option<Retry> {
         point!(self, Key::Retry(*key), Retry, self.base.retry(key))
+    }
+
+    fn retries(&self, after: Option<&CallKey>, limit: usize) -> Vec<(CallKey, Retry)> {
+        let first = Key::Retry(after.copied().unwrap_or(CallKey { client: [0; 16], call: i32::MIN }));
+        self.merged(
+            &first,
+            limit,
+            |last: Option<&(CallKey, Retry)>, count| {
+                self.base.retries(last.map(|(key, _)| key).or(after), count)
+            },
+            |key, record| match key {
+                Key::Retry(key) => {
+                    let row = match record {
+                        Some(Record::Retry(retry)) if Some(key) > after => Some((*key, retry.clone())),
+                        _ => None,
+                    };
+                    Some((*key, row))
+                }
+                _ => None,
+            },
+            |(key, _)| *key,
+        )
     }
 
     fn counters(&self) -> Option<Counters> {

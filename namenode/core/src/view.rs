@@ -33,6 +33,8 @@ pub trait View {
     fn reclaims(&self, limit: usize) -> Vec<InodeId>;
     /// A saved answer.
     fn retry(&self, key: &CallKey) -> Option<Retry>;
+    /// Saved answers by key.
+    fn retries(&self, after: Option<&CallKey>, limit: usize) -> Vec<(CallKey, Retry)>;
     /// The counters; none in a store that was never formatted.
     fn counters(&self) -> Option<Counters>;
 }
