@@ -1,1 +1,19 @@
-//! The namenode: journal, store, commit loop, service and doors
+//! The namenode: journal, store, commit loop, service and doors.
+//!
+//! Owns what the namespace is on disk and who may ask for it. It holds no rule of the namespace: those are in
+//! `steadfs-namenode-core`.
+//!
+//! Invariants:
+//! * One thread changes the namespace ([`commit`]); no answer leaves before its journal entry is on every copy.
+//! * A sync or a store that failed ends the process ([`fatal`]): nothing is tried again on a disk that lied once.
+//! * Doors translate and call [`service::Service`]; none knows another.
+
+pub mod blocks;
+pub mod config;
+pub mod grpc;
+pub mod hadoop;
+pub mod http;
+pub mod service;
+
+pub use config::NamenodeConfig;
+pub use config::NamenodeConfig as Config;

@@ -1,0 +1,1 @@
+//! The owner of replicas and datanodes.

@@ -1,0 +1,331 @@
+//! What an operator may set. `config/namenode.example.toml` documents every key; a test keeps it equal to the defaults.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde::{Deserialize, Serialize};
+use steadfs_common::limits;
+use steadfs_namenode_core::Settings;
+
+/// The namenode's configuration. Units are in the names; sizes are bytes, times milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NamenodeConfig {
+    /// Where Hadoop RPC and gRPC are served. Port 0 is any free one.
+    pub listen: SocketAddr,
+    /// Where metrics, health and the status page are served. Port 0 is any free one.
+    pub http_listen: SocketAddr,
+    /// One copy of the journal in each; the first also holds the store. Two on different disks survive the rot of one.
+    pub data_dirs: Vec<PathBuf>,
+    /// Rules of the namespace.
+    pub namespace: NamespaceConfig,
+    /// How datanodes are watched.
+    pub datanodes: DatanodesConfig,
+    /// When changes are refused after a start.
+    pub safe_mode: SafeModeConfig,
+    /// The edit log.
+    pub journal: JournalConfig,
+    /// The store of the namespace and the caches in front of it.
+    pub store: StoreConfig,
+    /// Who may do what.
+    pub users: UsersConfig,
+    /// What is not secure and must be asked for by name.
+    pub insecure: InsecureConfig,
+}
+
+/// Rules of the namespace, as [`Settings`] has them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NamespaceConfig {
+    /// Members are superusers; also the group of the root folder.
+    pub supergroup: String,
+    /// Whether permissions are checked.
+    pub permissions: bool,
+    /// The smallest block that a file may be created with.
+    pub min_block_size_bytes: u64,
+    /// The block size of those who do not name one.
+    pub default_block_size_bytes: u64,
+    /// The replication of those who do not name one.
+    pub default_replication: u16,
+    /// Replicas that make a block safe.
+    pub min_replication: u16,
+    /// The most that may be asked for.
+    pub max_replication: u16,
+    /// After this without renewal another writer may take a file over.
+    pub lease_soft_limit_ms: u64,
+    /// After this without renewal the namenode takes a file over.
+    pub lease_hard_limit_ms: u64,
+    /// How exact access times are; 0 keeps none.
+    pub access_time_precision_ms: u64,
+    /// How long answers are kept for repeated calls.
+    pub retry_expiry_ms: u64,
+    /// The most answers kept for repeated calls.
+    pub retry_entries: u64,
+    /// How long `complete` waits for the last replicas to be reported before it answers "not yet".
+    pub complete_wait_ms: u64,
+}
+
+/// How datanodes are watched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatanodesConfig {
+    /// How often each is told to send a heartbeat.
+    pub heartbeat_interval_ms: u64,
+    /// How often each is told to report all its replicas.
+    pub block_report_interval_ms: u64,
+    /// Silent this long: others are preferred.
+    pub stale_after_ms: u64,
+    /// Silent this long: its replicas count as lost.
+    pub dead_after_ms: u64,
+    /// Blocks copied at a time by one datanode.
+    pub max_transfers_per_node: u32,
+    /// How long a copy may take before it is ordered again.
+    pub transfer_timeout_ms: u64,
+}
+
+/// When changes are refused after a start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SafeModeConfig {
+    /// The share of blocks, 0 to 1, that must have a replica before changes are allowed.
+    pub threshold: f64,
+    /// How many datanodes must be alive as well.
+    pub min_datanodes: usize,
+    /// How long both must have held.
+    pub extension_ms: u64,
+}
+
+/// The edit log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JournalConfig {
+    /// Size of a segment, written with zeros ahead of use.
+    pub segment_bytes: u64,
+    /// The store is flushed after this much journal, so that a start replays little.
+    pub flush_distance_bytes: u64,
+    /// And after this many entries.
+    pub flush_distance_entries: u64,
+    /// An idle journal is sealed after this.
+    pub seal_after_idle_ms: u64,
+    /// Commands that may wait for the committing thread; callers wait when it is full.
+    pub queue: usize,
+    /// The most commands behind one sync.
+    pub batch: usize,
+}
+
+/// The store of the namespace and the caches in front of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    /// RocksDB's cache of blocks.
+    pub block_cache_bytes: usize,
+    /// RocksDB's memory for what is not yet flushed, all tables together.
+    pub write_buffer_bytes: usize,
+    /// Files RocksDB keeps open.
+    pub max_open_files: i32,
+    /// Inodes kept decoded.
+    pub inode_cache_entries: usize,
+    /// Names in folders kept decoded.
+    pub entry_cache_entries: usize,
+    /// Threads for reads that must go to the disk.
+    pub read_threads: usize,
+}
+
+/// Who may do what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UsersConfig {
+    /// The superuser besides who runs the namenode; empty for none.
+    pub superuser: String,
+    /// Groups of users, the primary one first. Who is not here has the groups of the operating system.
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// How long the operating system's answer is believed.
+    pub group_cache_ms: u64,
+}
+
+/// What is not secure and must be asked for by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct InsecureConfig {
+    /// Believe the user name that a client sends.
+    pub simple: bool,
+}
+
+impl Default for NamenodeConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8020)),
+            http_listen: SocketAddr::from(([0, 0, 0, 0], 9870)),
+            data_dirs: vec!["/var/lib/steadfs/namenode/a".into(), "/var/lib/steadfs/namenode/b".into()],
+            namespace: NamespaceConfig::default(),
+            datanodes: DatanodesConfig::default(),
+            safe_mode: SafeModeConfig::default(),
+            journal: JournalConfig::default(),
+            store: StoreConfig::default(),
+            users: UsersConfig::default(),
+            insecure: InsecureConfig::default(),
+        }
+    }
+}
+
+impl Default for NamespaceConfig {
+    fn default() -> Self {
+        let settings = Settings::default();
+        Self {
+            supergroup: settings.supergroup,
+            permissions: settings.permissions,
+            min_block_size_bytes: settings.min_block_size,
+            default_block_size_bytes: settings.default_block_size,
+            default_replication: settings.default_replication,
+            min_replication: settings.min_replication,
+            max_replication: settings.max_replication,
+            lease_soft_limit_ms: settings.lease_soft_limit.as_millis() as u64,
+            lease_hard_limit_ms: settings.lease_hard_limit.as_millis() as u64,
+            access_time_precision_ms: settings.access_time_precision.as_millis() as u64,
+            retry_expiry_ms: settings.retry_expiry.as_millis() as u64,
+            retry_entries: 1_000_000,
+            complete_wait_ms: 2_000,
+        }
+    }
+}
+
+impl Default for DatanodesConfig {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval_ms: 3_000,
+            block_report_interval_ms: 21_600_000,
+            stale_after_ms: 30_000,
+            dead_after_ms: 630_000,
+            max_transfers_per_node: 4,
+            transfer_timeout_ms: 300_000,
+        }
+    }
+}
+
+impl Default for SafeModeConfig {
+    fn default() -> Self {
+        Self { threshold: 0.999, min_datanodes: 0, extension_ms: 5_000 }
+    }
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 16 << 20,
+            flush_distance_bytes: 64 << 20,
+            flush_distance_entries: 200_000,
+            seal_after_idle_ms: 1_000,
+            queue: 4_096,
+            batch: 512,
+        }
+    }
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            block_cache_bytes: 256 << 20,
+            write_buffer_bytes: 128 << 20,
+            max_open_files: 1_024,
+            inode_cache_entries: 200_000,
+            entry_cache_entries: 200_000,
+            read_threads: 8,
+        }
+    }
+}
+
+impl Default for UsersConfig {
+    fn default() -> Self {
+        Self { superuser: String::new(), groups: BTreeMap::new(), group_cache_ms: 300_000 }
+    }
+}
+
+impl NamenodeConfig {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, or has an unknown key or a value that makes no sense: each is named.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let config: Self = steadfs_daemon::config::load(path)?;
+        config.validate().with_context(|| format!("configuration file {}", path.display()))?;
+        Ok(config)
+    }
+
+    /// Checks what the types do not.
+    ///
+    /// # Errors
+    /// Names the first key that makes no sense, and what would.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        let names = &self.namespace;
+        ensure!(
+            (1..=4).contains(&self.data_dirs.len()),
+            "data_dirs: name one to four folders (two on different disks survive the rot of one)"
+        );
+        let mut dirs = self.data_dirs.clone();
+        dirs.sort();
+        dirs.dedup();
+        ensure!(dirs.len() == self.data_dirs.len(), "data_dirs: the same folder is named twice");
+        ensure!(
+            (1..=names.max_replication).contains(&names.default_replication)
+                && (1..=names.default_replication).contains(&names.min_replication)
+                && names.max_replication <= limits::MAX_REPLICATION,
+            "namespace: 1 <= min_replication <= default_replication <= max_replication <= {}",
+            limits::MAX_REPLICATION
+        );
+        ensure!(
+            names.min_block_size_bytes >= 1 && names.min_block_size_bytes <= names.default_block_size_bytes,
+            "namespace: 1 <= min_block_size_bytes <= default_block_size_bytes"
+        );
+        ensure!(
+            names.lease_soft_limit_ms > 0 && names.lease_soft_limit_ms <= names.lease_hard_limit_ms,
+            "namespace: 1 <= lease_soft_limit_ms <= lease_hard_limit_ms"
+        );
+        ensure!(!names.supergroup.is_empty(), "namespace.supergroup: name a group");
+        ensure!(
+            self.datanodes.heartbeat_interval_ms > 0
+                && self.datanodes.heartbeat_interval_ms < self.datanodes.dead_after_ms,
+            "datanodes: 1 <= heartbeat_interval_ms < dead_after_ms"
+        );
+        ensure!((0.0..=1.0).contains(&self.safe_mode.threshold), "safe_mode.threshold: a share from 0 to 1");
+        ensure!(
+            (MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.journal.segment_bytes),
+            "journal.segment_bytes: {MIN_SEGMENT_BYTES} to {MAX_SEGMENT_BYTES}"
+        );
+        ensure!(
+            self.journal.queue > 0 && (1..=MAX_BATCH).contains(&self.journal.batch),
+            "journal: queue is at least 1, batch 1 to {MAX_BATCH}"
+        );
+        ensure!(self.journal.seal_after_idle_ms > 0, "journal.seal_after_idle_ms: at least 1");
+        ensure!(self.store.read_threads > 0, "store.read_threads: at least 1");
+        Ok(())
+    }
+
+    /// What the rules read.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let names = &self.namespace;
+        Settings {
+            supergroup: names.supergroup.clone(),
+            permissions: names.permissions,
+            min_block_size: names.min_block_size_bytes,
+            default_block_size: names.default_block_size_bytes,
+            default_replication: names.default_replication,
+            min_replication: names.min_replication,
+            max_replication: names.max_replication,
+            lease_soft_limit: Duration::from_millis(names.lease_soft_limit_ms),
+            lease_hard_limit: Duration::from_millis(names.lease_hard_limit_ms),
+            access_time_precision: Duration::from_millis(names.access_time_precision_ms),
+            retry_expiry: Duration::from_millis(names.retry_expiry_ms),
+        }
+    }
+}
+
+/// The smallest segment: a batch must fit.
+const MIN_SEGMENT_BYTES: u64 = 64 << 10;
+/// The largest segment: recovery reads a segment whole.
+const MAX_SEGMENT_BYTES: u64 = 1 << 30;
+/// The most commands behind one sync.
+const MAX_BATCH: usize = 65_536;

@@ -1,0 +1,68 @@
+//! What the service and the commit loop need of whoever owns replicas and datanodes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use steadfs_common::{BlockId, GenStamp, StorageId};
+use steadfs_namenode_core::Effect;
+use steadfs_namenode_core::command::BlockRef;
+use steadfs_namenode_core::placement::{Cluster, PlacementRequest};
+use steadfs_namenode_core::record::Block;
+
+use super::types::{FsStats, Location, NodeReport};
+
+/// The cluster as a plan sees it: a picture that does not change while it is held.
+pub type SharedCluster = Arc<dyn Cluster + Send + Sync>;
+
+/// The owner of soft state: replicas, datanodes, replication work, safe mode.
+///
+/// No method blocks on a disk or waits for a commit, so that the commit thread may call them.
+pub trait EffectSink: Send + Sync + 'static {
+    /// Takes what follows from changes that are durable and applied, in the order they were committed. Called on the
+    /// commit thread before the callers are answered.
+    fn apply(&self, effects: Vec<Effect>);
+
+    /// The cluster as known now, for plans.
+    fn cluster(&self) -> SharedCluster;
+
+    /// Why changes are refused, if they are.
+    fn safe_mode(&self) -> Option<String>;
+
+    /// An operator enters or leaves safe mode; says whether it is on afterwards.
+    fn set_safe_mode(&self, on: bool) -> bool;
+
+    /// Where a block can be read, best for `reader` first, and whether replicas are known and all are bad. Of a block
+    /// that is not complete: its pipeline ([`Block::expected`]).
+    fn locate(&self, block: &Block, reader: Option<IpAddr>) -> (Vec<Location>, bool);
+
+    /// The known ones of these storages, in their order: for pipelines.
+    fn locations(&self, storages: &[StorageId]) -> Vec<Location>;
+
+    /// Chooses storages as the plan does: for a pipeline that lost a node.
+    fn choose(&self, request: &PlacementRequest<'_>) -> Vec<StorageId> {
+        self.cluster().choose(request).into_vec()
+    }
+
+    /// Waits until `count` finalized replicas of the block are known, at most `limit`; says whether they are.
+    fn wait_reported(
+        &self,
+        block: BlockId,
+        stamp: GenStamp,
+        count: usize,
+        limit: Duration,
+    ) -> BoxFuture<'static, bool>;
+
+    /// A reader found these replicas of a block to be bad. Storages that do not hold it are ignored.
+    fn report_bad(&self, block: BlockRef, storages: &[StorageId]);
+
+    /// Sums over datanodes and blocks.
+    fn stats(&self) -> FsStats;
+
+    /// All known datanodes, dead ones included, by uuid.
+    fn datanodes(&self) -> Vec<NodeReport>;
+
+    /// The first blocks without any good replica.
+    fn missing_blocks(&self, limit: usize) -> Vec<BlockId>;
+}
