@@ -15,7 +15,6 @@ macro_rules! kinds {
         /// Every outcome that is not success. The numbers are sent and stored: a retired one is never used again.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[repr(u16)]
-        #[non_exhaustive]
         pub enum FsErrorKind {
             $($(#[$doc])* $name = $number,)*
         }

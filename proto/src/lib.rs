@@ -1,5 +1,6 @@
 //! Protocol messages of Hadoop and of SteadFS, generated at build time, and their conversions. Holds no rules.
 
+pub mod convert;
 pub mod hadoop;
 mod status;
 

@@ -6,6 +6,16 @@ use tonic::{Code, Status};
 
 use crate::steadfs::ErrorDetail;
 
+/// Longest sentence in the details, in bytes: details are a header, and peers take 16 KiB of headers.
+const MAX_DETAIL_BYTES: usize = 4 << 10;
+/// Longest sentence in the status itself; percent-encoding may triple it.
+const MAX_STATUS_BYTES: usize = 512;
+
+/// `text` cut to at most `limit` bytes, between characters.
+fn cut(text: &str, limit: usize) -> &str {
+    &text[..text.floor_char_boundary(limit)]
+}
+
 /// The gRPC code of an outcome.
 #[must_use]
 pub const fn code(kind: FsErrorKind) -> Code {
@@ -42,11 +52,18 @@ pub const fn code(kind: FsErrorKind) -> Code {
     }
 }
 
-/// The error as a gRPC status, with the kind in its details.
+/// The error as a gRPC status, with the kind in its details. A sentence past 4 KiB is cut.
 #[must_use]
 pub fn to_status(error: &FsError) -> Status {
-    let detail = ErrorDetail { kind: u32::from(error.kind() as u16), message: error.message().to_owned() };
-    Status::with_details(code(error.kind()), error.message(), detail.encode_to_vec().into())
+    let detail = ErrorDetail {
+        kind: u32::from(error.kind() as u16),
+        message: cut(error.message(), MAX_DETAIL_BYTES).to_owned(),
+    };
+    Status::with_details(
+        code(error.kind()),
+        cut(error.message(), MAX_STATUS_BYTES),
+        detail.encode_to_vec().into(),
+    )
 }
 
 /// The error that a server sent, or what the absence of an answer from one amounts to.
@@ -87,6 +104,15 @@ mod tests {
             let error = FsError::new(*kind, "Ünicode /a/b");
             assert_eq!(from_status(&to_status(&error)), error);
         }
+    }
+
+    #[test]
+    fn long_sentences_are_cut_between_characters() {
+        let error = FsError::not_found("ü".repeat(8_000));
+        let status = to_status(&error);
+        assert!(status.message().len() <= MAX_STATUS_BYTES);
+        let back = from_status(&status);
+        assert!(back.message().len() <= MAX_DETAIL_BYTES && error.message().starts_with(back.message()));
     }
 
     #[test]
