@@ -45,6 +45,40 @@ impl ChecksumKind {
         }
     }
 
+    /// What [`ChecksumKind::compose`] needs to know of `bytes` that follow: x to the power of their bits, modulo the
+    /// polynomial. Worth keeping when many pieces are equally long.
+    #[must_use]
+    pub const fn power(self, bytes: u64) -> u32 {
+        let polynomial = self.polynomial();
+        // The highest bit stands for x to the 0; this is x to the 8.
+        let mut square = 0x0080_0000;
+        let (mut power, mut rest) = (0x8000_0000, bytes);
+        while rest > 0 {
+            if rest & 1 == 1 {
+                power = multiply(power, square, polynomial);
+            }
+            square = multiply(square, square, polynomial);
+            rest >>= 1;
+        }
+        power
+    }
+
+    /// The checksum of two pieces one after the other, from the checksums of both and the [`ChecksumKind::power`] of the
+    /// second one's length (Hadoop: `CrcUtil.compose`).
+    #[must_use]
+    pub const fn compose(self, first: u32, second: u32, power_of_second: u32) -> u32 {
+        multiply(first, power_of_second, self.polynomial()) ^ second
+    }
+
+    /// The generator polynomial, reflected; 0 for [`ChecksumKind::Null`], which makes all compositions 0.
+    const fn polynomial(self) -> u32 {
+        match self {
+            Self::Null => 0,
+            Self::Crc32 => 0xEDB8_8320,
+            Self::Crc32c => 0x82F6_3B78,
+        }
+    }
+
     /// As Hadoop spells it in the names of file checksums.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -54,6 +88,19 @@ impl ChecksumKind {
             Self::Crc32c => "CRC32C",
         }
     }
+}
+
+/// The product of two polynomials over GF(2) modulo a third, all reflected.
+const fn multiply(left: u32, mut right: u32, polynomial: u32) -> u32 {
+    let (mut product, mut bit) = (0, 0x8000_0000_u32);
+    while bit > 0 {
+        if left & bit != 0 {
+            product ^= right;
+        }
+        right = (right >> 1) ^ if right & 1 == 1 { polynomial } else { 0 };
+        bit >>= 1;
+    }
+    product
 }
 
 /// A kind and how many bytes one checksum covers.
@@ -73,7 +120,9 @@ impl ChecksumSpec {
     #[must_use]
     pub fn new(kind: i32, bytes_per_checksum: u32) -> Option<Self> {
         let kind = ChecksumKind::from_number(kind)?;
-        (1..=MAX_BYTES_PER_CHECKSUM).contains(&bytes_per_checksum).then_some(Self { kind, bytes_per_checksum })
+        (1..=MAX_BYTES_PER_CHECKSUM)
+            .contains(&bytes_per_checksum)
+            .then_some(Self { kind, bytes_per_checksum })
     }
 
     /// Chunks that `bytes` of data make, the last perhaps a short one.
@@ -142,6 +191,22 @@ mod tests {
         data[1_299] ^= 1;
         assert_eq!(spec.verify(&data, &sums), Err(1_024));
         assert_eq!(spec.verify(&data, &sums[..8]), Err(0));
+    }
+
+    #[test]
+    fn checksums_of_pieces_make_that_of_the_whole() {
+        let data: Vec<u8> = (0..2_000_u32).map(|index| (index * 31 % 251) as u8).collect();
+        for kind in [ChecksumKind::Crc32, ChecksumKind::Crc32c] {
+            for cut in [0, 1, 511, 512, 1_999, 2_000] {
+                let (first, second) = data.split_at(cut);
+                let power = kind.power(second.len() as u64);
+                assert_eq!(
+                    kind.compose(kind.of(first), kind.of(second), power),
+                    kind.of(&data),
+                    "{kind:?} {cut}"
+                );
+            }
+        }
     }
 
     #[test]
