@@ -1,4 +1,16 @@
 //! Where replicas go, and in which order a reader is offered them.
+//!
+//! The first replica of a block goes to its writer's own node, the second to another rack, the third to the second's rack,
+//! the rest anywhere; by free space, on distinct nodes. All of it is a function of a [`Topology`] and a seed.
+
+mod choose;
+mod random;
+mod topology;
+#[cfg(test)]
+mod topology_test;
+
+pub use random::Random;
+pub use topology::{Machine, Topology, Volume};
 
 use std::net::IpAddr;
 

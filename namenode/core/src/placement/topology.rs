@@ -1,0 +1,124 @@
+//! Datanodes as placement sees them, at one moment.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use steadfs_common::{DatanodeUuid, StorageId};
+
+use super::Random;
+
+/// A volume that may take replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its id.
+    pub id: StorageId,
+    /// Bytes free for replicas, less what is on its way there.
+    pub free: u64,
+}
+
+/// A datanode.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Its id.
+    pub uuid: DatanodeUuid,
+    /// Where it is dialled; a reader or writer with this address is on the same machine.
+    pub ip: IpAddr,
+    /// Its host name.
+    pub host: String,
+    /// Its data port: favoured nodes are named by it.
+    pub port: u16,
+    /// Its rack, or zone; begins with `/`.
+    pub rack: Arc<str>,
+    /// Whether it is heard.
+    pub live: bool,
+    /// Live, but not heard for a while: others come first.
+    pub stale: bool,
+    /// Its volumes that did not fail.
+    pub volumes: SmallVec<[Volume; 4]>,
+}
+
+impl Machine {
+    /// Bytes free on the volumes that have room for `size` more.
+    pub(super) fn room(&self, size: u64) -> u64 {
+        self.volumes.iter().filter(|volume| volume.free >= size).map(|volume| volume.free).sum()
+    }
+}
+
+/// All datanodes at one moment. Immutable: a plan and a reader see one picture.
+#[derive(Clone, Debug, Default)]
+pub struct Topology {
+    pub(super) machines: Vec<Machine>,
+    /// Which machine a storage is on.
+    pub(super) storages: BTreeMap<StorageId, u32>,
+    /// Running sums of the free space of the live machines: a weighted draw is a binary search.
+    pub(super) sums: Vec<u64>,
+}
+
+/// How far a replica is from its reader; nearer is smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Distance {
+    SameMachine,
+    SameRack,
+    Elsewhere,
+}
+
+impl Topology {
+    /// The picture of these machines.
+    #[must_use]
+    pub fn new(machines: Vec<Machine>) -> Self {
+        let mut storages = BTreeMap::new();
+        let mut sums = Vec::with_capacity(machines.len());
+        let mut sum = 0_u64;
+        for (at, machine) in machines.iter().enumerate() {
+            storages.extend(machine.volumes.iter().map(|volume| (volume.id, at as u32)));
+            // In MiB, so that no cluster overflows the sum.
+            sum += if machine.live { (machine.room(0) >> 20) + 1 } else { 0 };
+            sums.push(sum);
+        }
+        Self { machines, storages, sums }
+    }
+
+    /// How many datanodes are live.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.machines.iter().filter(|machine| machine.live).count()
+    }
+
+    /// The machine that has this storage.
+    #[must_use]
+    pub fn machine_of(&self, storage: StorageId) -> Option<&Machine> {
+        self.storages.get(&storage).map(|at| &self.machines[*at as usize])
+    }
+
+    /// The rack of whoever calls from `ip`: that of the datanode on the same machine.
+    fn rack_at(&self, ip: IpAddr) -> Option<&Arc<str>> {
+        self.machines.iter().find(|machine| machine.ip == ip).map(|machine| &machine.rack)
+    }
+
+    /// Puts the storages of a block in the order in which `reader` should try them: its own machine, its rack, others;
+    /// random among equals; stale nodes after all fresh ones, dead and unknown ones last.
+    pub fn order(&self, reader: Option<IpAddr>, storages: &mut [StorageId], seed: u64) {
+        if storages.len() < 2 {
+            return;
+        }
+        let mut random = Random::new(seed);
+        let rack = reader.and_then(|ip| self.rack_at(ip));
+        storages.sort_by_cached_key(|storage| {
+            let draw = random.draw();
+            let Some(machine) = self.machine_of(*storage) else {
+                return (2, Distance::Elsewhere, draw);
+            };
+            let distance = if reader == Some(machine.ip) {
+                Distance::SameMachine
+            } else if rack == Some(&machine.rack) {
+                Distance::SameRack
+            } else {
+                Distance::Elsewhere
+            };
+            let trouble = if !machine.live { 2 } else { u8::from(machine.stale) };
+            (trouble, distance, draw)
+        });
+    }
+}

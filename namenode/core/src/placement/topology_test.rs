@@ -1,0 +1,191 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use proptest::prelude::*;
+use smallvec::smallvec;
+use steadfs_common::{DatanodeUuid, StorageId};
+
+use super::{Machine, PlacementRequest, Topology, Volume};
+
+const GIB: u64 = 1 << 30;
+
+fn uuid(number: u32) -> DatanodeUuid {
+    format!("00000000-0000-0000-0000-{number:012}").parse().unwrap()
+}
+
+fn storage(number: u32) -> StorageId {
+    format!("DS-00000000-0000-0000-0001-{number:012}").parse().unwrap()
+}
+
+fn ip(number: u32) -> IpAddr {
+    Ipv4Addr::from(0x0A00_0000 + number).into()
+}
+
+fn machine(number: u32, rack: &str) -> Machine {
+    Machine {
+        uuid: uuid(number),
+        ip: ip(number),
+        host: format!("host-{number}"),
+        port: 9866,
+        rack: rack.into(),
+        live: true,
+        stale: false,
+        volumes: smallvec![Volume { id: storage(number), free: 100 * GIB }],
+    }
+}
+
+fn request(wanted: usize, seed: u64) -> PlacementRequest<'static> {
+    PlacementRequest {
+        wanted,
+        writer: None,
+        existing: &[],
+        excluded: &[],
+        favored: &[],
+        avoid_local: false,
+        block_size: GIB,
+        seed,
+    }
+}
+
+/// Two racks of three.
+fn racks() -> Topology {
+    Topology::new((0..6).map(|number| machine(number, if number < 3 { "/a" } else { "/b" })).collect())
+}
+
+fn rack_of(topology: &Topology, id: StorageId) -> &str {
+    &topology.machine_of(id).unwrap().rack
+}
+
+#[test]
+fn own_node_then_another_rack_then_the_seconds_rack() {
+    let topology = racks();
+    for seed in 0..200 {
+        let chosen = topology.choose(&PlacementRequest { writer: Some(ip(1)), ..request(3, seed) });
+        assert_eq!(chosen[0], storage(1));
+        assert_eq!(rack_of(&topology, chosen[1]), "/b");
+        assert_eq!(rack_of(&topology, chosen[2]), "/b");
+    }
+}
+
+#[test]
+fn a_full_own_node_gives_way_to_its_rack() {
+    let mut machines = racks().machines;
+    machines[1].volumes[0].free = GIB - 1;
+    let topology = Topology::new(machines);
+    for seed in 0..100 {
+        let chosen = topology.choose(&PlacementRequest { writer: Some(ip(1)), ..request(1, seed) });
+        assert!([storage(0), storage(2)].contains(&chosen[0]));
+    }
+}
+
+#[test]
+fn a_new_replica_of_a_block_on_one_rack_goes_to_another() {
+    let topology = racks();
+    for seed in 0..100 {
+        let existing = [storage(0), storage(1)];
+        let chosen = topology.choose(&PlacementRequest { existing: &existing, ..request(1, seed) });
+        assert_eq!(rack_of(&topology, chosen[0]), "/b");
+    }
+}
+
+#[test]
+fn avoiding_the_own_node_is_a_wish() {
+    let topology = racks();
+    for seed in 0..100 {
+        let away = PlacementRequest { writer: Some(ip(1)), avoid_local: true, ..request(3, seed) };
+        assert!(!topology.choose(&away).contains(&storage(1)));
+    }
+    let alone = Topology::new(vec![machine(1, "/a")]);
+    let away = PlacementRequest { writer: Some(ip(1)), avoid_local: true, ..request(3, 1) };
+    assert_eq!(alone.choose(&away)[..], [storage(1)]);
+}
+
+#[test]
+fn favoured_nodes_come_first() {
+    let topology = racks();
+    let favored = ["host-4:9866".into(), "10.0.0.2:9866".into(), "host-5:1".into(), "nobody:9866".into()];
+    let chosen = topology.choose(&PlacementRequest { favored: &favored, ..request(3, 9) });
+    assert_eq!(chosen[..2], [storage(4), storage(2)]);
+}
+
+#[test]
+fn stale_nodes_are_used_only_when_nobody_else_is_there() {
+    let mut machines = racks().machines;
+    for machine in &mut machines[..4] {
+        machine.stale = true;
+    }
+    let topology = Topology::new(machines);
+    let chosen = topology.choose(&request(3, 5));
+    assert_eq!(chosen.len(), 3);
+    assert_eq!(chosen[..2].iter().collect::<BTreeSet<_>>(), [storage(4), storage(5)].iter().collect());
+}
+
+#[test]
+fn free_space_decides_the_share() {
+    let mut machines: Vec<_> = (0..2).map(|number| machine(number, "/a")).collect();
+    machines[0].volumes[0].free = 300 * GIB;
+    let topology = Topology::new(machines);
+    let hits = (0..2_000).filter(|seed| topology.choose(&request(1, *seed))[0] == storage(0)).count();
+    assert!((1_400..1_600).contains(&hits), "{hits} of 2,000 on three quarters of the space");
+}
+
+#[test]
+fn readers_get_the_nearest_first() {
+    let mut machines = racks().machines;
+    machines[1].stale = true;
+    machines[5].live = false;
+    let topology = Topology::new(machines);
+    let mut firsts = BTreeMap::new();
+    for seed in 0..200 {
+        let mut order = [storage(9), storage(5), storage(1), storage(3), storage(4), storage(2), storage(0)];
+        topology.order(Some(ip(0)), &mut order, seed);
+        assert_eq!(order[..2], [storage(0), storage(2)]);
+        assert_eq!(order[4], storage(1), "stale after fresh");
+        *firsts.entry(order[2]).or_insert(0) += 1;
+    }
+    assert_eq!(firsts.len(), 2, "equals take turns");
+}
+
+/// A machine with everything that matters drawn.
+fn any_machine() -> impl Strategy<Value = (u8, bool, bool, Vec<u64>)> {
+    (0_u8..3, any::<bool>(), any::<bool>(), prop::collection::vec(0..4 * GIB, 0..3))
+}
+
+proptest! {
+    #[test]
+    fn every_choice_is_allowed(
+        drawn in prop::collection::vec(any_machine(), 0..12),
+        wanted in 0_usize..6,
+        writer in prop::option::of(0_u32..14),
+        existing in prop::collection::vec(0_u32..30, 0..3),
+        excluded in prop::collection::vec(0_u32..12, 0..4),
+        avoid_local: bool,
+        seed: u64,
+    ) {
+        let machines: Vec<Machine> = drawn.into_iter().zip(0..).map(|((rack, live, stale, free), number)| {
+            let volumes = free.into_iter().zip(0..).map(|(free, at)| Volume { id: storage(number * 2 + at), free }).collect();
+            Machine { live, stale, volumes, ..machine(number, &format!("/{rack}")) }
+        }).collect();
+        let topology = Topology::new(machines.clone());
+        let existing: Vec<StorageId> = existing.into_iter().map(storage).collect();
+        let excluded: Vec<DatanodeUuid> = excluded.into_iter().map(uuid).collect();
+        let request = PlacementRequest {
+            writer: writer.map(ip), existing: &existing, excluded: &excluded, avoid_local, ..request(wanted, seed)
+        };
+        let chosen = topology.choose(&request);
+        prop_assert_eq!(&chosen, &topology.choose(&request), "the same arguments, the same choice");
+        let holds = |machine: &Machine| machine.volumes.iter().any(|volume| existing.contains(&volume.id));
+        let able = machines.iter().filter(|machine| {
+            machine.live && !excluded.contains(&machine.uuid) && !holds(machine)
+                && machine.volumes.iter().any(|volume| volume.free >= GIB)
+        }).map(|machine| machine.uuid).collect::<BTreeSet<_>>();
+        let mut used = BTreeSet::new();
+        for id in &chosen {
+            let machine = topology.machine_of(*id).unwrap();
+            prop_assert!(able.contains(&machine.uuid));
+            prop_assert!(machine.volumes.iter().any(|volume| volume.id == *id && volume.free >= GIB));
+            prop_assert!(used.insert(machine.uuid), "distinct nodes");
+        }
+        prop_assert_eq!(chosen.len(), wanted.min(able.len()), "as many as can be");
+    }
+}
