@@ -1,9 +1,58 @@
-//! The SteadFS client library: files over hdfs:// from Rust
+//! The SteadFS client library: files over `hdfs://` from Rust.
+//!
+//! [`Client::connect`] gives a [`Client`]; [`Client::open`] a [`Reader`] of a file, [`Client::create`] and
+//! [`Client::append`] a [`Writer`]. Everything is async (tokio), every handle may be used from any task.
+//!
+//! ```no_run
+//! use futures::TryStreamExt;
+//! use steadfs_client::Client;
+//!
+//! # async fn example() -> steadfs_client::FsResult<()> {
+//! let client = Client::connect("hdfs://localhost:8020").await?;
+//! client.mkdirs("/reports").await?;
+//!
+//! let mut file = client.create("/reports/today.csv").await?;
+//! file.write_all("name,delay\n").await?;
+//! file.close().await?;
+//!
+//! for entry in client.list("/reports").try_collect::<Vec<_>>().await? {
+//!     println!("{} has {} bytes", entry.path, entry.length);
+//! }
+//! let bytes = client.open("/reports/today.csv").await?.read_at(0, 4).await?;
+//! assert_eq!(bytes, "name");
+//! # Ok(()) }
+//! ```
+//!
+//! Owns the client's side of the protocols: calls to the namenode over gRPC with deadlines and repetitions, bytes to and
+//! from datanodes over Hadoop's data-transfer protocol, the mending of pipelines, leases. It holds no rule of the
+//! namespace: the server decides, and its sentence arrives in the [`FsError`].
+//!
+//! Invariants:
+//! * No byte is given to a reader that was not compared with its checksum (unless the file was written without).
+//! * Memory is bounded: each writer by its packets in flight, each sequential reader by its read-ahead.
+//! * A file being written is owned by a task of its own: a caller that goes away leaves nothing half done.
 
+mod admin;
+mod backoff;
+mod calls;
+mod client;
+mod data;
+mod error;
+mod lease;
+mod list;
 mod options;
+mod read;
 mod types;
 mod url;
-pub use options::*;
-pub use types::*;
-pub use url::*;
+mod write;
+
+pub use admin::{
+    ClusterReport, DatanodeReport, FsckBlock, FsckFile, FsckItem, FsckSummary, SafeMode, StorageReport,
+};
+pub use client::Client;
+pub use options::{ClientOptions, ReplaceDatanode, current_user};
+pub use read::{FileChecksum, FileStream, Reader};
 pub use steadfs_common::{ChecksumKind, ChecksumSpec, FsError, FsErrorKind, FsPath, FsResult, Millis};
+pub use types::{BlockLocation, ContentSummary, Defaults, FileStatus, FsStats, Replica};
+pub use url::{DEFAULT_PORT, FsUrl};
+pub use write::{Append, Create, Writer};

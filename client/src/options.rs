@@ -102,7 +102,10 @@ impl ClientOptions {
 #[must_use]
 pub fn current_user() -> String {
     let named = |variable: &str| std::env::var(variable).ok().filter(|name| !name.is_empty());
-    named("HADOOP_USER_NAME").or_else(system_user).or_else(|| named("USER")).unwrap_or_else(|| "nobody".into())
+    named("HADOOP_USER_NAME")
+        .or_else(system_user)
+        .or_else(|| named("USER"))
+        .unwrap_or_else(|| "nobody".into())
 }
 
 /// The name that the password file has for the process's user id.

@@ -245,7 +245,9 @@ impl fmt::Display for Replica {
 pub(crate) fn foreign(field: &'static str) -> FsError {
     FsError::new(
         FsErrorKind::InvalidRequest,
-        format!("the server's answer cannot be understood (field `{field}`): are client and server of versions that fit?"),
+        format!(
+            "the server's answer cannot be understood (field `{field}`): are client and server of versions that fit?"
+        ),
     )
 }
 
@@ -266,17 +268,27 @@ mod tests {
 
     #[test]
     fn a_replica_comes_back_as_it_went() {
-        let location =
-            pb::Location { datanode: Some(address()), storage_id: "DS-1".into(), rack: "/default-rack".into() };
+        let location = pb::Location {
+            datanode: Some(address()),
+            storage_id: "DS-1".into(),
+            rack: "/default-rack".into(),
+        };
         assert_eq!(Replica::from_proto(location.clone()).unwrap().to_proto(), location);
     }
 
     #[test]
     fn foreign_answers_name_the_field() {
-        let wrong = |node| Replica::from_proto(pb::Location { datanode: node, ..Default::default() }).unwrap_err();
+        let wrong =
+            |node| Replica::from_proto(pb::Location { datanode: node, ..Default::default() }).unwrap_err();
         assert!(wrong(None).message().contains("`datanode`"));
-        assert!(wrong(Some(pb::DatanodeAddress { ip: "x".into(), ..address() })).message().contains("`datanode.ip`"));
-        assert!(wrong(Some(pb::DatanodeAddress { data_port: 70_000, ..address() })).message().contains("port"));
+        assert!(
+            wrong(Some(pb::DatanodeAddress { ip: "x".into(), ..address() }))
+                .message()
+                .contains("`datanode.ip`")
+        );
+        assert!(
+            wrong(Some(pb::DatanodeAddress { data_port: 70_000, ..address() })).message().contains("port")
+        );
         assert!(BlockLocation::from_proto(pb::LocatedBlock::default()).is_err());
     }
 }

@@ -45,7 +45,9 @@ impl FsUrl {
     /// `InvalidArgument` for what is not such a URL, and the errors of [`FsPath::parse`].
     pub fn split(text: &str) -> FsResult<(Self, FsPath)> {
         let wrong = |why: &str| {
-            FsError::invalid_argument(format!("`{text}` is not a file system URL ({why}): write hdfs://host:port"))
+            FsError::invalid_argument(format!(
+                "`{text}` is not a file system URL ({why}): write hdfs://host:port"
+            ))
         };
         let rest = text.strip_prefix(SCHEME).ok_or_else(|| wrong("it does not begin with hdfs://"))?;
         let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
@@ -54,7 +56,14 @@ impl FsUrl {
         }
         let (host, port) = if let Some(bracketed) = authority.strip_prefix('[') {
             let (host, rest) = bracketed.split_once(']').ok_or_else(|| wrong("`]` is missing"))?;
-            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or_else(|| wrong("`:` is missing"))?) })
+            (
+                host,
+                if rest.is_empty() {
+                    None
+                } else {
+                    Some(rest.strip_prefix(':').ok_or_else(|| wrong("`:` is missing"))?)
+                },
+            )
         } else {
             authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)))
         };
@@ -123,8 +132,20 @@ mod tests {
     #[test]
     fn what_is_no_url_is_refused_with_a_reason() {
         for text in [
-            "", "nn:8020", "http://nn", "hdfs://", "hdfs:///a", "hdfs://:8020", "hdfs://nn:0", "hdfs://nn:65536",
-            "hdfs://nn:+1", "hdfs://u@nn", "hdfs://[::1", "hdfs://[::1]8020", "hdfs://a:b:c", "hdfs://nn?x",
+            "",
+            "nn:8020",
+            "http://nn",
+            "hdfs://",
+            "hdfs:///a",
+            "hdfs://:8020",
+            "hdfs://nn:0",
+            "hdfs://nn:65536",
+            "hdfs://nn:+1",
+            "hdfs://u@nn",
+            "hdfs://[::1",
+            "hdfs://[::1]8020",
+            "hdfs://a:b:c",
+            "hdfs://nn?x",
         ] {
             let error = FsUrl::split(text).unwrap_err();
             assert_eq!(error.kind(), FsErrorKind::InvalidArgument, "{text}");

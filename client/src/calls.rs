@@ -1,0 +1,261 @@
+//! Calls to the namenode: deadlines, repetitions, and errors that say what to do.
+
+use std::error::Error;
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use steadfs_common::{FsError, FsErrorKind, FsResult};
+use steadfs_proto::steadfs as pb;
+use steadfs_proto::steadfs::admin_client::AdminClient;
+use steadfs_proto::steadfs::namespace_client::NamespaceClient;
+use tokio::time::Instant;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
+
+use crate::backoff::Backoff;
+use crate::{ClientOptions, FsUrl};
+
+/// The metadata key under which a caller names itself.
+const USER_KEY: &str = "steadfs-user";
+/// Largest answer accepted, in bytes: a page of a listing with locations stays far below.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// How often an idle connection with open calls is probed, and how long the answer may take.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+/// Waits between repetitions of a call.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// One connection to a namenode and the identity that its calls carry.
+pub(crate) struct Calls {
+    url: FsUrl,
+    channel: Channel,
+    user: MetadataValue<Ascii>,
+    client: [u8; 16],
+    next_call: AtomicU32,
+    call_timeout: Duration,
+    attempt_timeout: Duration,
+}
+
+impl Calls {
+    /// Prepares the connection; it is made with the first call.
+    pub(crate) fn new(url: FsUrl, options: &ClientOptions) -> FsResult<Self> {
+        let user = options.user.parse().map_err(|_| {
+            FsError::invalid_argument(format!(
+                "`{}` cannot be sent as a user's name: use visible ASCII",
+                options.user
+            ))
+        })?;
+        let channel = endpoint(&url.authority(), options.connect_timeout)?.connect_lazy();
+        Ok(Self {
+            url,
+            channel,
+            user,
+            client: uuid::Uuid::new_v4().into_bytes(),
+            next_call: AtomicU32::new(0),
+            call_timeout: options.call_timeout,
+            attempt_timeout: options.attempt_timeout,
+        })
+    }
+
+    pub(crate) fn url(&self) -> &FsUrl {
+        &self.url
+    }
+
+    /// The key of a new call that must happen at most once; repetitions share it.
+    pub(crate) fn key(&self) -> Option<pb::CallKey> {
+        let call = self.next_call.fetch_add(1, Ordering::Relaxed);
+        Some(pb::CallKey { client: Bytes::copy_from_slice(&self.client), call })
+    }
+
+    /// Calls the namespace service within the usual deadline.
+    pub(crate) async fn namespace<Q, R, F, Fut>(&self, request: Q, send: F) -> FsResult<R>
+    where
+        Q: Clone,
+        F: Fn(NamespaceClient<Channel>, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.namespace_within(self.call_timeout, request, send).await
+    }
+
+    /// Calls the namespace service within `limit`.
+    pub(crate) async fn namespace_within<Q, R, F, Fut>(
+        &self,
+        limit: Duration,
+        request: Q,
+        send: F,
+    ) -> FsResult<R>
+    where
+        Q: Clone,
+        F: Fn(NamespaceClient<Channel>, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
+        let client = NamespaceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        self.repeat(limit, || send(client.clone(), self.request(request.clone()))).await
+    }
+
+    /// Calls the admin service within the usual deadline.
+    pub(crate) async fn admin<Q, R, F, Fut>(&self, request: Q, send: F) -> FsResult<R>
+    where
+        Q: Clone,
+        F: Fn(AdminClient<Channel>, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
+        let client = AdminClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        self.repeat(self.call_timeout, || send(client.clone(), self.request(request.clone()))).await
+    }
+
+    fn request<Q>(&self, message: Q) -> Request<Q> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert(USER_KEY, self.user.clone());
+        request
+    }
+
+    /// Tries until it succeeds, fails for good, or `limit` has passed. Every call may be repeated: it changes nothing,
+    /// changes the same again, or carries a key by which the server knows the repetition.
+    async fn repeat<R, Fut>(&self, limit: Duration, send: impl Fn() -> Fut) -> FsResult<R>
+    where
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
+        let deadline = Instant::now() + limit;
+        let mut waits = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        loop {
+            let attempt = deadline.min(Instant::now() + self.attempt_timeout);
+            let error = match tokio::time::timeout_at(attempt, send()).await {
+                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Err(status)) => self.error_of(&status),
+                Err(_) => FsError::new(
+                    FsErrorKind::Timeout,
+                    format!(
+                        "the namenode at {} did not answer in time: is it overloaded, or another program on that port?",
+                        self.url
+                    ),
+                ),
+            };
+            let wait = waits.next_wait();
+            if !may_repeat(error.kind()) || Instant::now() + wait >= deadline {
+                return Err(error);
+            }
+            tracing::debug!(%error, "a call to the namenode is repeated");
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// What `status` means to the user.
+    pub(crate) fn error_of(&self, status: &Status) -> FsError {
+        match transport_cause(status) {
+            Some(cause) => FsError::new(
+                FsErrorKind::Unreachable,
+                format!(
+                    "cannot reach the namenode at {} ({cause}): is it running there? Check the address (--fs or STEADFS_URL)",
+                    self.url
+                ),
+            ),
+            None => steadfs_proto::from_status(status),
+        }
+    }
+}
+
+/// How to connect to `authority` by gRPC.
+pub(crate) fn endpoint(authority: &str, connect_timeout: Duration) -> FsResult<Endpoint> {
+    let endpoint = Endpoint::from_shared(format!("http://{authority}"))
+        .map_err(|error| FsError::invalid_argument(format!("`{authority}` is not an address: {error}")))?;
+    Ok(endpoint
+        .connect_timeout(connect_timeout)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE.0)
+        .keep_alive_timeout(KEEP_ALIVE.1))
+}
+
+/// The innermost cause, if the connection and not the server failed: only such a status has a source.
+fn transport_cause(status: &Status) -> Option<String> {
+    let mut cause = status.source()?;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    Some(cause.to_string())
+}
+
+const fn may_repeat(kind: FsErrorKind) -> bool {
+    matches!(
+        kind,
+        FsErrorKind::Unreachable
+            | FsErrorKind::Timeout
+            | FsErrorKind::Retriable
+            | FsErrorKind::Standby
+            | FsErrorKind::Stopping
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> ClientOptions {
+        ClientOptions { call_timeout: Duration::from_millis(120), ..ClientOptions::for_user("u") }
+    }
+
+    async fn calls_to(url: &str) -> Calls {
+        Calls::new(url.parse().unwrap(), &options()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_said_with_the_address_and_the_remedy() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("hdfs://{}", free.local_addr().unwrap());
+        drop(free);
+        let calls = calls_to(&url).await;
+        let request = pb::StatRequest { path: "/".into() };
+        let error = calls.namespace(request, |mut c, r| async move { c.stat(r).await }).await.unwrap_err();
+        assert_eq!(error.kind(), FsErrorKind::Unreachable);
+        assert!(error.message().contains(&url) && error.message().contains("STEADFS_URL"), "{error}");
+        assert!(error.message().to_lowercase().contains("refused"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_ends_with_the_deadline() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let calls = calls_to(&format!("hdfs://{}", silent.local_addr().unwrap())).await;
+        let request = pb::StatRequest { path: "/".into() };
+        let error = calls.namespace(request, |mut c, r| async move { c.stat(r).await }).await.unwrap_err();
+        assert!(matches!(error.kind(), FsErrorKind::Timeout | FsErrorKind::Unreachable), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn only_what_may_pass_is_repeated() {
+        let calls = calls_to("hdfs://localhost:1").await;
+        let tries = AtomicU32::new(0);
+        let answer = calls
+            .repeat(Duration::from_secs(5), || {
+                let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
+                async move {
+                    let busy = steadfs_proto::to_status(&FsError::new(FsErrorKind::Retriable, "busy"));
+                    if first { Err(busy) } else { Ok(Response::new(7)) }
+                }
+            })
+            .await;
+        assert_eq!((answer, tries.load(Ordering::Relaxed)), (Ok(7), 2));
+        let tries = AtomicU32::new(0);
+        let refused: FsResult<()> = calls
+            .repeat(Duration::from_secs(5), || {
+                tries.fetch_add(1, Ordering::Relaxed);
+                async { Err(steadfs_proto::to_status(&FsError::not_found("/x"))) }
+            })
+            .await;
+        assert_eq!((refused, tries.load(Ordering::Relaxed)), (Err(FsError::not_found("/x")), 1));
+    }
+
+    #[tokio::test]
+    async fn names_that_no_header_takes_are_refused() {
+        let options = ClientOptions::for_user("a\nb");
+        assert!(Calls::new("hdfs://nn".parse().unwrap(), &options).is_err());
+    }
+
+    #[tokio::test]
+    async fn every_call_has_its_own_key() {
+        let calls = calls_to("hdfs://nn").await;
+        assert_ne!(calls.key(), calls.key());
+    }
+}

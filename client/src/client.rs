@@ -1,0 +1,399 @@
+//! The client: one connection to a namenode, and what may be asked of it by path.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt};
+use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, Millis};
+use steadfs_proto::steadfs as pb;
+
+use crate::calls::Calls;
+use crate::data::IdleConnections;
+use crate::lease::Leases;
+use crate::read::Reader;
+use crate::types::foreign;
+use crate::write::{Append, Create};
+use crate::{ClientOptions, ContentSummary, Defaults, FileChecksum, FileStatus, FsStats, FsUrl};
+
+/// A connection to a SteadFS cluster. Cloning is cheap and shares it; a program wants one for each user it acts as.
+///
+/// Every method checks its path first: absolute, at most 8,000 characters, names of at most 255 bytes without `:`.
+/// Calls that meet a namenode which is starting, stopping or out of reach are repeated until
+/// [`ClientOptions::call_timeout`]; calls that change something are never executed twice. Dropping the future of a call
+/// ends the waiting; the server may carry it out nevertheless.
+///
+/// ```no_run
+/// # async fn example() -> steadfs_client::FsResult<()> {
+/// use steadfs_client::Client;
+///
+/// let client = Client::connect("hdfs://localhost:8020").await?;
+/// let mut file = client.create("/greeting").await?;
+/// file.write_all("hello").await?;
+/// file.close().await?;
+///
+/// let reader = client.open("/greeting").await?;
+/// assert_eq!(reader.read_at(1, 3).await?, "ell");
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What a client and all its readers and writers share.
+pub(crate) struct Inner {
+    pub(crate) calls: Calls,
+    pub(crate) options: ClientOptions,
+    pub(crate) defaults: Defaults,
+    /// The holder of this client's leases.
+    pub(crate) name: String,
+    pub(crate) idle: IdleConnections,
+    pub(crate) leases: Leases,
+}
+
+impl Client {
+    /// Connects to the file system at `url` (`hdfs://host:port`) with the default options.
+    ///
+    /// # Errors
+    /// `Unreachable` or `Timeout`, with the address and what to check, if nobody answers within
+    /// [`ClientOptions::connect_timeout`]; `InvalidArgument` if `url` is not one.
+    pub async fn connect(url: &str) -> FsResult<Self> {
+        Self::connect_with(url, ClientOptions::default()).await
+    }
+
+    /// Connects as [`Client::connect`] does, with options.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect_with(url: &str, options: ClientOptions) -> FsResult<Self> {
+        let calls = Calls::new(url.parse()?, &options)?;
+        let request = pb::GetDefaultsRequest {};
+        let defaults =
+            calls
+                .namespace_within(options.connect_timeout, request, |mut c, r| async move {
+                    c.get_defaults(r).await
+                })
+                .await?;
+        let name = format!("steadfs-client_{}", uuid::Uuid::new_v4());
+        let defaults = Defaults::from_proto(defaults)?;
+        let inner = Inner {
+            calls,
+            options,
+            defaults,
+            name,
+            idle: IdleConnections::default(),
+            leases: Leases::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Where the namenode is.
+    #[must_use]
+    pub fn url(&self) -> &FsUrl {
+        self.inner.calls.url()
+    }
+
+    /// Who acts.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.inner.options.user
+    }
+
+    /// What the server chooses where nothing is asked for.
+    #[must_use]
+    pub fn defaults(&self) -> &Defaults {
+        &self.inner.defaults
+    }
+
+    /// Opens a file for reading. A file that is being written can be read as far as its writer has flushed.
+    ///
+    /// # Errors
+    /// `NotFound`, `IsADirectory`, `AccessDenied`.
+    pub async fn open(&self, path: &str) -> FsResult<Reader> {
+        Reader::open(self.inner.clone(), FsPath::parse(path)?).await
+    }
+
+    /// Creates a file: await it as it is, or say more first.
+    ///
+    /// ```no_run
+    /// # async fn example(client: &steadfs_client::Client) -> steadfs_client::FsResult<()> {
+    /// let mut file = client.create("/data/x").overwrite(true).replication(2).block_size(64 << 20).await?;
+    /// file.write_all(vec![0; 1 << 20]).await?;
+    /// file.close().await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When awaited: `AlreadyExists`, `AlreadyBeingCreated`, `ParentNotDirectory`, `AccessDenied`, and others.
+    pub fn create(&self, path: &str) -> Create {
+        Create::new(self.inner.clone(), path)
+    }
+
+    /// Opens a file for appending.
+    ///
+    /// # Errors
+    /// When awaited: `NotFound`, `AlreadyBeingCreated` while somebody else writes it, `AccessDenied`.
+    pub fn append(&self, path: &str) -> Append {
+        Append::new(self.inner.clone(), path)
+    }
+
+    /// What is known about a file or folder.
+    ///
+    /// # Errors
+    /// `NotFound`, `AccessDenied`.
+    pub async fn stat(&self, path: &str) -> FsResult<FileStatus> {
+        let path = FsPath::parse(path)?;
+        let request = pb::StatRequest { path: path.to_string() };
+        let answer = self.inner.calls.namespace(request, |mut c, r| async move { c.stat(r).await }).await?;
+        FileStatus::from_proto(unnamed(answer.status)?, &path)
+    }
+
+    /// Whether something is there.
+    ///
+    /// # Errors
+    /// Everything but `NotFound` and a parent that is a file, which are `false`.
+    pub async fn exists(&self, path: &str) -> FsResult<bool> {
+        match self.stat(path).await {
+            Ok(_) => Ok(true),
+            Err(error) => match error.kind() {
+                FsErrorKind::NotFound | FsErrorKind::ParentNotDirectory => Ok(false),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// The entries of a folder in the order of their names, or the file itself. Fetched page by page: whoever changes
+    /// the folder meanwhile may be seen or not, and nothing else is missed or seen twice.
+    ///
+    /// ```no_run
+    /// # async fn example(client: &steadfs_client::Client) -> steadfs_client::FsResult<()> {
+    /// use futures::TryStreamExt;
+    ///
+    /// let mut entries = std::pin::pin!(client.list("/data"));
+    /// while let Some(entry) = entries.try_next().await? {
+    ///     println!("{} {}", entry.path, entry.length);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn list(&self, path: &str) -> impl Stream<Item = FsResult<FileStatus>> + Send + use<> {
+        crate::list::list(self.inner.clone(), FsPath::parse(path))
+    }
+
+    /// Everything below a folder, each folder before what it holds; the folder itself is not part of it.
+    /// A folder that vanishes on the way is passed over.
+    pub fn walk(&self, path: &str) -> impl Stream<Item = FsResult<FileStatus>> + Send + use<> {
+        crate::list::walk(self.inner.clone(), FsPath::parse(path))
+    }
+
+    /// Makes a folder and its missing parents; it is no error if it exists.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if a file is there, `ParentNotDirectory`, `AccessDenied`.
+    pub async fn mkdirs(&self, path: &str) -> FsResult<()> {
+        self.mkdirs_with(path, 0o777 & !self.inner.options.umask, true).await
+    }
+
+    /// Makes a folder with exactly this mode, and its missing parents only if told to.
+    ///
+    /// # Errors
+    /// As [`Client::mkdirs`]; `NotFound` if a parent is missing and `parents` is not set.
+    pub async fn mkdirs_with(&self, path: &str, mode: u16, parents: bool) -> FsResult<()> {
+        let request =
+            pb::MkdirsRequest { path: checked(path)?, mode: u32::from(mode), create_parent: parents };
+        self.inner.calls.namespace(request, |mut c, r| async move { c.mkdirs(r).await }).await?;
+        Ok(())
+    }
+
+    /// Renames, atomically. Nothing may be at `to`.
+    ///
+    /// # Errors
+    /// `NotFound`, `AlreadyExists`, `ParentNotDirectory`, `AccessDenied`.
+    pub async fn rename(&self, from: &str, to: &str) -> FsResult<()> {
+        self.rename_as(from, to, pb::RenameMode::NoReplace).await
+    }
+
+    /// Renames, atomically, in place of a file or an empty folder that may be at `to`.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotEmpty`, `ParentNotDirectory`, `AccessDenied`.
+    pub async fn rename_over(&self, from: &str, to: &str) -> FsResult<()> {
+        self.rename_as(from, to, pb::RenameMode::Overwrite).await
+    }
+
+    async fn rename_as(&self, from: &str, to: &str, mode: pb::RenameMode) -> FsResult<()> {
+        let key = self.inner.calls.key();
+        let request = pb::RenameRequest { from: checked(from)?, to: checked(to)?, mode: mode.into(), key };
+        let answer = self.inner.calls.namespace(request, |mut c, r| async move { c.rename(r).await }).await?;
+        if answer.result {
+            return Ok(());
+        }
+        Err(FsError::refused(format!("{from} was not renamed to {to}")))
+    }
+
+    /// Deletes a file or a folder; `false` if nothing was there.
+    ///
+    /// # Errors
+    /// `NotEmpty` for a folder that holds something, unless `recursive`; `AccessDenied`.
+    pub async fn delete(&self, path: &str, recursive: bool) -> FsResult<bool> {
+        let request = pb::DeleteRequest { path: checked(path)?, recursive, key: self.inner.calls.key() };
+        let answer = self.inner.calls.namespace(request, |mut c, r| async move { c.delete(r).await }).await?;
+        Ok(answer.result)
+    }
+
+    /// Sets the permission bits.
+    ///
+    /// # Errors
+    /// `NotFound`; `AccessDenied` unless the caller owns it.
+    pub async fn set_permission(&self, path: &str, mode: u16) -> FsResult<()> {
+        let request = pb::SetPermissionRequest { path: checked(path)?, mode: u32::from(mode) };
+        self.inner.calls.namespace(request, |mut c, r| async move { c.set_permission(r).await }).await?;
+        Ok(())
+    }
+
+    /// Sets the owner, the group, or both.
+    ///
+    /// # Errors
+    /// `NotFound`; `AccessDenied` unless the caller is a superuser (or owns it and is in the new group).
+    pub async fn set_owner(&self, path: &str, owner: Option<&str>, group: Option<&str>) -> FsResult<()> {
+        let request = pb::SetOwnerRequest {
+            path: checked(path)?,
+            owner: owner.unwrap_or_default().to_owned(),
+            group: group.unwrap_or_default().to_owned(),
+        };
+        self.inner.calls.namespace(request, |mut c, r| async move { c.set_owner(r).await }).await?;
+        Ok(())
+    }
+
+    /// Sets the time of the last change, of the last access, or both.
+    ///
+    /// # Errors
+    /// `NotFound`, `AccessDenied`.
+    pub async fn set_times(
+        &self,
+        path: &str,
+        modified: Option<Millis>,
+        accessed: Option<Millis>,
+    ) -> FsResult<()> {
+        let request = pb::SetTimesRequest {
+            path: checked(path)?,
+            mtime: modified.map(|time| time.0),
+            atime: accessed.map(|time| time.0),
+        };
+        self.inner.calls.namespace(request, |mut c, r| async move { c.set_times(r).await }).await?;
+        Ok(())
+    }
+
+    /// Sets how many replicas a file shall have; `false` for a folder, or if nothing is there.
+    ///
+    /// # Errors
+    /// `Refused` outside of the server's limits, `AccessDenied`.
+    pub async fn set_replication(&self, path: &str, replication: u16) -> FsResult<bool> {
+        let request = pb::SetReplicationRequest { path: checked(path)?, replication: u32::from(replication) };
+        let answer =
+            self.inner.calls.namespace(request, |mut c, r| async move { c.set_replication(r).await }).await?;
+        Ok(answer.result)
+    }
+
+    /// Totals of a file, or of a folder and all below it.
+    ///
+    /// # Errors
+    /// `NotFound`, `AccessDenied`.
+    pub async fn content_summary(&self, path: &str) -> FsResult<ContentSummary> {
+        let request = pb::PathRequest { path: checked(path)? };
+        let answer =
+            self.inner.calls.namespace(request, |mut c, r| async move { c.content_summary(r).await }).await?;
+        Ok(ContentSummary {
+            length: answer.length,
+            files: answer.files,
+            directories: answer.directories,
+            space: answer.space,
+        })
+    }
+
+    /// The space of the whole file system.
+    ///
+    /// # Errors
+    /// Those of any call.
+    pub async fn fs_stats(&self) -> FsResult<FsStats> {
+        let answer =
+            self.inner.calls.namespace(pb::Empty {}, |mut c, r| async move { c.fs_stats(r).await }).await?;
+        Ok(answer.into())
+    }
+
+    /// The checksum of a file as Hadoop computes it (`hadoop fs -checksum`): equal for equal contents that were written
+    /// with the same block size and checksums. The datanodes compute it; no data is read over the network.
+    ///
+    /// # Errors
+    /// `NotFound`, `IsADirectory`; `Refused` for a file that is being written; `Unsupported` for one without checksums;
+    /// `BlockMissing`.
+    pub async fn checksum(&self, path: &str) -> FsResult<FileChecksum> {
+        crate::read::checksum(self.inner.clone(), FsPath::parse(path)?).await
+    }
+
+    /// The whole content of a file.
+    ///
+    /// # Errors
+    /// As [`Client::open`] and [`Reader::read_at`]; `InvalidArgument` if it is longer than `limit` bytes.
+    pub async fn read(&self, path: &str, limit: usize) -> FsResult<Bytes> {
+        let reader = self.open(path).await?;
+        match usize::try_from(reader.length()) {
+            Ok(length) if length <= limit => reader.read_at(0, length).await,
+            _ => Err(FsError::invalid_argument(format!(
+                "{path} has {} bytes, more than the {limit} to read at most",
+                reader.length()
+            ))),
+        }
+    }
+
+    /// Writes a file of this content, in place of one that is there, and closes it.
+    ///
+    /// # Errors
+    /// As [`Client::create`] and [`Writer::close`](crate::Writer::close).
+    pub async fn write(&self, path: &str, content: impl Into<Bytes>) -> FsResult<()> {
+        let mut writer = self.create(path).overwrite(true).await?;
+        writer.write_all(content).await?;
+        writer.close().await
+    }
+
+    /// The names and bytes below a folder, collected.
+    ///
+    /// # Errors
+    /// Those of [`Client::list`].
+    pub async fn list_all(&self, path: &str) -> FsResult<Vec<FileStatus>> {
+        self.list(path).try_collect().await
+    }
+
+    /// Checks that the caller may read (4), write (2) or execute (1) something; `access` is their sum.
+    ///
+    /// # Errors
+    /// `AccessDenied`, `NotFound`.
+    pub async fn check_access(&self, path: &str, access: u8) -> FsResult<()> {
+        let request = pb::CheckAccessRequest { path: checked(path)?, mode: u32::from(access & 7) };
+        self.inner.calls.namespace(request, |mut c, r| async move { c.check_access(r).await }).await?;
+        Ok(())
+    }
+
+    /// Takes a file from a writer that is gone, so that it can be read and written; `false` while that is under way
+    /// (ask again).
+    ///
+    /// # Errors
+    /// `NotFound`, `IsADirectory`, `AccessDenied`.
+    pub async fn recover_lease(&self, path: &str) -> FsResult<bool> {
+        let request = pb::PathRequest { path: checked(path)? };
+        let answer =
+            self.inner.calls.namespace(request, |mut c, r| async move { c.recover_lease(r).await }).await?;
+        Ok(answer.result)
+    }
+}
+
+/// The path as it is sent: checked and without a `/` at its end.
+fn checked(path: &str) -> FsResult<String> {
+    Ok(FsPath::parse(path)?.to_string())
+}
+
+/// The status in an answer about a path that the caller named.
+pub(crate) fn unnamed(status: Option<pb::FileStatus>) -> FsResult<pb::FileStatus> {
+    let mut status = status.ok_or_else(|| foreign("status"))?;
+    status.name.clear();
+    Ok(status)
+}

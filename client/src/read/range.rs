@@ -1,0 +1,222 @@
+//! Reading a range of a file from whichever replica has it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use steadfs_common::{FsError, FsErrorKind, FsResult};
+use steadfs_proto::steadfs as pb;
+
+use super::locations::Locations;
+use super::replica::ReplicaRange;
+use crate::backoff::Backoff;
+use crate::data::DataError;
+use crate::{BlockLocation, Replica};
+
+/// How often locations are asked for anew when no replica could be read.
+const LOCATION_ROUNDS: u32 = 3;
+/// Waits before those rounds: a datanode may be restarting, a writer may be mending its pipeline.
+const FIRST_WAIT: Duration = Duration::from_millis(400);
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
+
+/// A part of a block: which bytes of the file it gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// First byte, in the file.
+    pub(crate) start: u64,
+    /// Behind the last byte, in the file.
+    pub(crate) end: u64,
+}
+
+impl Part {
+    /// What `block` gives of `start..end`; `start` lies in it.
+    pub(crate) fn of(block: &BlockLocation, start: u64, end: u64) -> Self {
+        Self { start, end: end.min(block.end()) }
+    }
+
+    pub(crate) fn len(self) -> u64 {
+        self.end - self.start
+    }
+}
+
+/// Reads one part of a block, going from replica to replica as they fail.
+pub(crate) struct RangeReader {
+    locations: Arc<Locations>,
+    block: Arc<BlockLocation>,
+    part: Part,
+    source: Option<(Replica, ReplicaRange)>,
+    rounds: u32,
+    waits: Backoff,
+    failure: Option<DataError>,
+}
+
+impl RangeReader {
+    pub(crate) fn new(locations: Arc<Locations>, block: Arc<BlockLocation>, part: Part) -> Self {
+        let waits = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        Self { locations, block, part, source: None, rounds: 0, waits, failure: None }
+    }
+
+    /// The next bytes of the part; `None` at its end.
+    pub(crate) async fn next(&mut self) -> FsResult<Option<Bytes>> {
+        while self.part.len() > 0 {
+            let Some((replica, mut source)) = self.source.take() else {
+                self.connect().await?;
+                continue;
+            };
+            match source.next().await {
+                Ok(Some(bytes)) => {
+                    self.part.start += bytes.len() as u64;
+                    self.rounds = 0;
+                    self.source = Some((replica, source));
+                    return Ok(Some(bytes));
+                }
+                Ok(None) => self.failed(&replica, DataError::protocol("fewer bytes than asked for")),
+                Err(error) => self.failed(&replica, error),
+            }
+        }
+        if let Some((replica, source)) = self.source.take()
+            && let Err(error) = source.finish(self.locations.inner()).await
+        {
+            // All bytes are here and verified: only the connection is lost.
+            tracing::debug!(%replica, %error, "a read did not end as it should");
+        }
+        Ok(None)
+    }
+
+    /// Opens the best replica that has not failed; asks for locations anew when all have.
+    async fn connect(&mut self) -> FsResult<()> {
+        let Some(replica) = self.choose() else {
+            return self.next_round().await;
+        };
+        let (start, end) = (self.part.start - self.block.offset, self.part.end - self.block.offset);
+        match ReplicaRange::open(self.locations.inner(), &self.block, &replica, start, end).await {
+            Ok(source) => self.source = Some((replica, source)),
+            Err(error) => self.failed(&replica, error),
+        }
+        Ok(())
+    }
+
+    /// The first replica in the server's order that has not failed for this block; those of datanodes that failed for
+    /// other blocks come last.
+    fn choose(&self) -> Option<Replica> {
+        let good = self
+            .block
+            .replicas
+            .iter()
+            .filter(|replica| !self.locations.has_failed(self.block.block, &replica.datanode));
+        good.min_by_key(|replica| self.locations.is_doubtful(&replica.datanode)).cloned()
+    }
+
+    fn failed(&mut self, replica: &Replica, error: DataError) {
+        tracing::warn!(path = %self.locations.path(), block = %self.block.block, %replica, %error, "a replica cannot be read");
+        self.locations.note_failed(self.block.block, &replica.datanode);
+        if matches!(error, DataError::Checksum(_)) && !self.is_being_written() {
+            self.report_bad(replica);
+        }
+        self.failure = Some(error);
+    }
+
+    /// The last block of a file that is open: its checksums change while it is read.
+    fn is_being_written(&self) -> bool {
+        self.locations.under_construction() && self.block.end() >= self.locations.length()
+    }
+
+    /// Tells the namenode in the background: the reader has other replicas to try.
+    fn report_bad(&self, replica: &Replica) {
+        let block = pb::LocatedBlock {
+            block: Some(self.block.to_block()),
+            offset: self.block.offset,
+            locations: vec![replica.to_proto()],
+            corrupt: true,
+        };
+        let inner = self.locations.inner().clone();
+        tokio::spawn(async move {
+            let request = pb::ReportBadReplicasRequest { blocks: vec![block] };
+            let told = inner
+                .calls
+                .namespace(request, |mut c, r| async move { c.report_bad_replicas(r).await })
+                .await;
+            if let Err(error) = told {
+                tracing::warn!(%error, "a bad replica was not reported");
+            }
+        });
+    }
+
+    async fn next_round(&mut self) -> FsResult<()> {
+        if self.rounds >= LOCATION_ROUNDS {
+            return Err(self.give_up());
+        }
+        self.rounds += 1;
+        tokio::time::sleep(self.waits.next_wait()).await;
+        self.locations.fetch(self.part.start).await?;
+        self.block = self.locations.block_at(self.part.start).await?;
+        self.locations.forgive(self.block.block);
+        if self.block.end() < self.part.end {
+            return Err(FsError::new(
+                FsErrorKind::BlockMissing,
+                format!("{} became shorter while it was read", self.locations.path()),
+            ));
+        }
+        Ok(())
+    }
+
+    fn give_up(&self) -> FsError {
+        let (path, block, offset) = (self.locations.path(), self.block.block, self.part.start);
+        let replicas = self.block.replicas.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match &self.failure {
+            Some(error @ DataError::Checksum(_)) => FsError::new(
+                FsErrorKind::Checksum,
+                format!(
+                    "{path}: no replica of {block} has right bytes at {offset} (tried {replicas}): {error}"
+                ),
+            ),
+            Some(error) => FsError::new(
+                FsErrorKind::BlockMissing,
+                format!(
+                    "{path}: no replica of {block} can be read at byte {offset} (tried {replicas}): {error}"
+                ),
+            ),
+            None => FsError::new(
+                FsErrorKind::BlockMissing,
+                format!(
+                    "{path}: no datanode has {block} (byte {offset} on): are all datanodes up? \
+                     `steadfs admin fsck {path}` tells more"
+                ),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use steadfs_common::{BlockId, GenStamp};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn parts_cover_a_range_exactly(
+            lengths in prop::collection::vec(1_u64..50, 1..10), start in 0_u64..300, len in 1_u64..300,
+        ) {
+            let mut blocks = Vec::new();
+            let mut offset = 0;
+            for (index, length) in lengths.iter().enumerate() {
+                blocks.push(BlockLocation {
+                    block: BlockId(index as u64), stamp: GenStamp(1), offset, length: *length, replicas: vec![], corrupt: false,
+                });
+                offset += length;
+            }
+            let end = (start + len).min(offset);
+            let mut at = start;
+            while at < end {
+                let block = blocks.iter().find(|block| at >= block.offset && at < block.end()).unwrap();
+                let part = Part::of(block, at, end);
+                prop_assert!(part.start == at && part.len() > 0);
+                prop_assert!(part.start >= block.offset && part.end <= block.end());
+                at = part.end;
+            }
+            prop_assert!(at == end || start >= offset);
+        }
+    }
+}

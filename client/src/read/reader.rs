@@ -1,0 +1,151 @@
+//! An open file.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use steadfs_common::{FsPath, FsResult};
+
+use super::locations::Locations;
+use super::range::{Part, RangeReader};
+use super::stream::FileStream;
+use crate::client::Inner;
+use crate::{BlockLocation, FileStatus};
+
+/// An open file. Reads at any offset, many at once; cloning is cheap and shares what is known about the blocks.
+///
+/// Every byte is compared with its checksum. A replica that is damaged or out of reach is left aside for the others (and
+/// a damaged one reported); when all have failed, the namenode is asked up to three times where others are.
+///
+/// ```no_run
+/// # async fn example(client: &steadfs_client::Client) -> steadfs_client::FsResult<()> {
+/// let reader = client.open("/data/x").await?;
+/// // Two places at once.
+/// let (head, tail) = futures::try_join!(reader.read_at(0, 16), reader.read_at(reader.length() - 16, 16))?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Reader {
+    locations: Arc<Locations>,
+    status: Arc<FileStatus>,
+}
+
+impl Reader {
+    pub(crate) async fn open(inner: Arc<Inner>, path: FsPath) -> FsResult<Self> {
+        let (locations, status) = Locations::open(inner, path).await?;
+        Ok(Self { locations: Arc::new(locations), status: Arc::new(status) })
+    }
+
+    /// What was known about the file when it was opened.
+    #[must_use]
+    pub fn status(&self) -> &FileStatus {
+        &self.status
+    }
+
+    /// Bytes that can be read.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.locations.length()
+    }
+
+    /// Looks how far the file can be read now, which grows while somebody writes it.
+    ///
+    /// # Errors
+    /// `NotFound` if it was deleted or replaced; those of any call.
+    pub async fn refresh(&self) -> FsResult<u64> {
+        self.locations.fetch(self.length().saturating_sub(1)).await?;
+        Ok(self.length())
+    }
+
+    /// Whether somebody was writing the file when it was looked at last.
+    #[must_use]
+    pub fn under_construction(&self) -> bool {
+        self.locations.under_construction()
+    }
+
+    /// The bytes from `offset` on: `len` of them, or fewer at the end of the file. A range over several blocks is
+    /// fetched from them in parallel.
+    ///
+    /// # Errors
+    /// `BlockMissing` if no replica of a block can be read, `Checksum` if all are damaged, and those of any call.
+    pub async fn read_at(&self, offset: u64, len: usize) -> FsResult<Bytes> {
+        let parts = self.parts(offset..offset.saturating_add(len as u64)).await?;
+        if let [(block, part)] = &parts[..] {
+            return self.read_part(block.clone(), *part).await;
+        }
+        let total = parts.iter().map(|(_, part)| part.len() as usize).sum();
+        let parallel = self.locations.inner().options.parallel_blocks.max(1);
+        let reads: Vec<_> = parts.into_iter().map(|(block, part)| self.read_part(block, part)).collect();
+        let mut pieces = stream::iter(reads).buffered(parallel);
+        let mut all = BytesMut::with_capacity(total);
+        while let Some(piece) = pieces.try_next().await? {
+            all.extend_from_slice(&piece);
+        }
+        Ok(all.freeze())
+    }
+
+    /// Reads the file from `offset` to its end in order, fetching ahead.
+    #[must_use]
+    pub fn stream_from(&self, offset: u64) -> FileStream {
+        FileStream::new(self.clone(), offset)
+    }
+
+    /// Reads the whole file in order, fetching ahead.
+    #[must_use]
+    pub fn stream(&self) -> FileStream {
+        self.stream_from(0)
+    }
+
+    /// The blocks that hold a range of the file, and where their replicas are.
+    ///
+    /// # Errors
+    /// Those of any call.
+    pub async fn blocks(&self, range: Range<u64>) -> FsResult<Vec<BlockLocation>> {
+        let parts = self.parts(range).await?;
+        Ok(parts.into_iter().map(|(block, _)| (*block).clone()).collect())
+    }
+
+    async fn parts(&self, range: Range<u64>) -> FsResult<Vec<(Arc<BlockLocation>, Part)>> {
+        let end = range.end.min(self.length());
+        let mut parts = Vec::new();
+        let mut at = range.start;
+        while at < end {
+            let block = self.locations.block_at(at).await?;
+            let part = Part::of(&block, at, end);
+            at = part.end;
+            parts.push((block, part));
+        }
+        Ok(parts)
+    }
+
+    async fn read_part(&self, block: Arc<BlockLocation>, part: Part) -> FsResult<Bytes> {
+        let mut range = RangeReader::new(self.locations.clone(), block, part);
+        let Some(first) = range.next().await? else { return Ok(Bytes::new()) };
+        if first.len() as u64 == part.len() {
+            range.next().await?;
+            return Ok(first);
+        }
+        let mut all = BytesMut::with_capacity(part.len() as usize);
+        all.extend_from_slice(&first);
+        while let Some(bytes) = range.next().await? {
+            all.extend_from_slice(&bytes);
+        }
+        Ok(all.freeze())
+    }
+
+    /// The reader of the block at `offset`, to its end or the file's; none at the end of the file.
+    pub(super) async fn range_from(&self, offset: u64) -> FsResult<Option<RangeReader>> {
+        let end = self.length();
+        if offset >= end {
+            return Ok(None);
+        }
+        let block = self.locations.block_at(offset).await?;
+        let part = Part::of(&block, offset, end);
+        Ok(Some(RangeReader::new(self.locations.clone(), block, part)))
+    }
+
+    pub(super) fn read_ahead(&self) -> usize {
+        self.locations.inner().options.read_ahead
+    }
+}

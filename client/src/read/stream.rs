@@ -1,0 +1,178 @@
+//! Reading a file in order, ahead of who reads it.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use steadfs_common::{FsError, FsResult};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncSeek, ReadBuf};
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::reader::Reader;
+use crate::error::into_io;
+
+/// Pieces that wait for the reader at most, whatever their size.
+const MAX_PIECES: usize = 1_024;
+
+/// A piece that came ahead, and its share of the bytes that may.
+type Piece = FsResult<(Bytes, OwnedSemaphorePermit)>;
+
+/// A file read in order: [`next_chunk`](Self::next_chunk) without copying, or as [`AsyncRead`], [`AsyncBufRead`] and
+/// [`AsyncSeek`]. A task of its own fetches ahead, up to
+/// [`ClientOptions::read_ahead`](crate::ClientOptions::read_ahead) bytes; it ends when this is dropped.
+pub struct FileStream {
+    reader: Reader,
+    /// Where the next byte given comes from.
+    position: u64,
+    /// What is left of the piece being given.
+    chunk: Bytes,
+    ahead: Option<Ahead>,
+    seek: Option<io::Result<u64>>,
+}
+
+/// The task that fetches.
+struct Ahead {
+    pieces: Receiver<Piece>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl FileStream {
+    pub(super) fn new(reader: Reader, position: u64) -> Self {
+        Self { reader, position, chunk: Bytes::new(), ahead: None, seek: None }
+    }
+
+    /// Where the next byte comes from.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Goes on at `position`, which may lie behind the end: nothing comes from there.
+    pub fn seek_to(&mut self, position: u64) {
+        match position.checked_sub(self.position) {
+            Some(forward) if forward <= self.chunk.len() as u64 => self.chunk.advance(forward as usize),
+            _ => {
+                self.chunk.clear();
+                self.ahead = None;
+            }
+        }
+        self.position = position;
+    }
+
+    /// The next bytes, as many as came together; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Reader::read_at`]; the next call tries again at the same place.
+    pub async fn next_chunk(&mut self) -> FsResult<Option<Bytes>> {
+        poll_fn(|cx| self.poll_fill(cx)).await?;
+        let chunk = std::mem::take(&mut self.chunk);
+        self.position += chunk.len() as u64;
+        Ok((!chunk.is_empty()).then_some(chunk))
+    }
+
+    /// Makes `chunk` hold something, unless the file ends here.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<FsResult<()>> {
+        while self.chunk.is_empty() {
+            if self.position >= self.reader.length() {
+                return Poll::Ready(Ok(()));
+            }
+            let ahead = self.ahead.get_or_insert_with(|| start(self.reader.clone(), self.position));
+            match ready!(ahead.pieces.poll_recv(cx)) {
+                // The share is given back here: what the caller holds is the caller's.
+                Some(Ok((bytes, _share))) => self.chunk = bytes,
+                Some(Err(error)) => {
+                    self.ahead = None;
+                    return Poll::Ready(Err(error));
+                }
+                // It came to what was the end when it began; the file may have grown since.
+                None => self.ahead = None,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn consumed(&mut self, bytes: usize) {
+        self.chunk.advance(bytes);
+        self.position += bytes as u64;
+    }
+}
+
+fn start(reader: Reader, position: u64) -> Ahead {
+    let (send, pieces) = mpsc::channel(MAX_PIECES);
+    let task = tokio::spawn(async move {
+        if let Err(error) = fetch(&reader, position, &send).await {
+            // Nobody may be reading any more.
+            let _ = send.send(Err(error)).await;
+        }
+    });
+    Ahead { pieces, _task: AbortOnDropHandle::new(task) }
+}
+
+async fn fetch(reader: &Reader, mut position: u64, send: &Sender<Piece>) -> FsResult<()> {
+    let limit = u32::try_from(reader.read_ahead().max(1)).unwrap_or(u32::MAX >> 4);
+    let room = Arc::new(Semaphore::new(limit as usize));
+    while let Some(mut range) = reader.range_from(position).await? {
+        while let Some(bytes) = range.next().await? {
+            position += bytes.len() as u64;
+            // A piece larger than everything allowed waits until it is alone.
+            let share = u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(limit);
+            let share = room.clone().acquire_many_owned(share).await.expect("the semaphore is never closed");
+            if send.send(Ok((bytes, share))).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+impl AsyncBufRead for FileStream {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        ready!(this.poll_fill(cx)).map_err(into_io)?;
+        Poll::Ready(Ok(&this.chunk))
+    }
+
+    fn consume(self: Pin<&mut Self>, bytes: usize) {
+        self.get_mut().consumed(bytes);
+    }
+}
+
+impl AsyncRead for FileStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if out.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(this.poll_fill(cx)).map_err(into_io)?;
+        let bytes = this.chunk.len().min(out.remaining());
+        out.put_slice(&this.chunk[..bytes]);
+        this.consumed(bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncSeek for FileStream {
+    fn start_seek(self: Pin<&mut Self>, to: io::SeekFrom) -> io::Result<()> {
+        let this = self.get_mut();
+        let target = match to {
+            io::SeekFrom::Start(position) => Some(position),
+            io::SeekFrom::Current(by) => this.position.checked_add_signed(by),
+            io::SeekFrom::End(by) => this.reader.length().checked_add_signed(by),
+        };
+        let position = target
+            .ok_or_else(|| into_io(FsError::invalid_argument("a seek to before the start of the file")))?;
+        this.seek_to(position);
+        this.seek = Some(Ok(position));
+        Ok(())
+    }
+
+    fn poll_complete(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        let this = self.get_mut();
+        Poll::Ready(this.seek.take().unwrap_or(Ok(this.position)))
+    }
+}

@@ -1,0 +1,480 @@
+//! The task that owns a file being written.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use steadfs_common::{BlockId, ChecksumSpec, FsError, FsErrorKind, FsPath, FsResult, GenStamp};
+use steadfs_proto::steadfs as pb;
+use steadfs_wire::transfer::Stage;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::packetizer::{Packetizer, Piece};
+use super::pipeline::{Event, Pipeline, Setup};
+use super::window::{Failure, Window};
+use super::writer::{Command, Writer, WriterEnd};
+use crate::backoff::Backoff;
+use crate::client::Inner;
+use crate::lease::LeaseGuard;
+use crate::types::foreign;
+use crate::{BlockLocation, FileStatus, Replica};
+
+/// How long the namenode may take to hear from the datanodes about a finished block.
+const REPLICAS_WAIT: Duration = Duration::from_secs(60);
+/// Waits between asking it again: it waits a moment itself before it says "not yet".
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// For so long a datanode that failed is not asked for again (HDFS: 10 min).
+const EXCLUDED_FOR: Duration = Duration::from_secs(600);
+
+/// What a file that was just opened for writing looks like.
+pub(super) struct NewStreamer {
+    pub(super) status: FileStatus,
+    pub(super) checksum: ChecksumSpec,
+    /// The block to begin with: a new one (after a create) or the file's last (after an append).
+    pub(super) first: Option<BlockLocation>,
+}
+
+/// The block being written.
+pub(super) struct OpenBlock {
+    pub(super) id: BlockId,
+    pub(super) stamp: GenStamp,
+    /// The pipeline's datanodes, in order.
+    pub(super) nodes: Vec<Replica>,
+    pub(super) cutter: Packetizer,
+    pub(super) window: Window,
+    pub(super) pipeline: Option<Pipeline>,
+    /// The namenode knows that the block has bytes that somebody may rely on.
+    pub(super) noted: bool,
+    /// The empty last packet is on its way.
+    pub(super) closing: bool,
+    /// Times the pipeline was mended since a packet got through.
+    pub(super) failures: u32,
+}
+
+impl OpenBlock {
+    /// As the namenode shall know it: the bytes that every datanode has.
+    pub(super) fn to_block(&self) -> pb::Block {
+        pb::Block { id: self.id.0, stamp: self.stamp.0, length: self.window.acked() }
+    }
+}
+
+/// The owner of one open file.
+pub(super) struct Streamer {
+    pub(super) inner: Arc<Inner>,
+    pub(super) path: FsPath,
+    pub(super) inode: u64,
+    pub(super) replication: u16,
+    pub(super) checksum: ChecksumSpec,
+    pub(super) block: Option<OpenBlock>,
+    /// Somebody may rely on the block being written: it was flushed, or belongs to an append.
+    pub(super) relied_on: bool,
+    block_size: u64,
+    /// Allocated and not yet begun.
+    first: Option<BlockLocation>,
+    /// The last block that is finished.
+    previous: Option<pb::Block>,
+    next_seqno: i64,
+    excluded: Vec<(String, Instant)>,
+    failure: Arc<OnceLock<FsError>>,
+    _lease: LeaseGuard,
+}
+
+impl Streamer {
+    /// Starts the task of a new file.
+    pub(super) fn spawn(inner: Arc<Inner>, file: NewStreamer) -> Writer {
+        let (writer, end) = Writer::new(file.status.clone());
+        let streamer = Self::new(inner, file, end.failure);
+        tokio::spawn(streamer.run(end.commands));
+        writer
+    }
+
+    /// Opens the pipeline of the file's last block, if it is to be continued, and starts the task.
+    pub(super) async fn append(inner: Arc<Inner>, mut file: NewStreamer) -> FsResult<Writer> {
+        let last = file.first.take();
+        let (writer, WriterEnd { commands, failure }) = Writer::new(file.status.clone());
+        let mut streamer = Self::new(inner, file, failure);
+        streamer.relied_on = true;
+        let (opened, is_open) = tokio::sync::oneshot::channel();
+        // Opening mends pipelines as well: it is not left half done when the caller goes away.
+        tokio::spawn(async move {
+            let result = match last {
+                Some(last) => streamer.reopen(last).await,
+                None => Ok(()),
+            };
+            if let Err(error) = &result {
+                streamer.fail(error.clone());
+            }
+            let _ = opened.send(result);
+            streamer.run(commands).await;
+        });
+        is_open.await.map_err(|_| FsError::new(FsErrorKind::Stopping, "the runtime stopped"))??;
+        Ok(writer)
+    }
+
+    fn new(inner: Arc<Inner>, file: NewStreamer, failure: Arc<OnceLock<FsError>>) -> Self {
+        Self {
+            path: file.status.path,
+            inode: file.status.inode.0,
+            replication: file.status.replication,
+            block_size: file.status.block_size.max(1),
+            checksum: file.checksum,
+            block: None,
+            relied_on: false,
+            first: file.first,
+            previous: None,
+            next_seqno: 0,
+            excluded: Vec::new(),
+            failure,
+            _lease: LeaseGuard::hold(inner.clone()),
+            inner,
+        }
+    }
+
+    /// Applies commands and events until the file is closed or given up.
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            let command = tokio::select! {
+                command = commands.recv() => command,
+                event = next_event(self.block.as_mut()) => {
+                    if let Err(error) = self.apply(event).await {
+                        self.fail(error);
+                    }
+                    continue;
+                }
+            };
+            match command {
+                Some(Command::Write(bytes, share)) => {
+                    if self.failure.get().is_none()
+                        && let Err(error) = self.write(bytes).await
+                    {
+                        self.fail(error);
+                    }
+                    drop(share);
+                }
+                Some(Command::Flush { sync, answer }) => {
+                    let result = self.unless_failed(async |this: &mut Self| this.flush(sync).await).await;
+                    let _ = answer.send(result);
+                }
+                Some(Command::Close { answer }) => {
+                    let result = self.unless_failed(async |this: &mut Self| this.close().await).await;
+                    if result.is_err() {
+                        self.give_up().await;
+                    }
+                    let _ = answer.send(result);
+                    return;
+                }
+                Some(Command::Abort { answer }) => {
+                    self.give_up().await;
+                    let _ = answer.send(());
+                    return;
+                }
+                None => return self.give_up().await,
+            }
+        }
+    }
+
+    async fn unless_failed(&mut self, act: impl AsyncFnOnce(&mut Self) -> FsResult<()>) -> FsResult<()> {
+        if let Some(error) = self.failure.get() {
+            return Err(error.clone());
+        }
+        let result = act(self).await;
+        if let Err(error) = &result {
+            self.fail(error.clone());
+        }
+        result
+    }
+
+    /// From here on every call fails with `error`.
+    fn fail(&mut self, error: FsError) {
+        tracing::debug!(path = %self.path, %error, "writing failed");
+        let _ = self.failure.set(error);
+        if let Some(block) = &mut self.block {
+            block.pipeline = None;
+        }
+    }
+
+    async fn write(&mut self, mut bytes: Bytes) -> FsResult<()> {
+        while !bytes.is_empty() {
+            self.ensure_block().await?;
+            let Some(block) = &mut self.block else { continue };
+            if let Some(piece) = block.cutter.push(&mut bytes) {
+                self.send(piece, false).await?;
+            }
+            if self.block.as_ref().is_some_and(|block| block.cutter.is_full()) {
+                self.finish_block().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, piece: Piece, sync: bool) -> FsResult<()> {
+        let limit = self.inner.options.packets_in_flight.max(1);
+        self.pump_until(|window| window.len() < limit).await?;
+        let Some(block) = &mut self.block else { return Ok(()) };
+        let packet = block.window.push(self.next_seqno, piece, sync);
+        self.next_seqno += 1;
+        if let Some(pipeline) = &block.pipeline {
+            pipeline.send(packet).await;
+        }
+        Ok(())
+    }
+
+    async fn send_empty(&mut self, last: bool) -> FsResult<()> {
+        let Some(block) = &mut self.block else { return Ok(()) };
+        block.closing = last;
+        let packet = block.window.push_empty(self.next_seqno, last);
+        self.next_seqno += 1;
+        if let Some(pipeline) = &block.pipeline {
+            pipeline.send(packet).await;
+        }
+        Ok(())
+    }
+
+    /// Applies what the pipeline answers until `done`.
+    async fn pump_until(&mut self, done: impl Fn(&Window) -> bool) -> FsResult<()> {
+        while self.block.as_ref().is_some_and(|block| !done(&block.window)) {
+            let event = next_event(self.block.as_mut()).await;
+            self.apply(event).await?;
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, event: Event) -> FsResult<()> {
+        let Some(block) = &mut self.block else { return Ok(()) };
+        let failure = match event {
+            Event::Ack(ack) => match block.window.ack(&ack, block.nodes.len()) {
+                Ok(progress) => {
+                    if progress {
+                        block.failures = 0;
+                    }
+                    return Ok(());
+                }
+                Err(failure) => failure,
+            },
+            Event::Broken(reason) => Failure::of(0, reason),
+        };
+        self.recover(failure).await
+    }
+
+    async fn flush(&mut self, sync: bool) -> FsResult<()> {
+        let Some(block) = &mut self.block else { return Ok(()) };
+        match block.cutter.flush() {
+            Some(piece) => self.send(piece, sync).await?,
+            None if sync => self.send_empty(false).await?,
+            None => {}
+        }
+        self.pump_until(Window::is_empty).await?;
+        self.relied_on = true;
+        let Some(block) = &mut self.block else { return Ok(()) };
+        if !block.noted {
+            let request = pb::FsyncRequest {
+                path: self.path.to_string(),
+                inode: self.inode,
+                client: self.inner.name.clone(),
+                last_block_length: block.window.acked(),
+            };
+            self.inner.calls.namespace(request, |mut c, r| async move { c.fsync(r).await }).await?;
+            block.noted = true;
+        }
+        Ok(())
+    }
+
+    /// Sends what is left of the block and waits until every datanode has it on disk and finished.
+    async fn finish_block(&mut self) -> FsResult<()> {
+        let Some(block) = &mut self.block else { return Ok(()) };
+        if let Some(piece) = block.cutter.flush() {
+            self.send(piece, false).await?;
+        }
+        // All bytes first: a datanode that fails while others have finished is then only left out.
+        self.pump_until(Window::is_empty).await?;
+        self.send_empty(true).await?;
+        self.pump_until(Window::is_empty).await?;
+        if let Some(block) = self.block.take() {
+            self.previous = Some(block.to_block());
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self) -> FsResult<()> {
+        self.finish_block().await?;
+        if let Some(unused) = self.first.take() {
+            self.abandon(unused.to_block()).await?;
+        }
+        let request = pb::CompleteRequest {
+            path: self.path.to_string(),
+            inode: self.inode,
+            client: self.inner.name.clone(),
+            last: self.previous,
+        };
+        let deadline = Instant::now() + REPLICAS_WAIT;
+        let mut waits = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        while !self
+            .inner
+            .calls
+            .namespace(request.clone(), |mut c, r| async move { c.complete(r).await })
+            .await?
+            .done
+        {
+            let wait = waits.next_wait();
+            if Instant::now() + wait >= deadline {
+                return Err(FsError::refused(format!(
+                    "Unable to close file {} because the last block does not have enough number of replicas",
+                    self.path
+                )));
+            }
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
+    }
+
+    /// Lets an unflushed block go and asks the namenode to close the file with what it has.
+    async fn give_up(&mut self) {
+        let relied_on = self.relied_on;
+        let unused = match self.block.take() {
+            Some(block) if !block.noted && !relied_on => Some(block.to_block()),
+            Some(_) => None,
+            None => self.first.take().map(|block| block.to_block()),
+        };
+        if let Some(block) = unused
+            && let Err(error) = self.abandon(block).await
+        {
+            tracing::debug!(path = %self.path, %error, "a block was not abandoned");
+        }
+        let request = pb::PathRequest { path: self.path.to_string() };
+        let recovered =
+            self.inner.calls.namespace(request, |mut c, r| async move { c.recover_lease(r).await });
+        if let Err(error) = recovered.await {
+            tracing::debug!(path = %self.path, %error, "a file that was given up stays open until its lease ends");
+        }
+    }
+
+    async fn abandon(&self, block: pb::Block) -> FsResult<()> {
+        let request = pb::AbandonBlockRequest {
+            path: self.path.to_string(),
+            inode: self.inode,
+            client: self.inner.name.clone(),
+            block: Some(block),
+        };
+        self.inner.calls.namespace(request, |mut c, r| async move { c.abandon_block(r).await }).await?;
+        Ok(())
+    }
+
+    /// Opens a block if none is open: one that was allocated already, or a new one. When a datanode cannot be reached,
+    /// another block is asked for without it.
+    async fn ensure_block(&mut self) -> FsResult<()> {
+        let mut tries = 0;
+        while self.block.is_none() {
+            let block = match self.first.take() {
+                Some(block) => block,
+                None => self.allocate().await?,
+            };
+            match self.begin(&block).await {
+                Ok(pipeline) => self.block = Some(self.open_block(&block, 0, Some(pipeline))),
+                Err(failure) => {
+                    let node = block.replicas.get(failure.bad);
+                    tracing::warn!(path = %self.path, block = %block.block, node = ?node.map(ToString::to_string),
+                        reason = failure.reason, "a block cannot be begun and is given back");
+                    if let Some(node) = node {
+                        self.exclude(node.datanode.clone());
+                    }
+                    self.abandon(block.to_block()).await?;
+                    tries += 1;
+                    if tries > self.inner.options.block_retries {
+                        return Err(FsError::refused(format!(
+                            "{}: no pipeline of datanodes could be set up ({}): are all datanodes up and reachable \
+                             from here?",
+                            self.path, failure.reason
+                        )));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn begin(&self, block: &BlockLocation) -> Result<Pipeline, Failure> {
+        let setup = Setup {
+            stage: Stage::SetupCreate,
+            block: block.block,
+            stamp: block.stamp,
+            new_stamp: GenStamp(0),
+            length: self.block_size,
+            min_bytes: 0,
+            max_bytes: 0,
+            checksum: self.checksum,
+        };
+        Pipeline::open(&self.inner, &block.replicas, &setup).await
+    }
+
+    pub(super) fn open_block(
+        &self,
+        block: &BlockLocation,
+        length: u64,
+        pipeline: Option<Pipeline>,
+    ) -> OpenBlock {
+        let packet_data = self.inner.options.packet_data(self.checksum);
+        OpenBlock {
+            id: block.block,
+            stamp: block.stamp,
+            nodes: block.replicas.clone(),
+            cutter: Packetizer::new(self.checksum, packet_data, self.block_size.max(length), length),
+            window: Window::new(length),
+            pipeline,
+            noted: false,
+            closing: false,
+            failures: 0,
+        }
+    }
+
+    /// Asks for the next block, and again while the one before is not yet on enough datanodes.
+    async fn allocate(&mut self) -> FsResult<BlockLocation> {
+        let request = pb::AddBlockRequest {
+            path: self.path.to_string(),
+            inode: self.inode,
+            client: self.inner.name.clone(),
+            previous: self.previous,
+            excluded: self.excluded(),
+        };
+        let deadline = Instant::now() + REPLICAS_WAIT;
+        let mut waits = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        loop {
+            let answer = self
+                .inner
+                .calls
+                .namespace(request.clone(), |mut c, r| async move { c.add_block(r).await })
+                .await;
+            let wait = waits.next_wait();
+            match answer {
+                Ok(answer) => {
+                    return BlockLocation::from_proto(answer.block.ok_or_else(|| foreign("block"))?);
+                }
+                Err(error)
+                    if error.kind() == FsErrorKind::NotReplicatedYet && Instant::now() + wait < deadline =>
+                {
+                    tokio::time::sleep(wait).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Leaves `datanode` out of what is asked for in the next minutes.
+    pub(super) fn exclude(&mut self, datanode: String) {
+        self.excluded.push((datanode, Instant::now()));
+    }
+
+    pub(super) fn excluded(&mut self) -> Vec<String> {
+        self.excluded.retain(|(_, since)| since.elapsed() < EXCLUDED_FOR);
+        self.excluded.iter().map(|(datanode, _)| datanode.clone()).collect()
+    }
+}
+
+/// What the pipeline of `block` says next; never anything where there is none.
+async fn next_event(block: Option<&mut OpenBlock>) -> Event {
+    match block.and_then(|block| block.pipeline.as_mut()) {
+        Some(pipeline) => pipeline.event().await,
+        None => std::future::pending().await,
+    }
+}
