@@ -72,6 +72,12 @@ pub enum StoreError {
         /// The block.
         block: BlockId,
     },
+    /// The replica waits to be recovered: nobody knows which of its bytes count.
+    #[error("Replica of {block} is not readable: it waits to be recovered")]
+    NotReadable {
+        /// The block.
+        block: BlockId,
+    },
     /// A newer recovery of the block is under way.
     #[error("{block} is under a newer recovery {recovery}")]
     RecoveryInProgress {
@@ -136,9 +142,11 @@ impl StoreError {
         match self {
             Self::NotFound { .. } | Self::Stamp { .. } => FsErrorKind::ReplicaNotFound,
             Self::Exists { .. } => FsErrorKind::AlreadyExists,
-            Self::Length { .. } | Self::ChecksumSpec(_) | Self::Superseded { .. } | Self::Refused { .. } => {
-                FsErrorKind::Refused
-            }
+            Self::Length { .. }
+            | Self::ChecksumSpec(_)
+            | Self::Superseded { .. }
+            | Self::NotReadable { .. }
+            | Self::Refused { .. } => FsErrorKind::Refused,
             Self::Checksum { .. } => FsErrorKind::Checksum,
             Self::Packet { .. } => FsErrorKind::InvalidRequest,
             Self::RecoveryInProgress { .. } => FsErrorKind::RecoveryInProgress,

@@ -1,6 +1,19 @@
-//! Whose folder a volume is.
+//! Whose folder a volume is: written at its first use, compared ever after.
 
-use steadfs_common::{BlockPoolId, DatanodeUuid};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+
+use steadfs_common::{BlockPoolId, DatanodeUuid, StorageId};
+use uuid::Uuid;
+
+use crate::disk::Disk;
+use crate::layout::{IDENTITY_FILE, LOCK_FILE};
+use crate::{StoreError, StoreResult};
+
+/// Version of the layout below a volume's folder. 1: the first.
+const LAYOUT_VERSION: u32 = 1;
+/// Longest identity file that is read.
+const MAX_IDENTITY_BYTES: u64 = 16 << 10;
 
 /// The cluster that a datanode belongs to, as its namenode named it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,4 +31,176 @@ pub struct Identity {
     pub uuid: DatanodeUuid,
     /// Its cluster; none until it has registered for the first time.
     pub cluster: Option<Cluster>,
+}
+
+/// What a volume's identity file says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct VolumeIdentity {
+    pub(crate) node: Identity,
+    pub(crate) storage: StorageId,
+}
+
+impl VolumeIdentity {
+    pub(crate) fn draw(node: Identity) -> Self {
+        Self { node, storage: StorageId(Uuid::new_v4()) }
+    }
+
+    fn encode(&self) -> String {
+        let mut text = format!(
+            "# A volume of a SteadFS datanode. Do not edit: the replicas here are found by these names.\n\
+             layout = {LAYOUT_VERSION}\ndatanode = {}\nstorage = {}\n",
+            self.node.uuid, self.storage
+        );
+        if let Some(cluster) = &self.node.cluster {
+            text += &format!("cluster = {}\nblock_pool = {}\n", cluster.cluster_id, cluster.block_pool);
+        }
+        text
+    }
+
+    fn decode(text: &str) -> Result<Self, String> {
+        let field = |name: &str| {
+            text.lines()
+                .filter(|line| !line.starts_with('#'))
+                .filter_map(|line| line.split_once(" = "))
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value.trim())
+        };
+        let needed = |name: &str| {
+            field(name).ok_or_else(|| {
+                format!("`{IDENTITY_FILE}` lacks `{name}`: it is damaged; restore it from a copy, or give an empty folder")
+            })
+        };
+        let layout = needed("layout")?;
+        if layout.parse() != Ok(LAYOUT_VERSION) {
+            return Err(format!(
+                "the folder has layout version {layout}, this program reads {LAYOUT_VERSION}: start the version of \
+                 SteadFS that wrote it, or give an empty folder"
+            ));
+        }
+        let cluster = match (field("cluster"), field("block_pool")) {
+            (Some(id), Some(pool)) => {
+                Some(Cluster { cluster_id: id.to_owned(), block_pool: BlockPoolId(pool.to_owned()) })
+            }
+            (None, None) => None,
+            _ => return Err(format!("`{IDENTITY_FILE}` names only half of the cluster: it is damaged")),
+        };
+        Ok(Self {
+            node: Identity {
+                uuid: needed("datanode")?.parse::<DatanodeUuid>().map_err(|error| error.to_string())?,
+                cluster,
+            },
+            storage: needed("storage")?.parse::<StorageId>().map_err(|error| error.to_string())?,
+        })
+    }
+
+    /// What the folder says; none if nobody has used it yet.
+    pub(crate) fn read(disk: &Disk, root: &Path) -> StoreResult<Option<Self>> {
+        let path = root.join(IDENTITY_FILE);
+        let file = match disk.open(path, false) {
+            Ok(file) => file,
+            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return refuse_used(disk, root).map(|()| None);
+            }
+            Err(error) => return Err(error),
+        };
+        let refused = |why: String| StoreError::Refused { path: root.to_owned(), why };
+        let len = disk.len(&file)?;
+        if len > MAX_IDENTITY_BYTES {
+            return Err(refused(format!("`{IDENTITY_FILE}` is {len} bytes long: it is not ours")));
+        }
+        let mut bytes = vec![0; len as usize];
+        disk.read_at(&file, &mut bytes, 0)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| refused(format!("`{IDENTITY_FILE}` is not a text: it is damaged or not ours")))?;
+        Self::decode(&text).map(Some).map_err(refused)
+    }
+
+    pub(crate) fn write(&self, disk: &Disk, root: &Path) -> StoreResult<()> {
+        disk.replace(&root.join(IDENTITY_FILE), self.encode().as_bytes())
+    }
+}
+
+/// Whether names that a cluster calls itself by can be written down.
+pub(crate) fn check_names(cluster: &Cluster) -> Result<(), String> {
+    const MAX_NAME: usize = 255;
+    for (what, name) in [("cluster id", &cluster.cluster_id), ("block pool", &cluster.block_pool.0)] {
+        let fine = !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(|c| c.is_ascii_graphic());
+        if !fine {
+            return Err(format!("the namenode's {what} is not 1 to {MAX_NAME} printable characters"));
+        }
+    }
+    Ok(())
+}
+
+/// Replicas without an identity file: somebody lost it, and a new identity would orphan them.
+fn refuse_used(disk: &Disk, root: &Path) -> StoreResult<()> {
+    let names = disk.list(root)?;
+    match names.iter().find(|(name, _)| matches!(name.as_str(), "finalized" | "rbw" | "current" | "VERSION"))
+    {
+        None => Ok(()),
+        Some((name, _)) => Err(StoreError::Refused {
+            path: root.to_owned(),
+            why: format!(
+                "the folder holds `{name}` but no `{IDENTITY_FILE}`: it belongs to something else or has lost it; restore \
+                 the file, or give an empty folder"
+            ),
+        }),
+    }
+}
+
+/// Makes this process the only one that uses the folder, until the file is closed.
+pub(crate) fn lock(root: &Path) -> StoreResult<File> {
+    let path = root.join(LOCK_FILE);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| StoreError::io(&path, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Refused {
+            path: root.to_owned(),
+            why: "another process uses this folder: stop it, or give another folder".into(),
+        }),
+        Err(TryLockError::Error(error)) => Err(StoreError::io(&path, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(cluster: Option<Cluster>) -> VolumeIdentity {
+        VolumeIdentity::draw(Identity { uuid: DatanodeUuid(Uuid::new_v4()), cluster })
+    }
+
+    #[test]
+    fn it_comes_back() {
+        let cluster =
+            Cluster { cluster_id: "CID-1".into(), block_pool: BlockPoolId("BP-1-127.0.0.1-1".into()) };
+        for identity in [identity(None), identity(Some(cluster))] {
+            assert_eq!(VolumeIdentity::decode(&identity.encode()), Ok(identity));
+        }
+    }
+
+    #[test]
+    fn newer_and_damaged_ones_are_refused_with_a_remedy() {
+        let text = identity(None).encode();
+        let newer = VolumeIdentity::decode(&text.replace("layout = 1", "layout = 2")).unwrap_err();
+        assert!(newer.contains("version 2") && newer.contains("empty folder"), "{newer}");
+        let damaged = VolumeIdentity::decode(&text.replace("storage", "store")).unwrap_err();
+        assert!(damaged.contains("lacks `storage`"), "{damaged}");
+        assert!(VolumeIdentity::decode(&text.replace("DS-", "../")).is_err());
+        assert!(VolumeIdentity::decode(&(text + "cluster = x\n")).unwrap_err().contains("half"));
+    }
+
+    #[test]
+    fn names_from_the_namenode_are_checked() {
+        let cluster = |id: &str| Cluster { cluster_id: id.into(), block_pool: BlockPoolId("BP".into()) };
+        assert!(check_names(&cluster("CID-ok")).is_ok());
+        for bad in ["", "a\nb", "a b", &"x".repeat(256)] {
+            assert!(check_names(&cluster(bad)).is_err(), "{bad:?}");
+        }
+    }
 }

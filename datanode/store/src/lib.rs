@@ -13,12 +13,15 @@
 //!
 //! Lock order: a replica's `io`, then its `state`, or the map; the map's lock is never held during I/O.
 
+mod chunks;
+mod core;
 mod disk;
 mod error;
 mod identity;
 mod layout;
 mod map;
 mod meta;
+mod pipeline;
 mod reader;
 mod recovery;
 mod replica;

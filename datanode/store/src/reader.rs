@@ -1,13 +1,39 @@
 //! Reading a replica.
-use crate::{Block, StoreResult};
+
+use std::fmt;
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
-use steadfs_common::{ChecksumSpec, StorageId};
+
+use steadfs_common::{BlockId, ChecksumKind, ChecksumSpec, GenStamp, StorageId};
+
+use crate::core::{Core, LOOKUPS};
+use crate::layout::Place;
+use crate::map::Slot;
+use crate::replica::{Files, OpenReplica};
+use crate::store::readable_stamp;
+use crate::{Block, ReplicaState, StoreError, StoreResult, meta};
+
+/// Bytes verified at a time.
+const VERIFY_BYTES: u64 = 1 << 20;
 
 /// An open replica, finalized or being written. It goes on reading what it opened even if the replica is deleted.
-#[derive(Debug)]
 pub struct ReplicaReader {
-    pub(crate) block: Block,
+    core: Arc<Core>,
+    volume: usize,
+    block: Block,
+    finalized: bool,
+    spec: ChecksumSpec,
+    files: Files,
+    /// Bytes in the file when it was opened, and the checksum of the chunk that they end in if it still grows.
+    on_disk: u64,
+    last_checksum: Option<[u8; 4]>,
+}
+
+impl fmt::Debug for ReplicaReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplicaReader").field("block", &self.block).finish_non_exhaustive()
+    }
 }
 
 impl ReplicaReader {
@@ -20,70 +46,261 @@ impl ReplicaReader {
     /// Where it lies.
     #[must_use]
     pub fn storage(&self) -> StorageId {
-        todo!()
+        self.core.volumes[self.volume].storage
     }
 
     /// The checksums that are stored with it.
     #[must_use]
     pub fn spec(&self) -> ChecksumSpec {
-        todo!()
+        self.spec
     }
 
     /// Whether it is finalized: only then may descriptors leave the process.
     #[must_use]
     pub fn is_finalized(&self) -> bool {
-        todo!()
+        self.finalized
     }
 
     /// The block file. Byte n of the block is byte n of the file. Read with explicit offsets only (`pread`, `sendfile`
     /// with an offset): the descriptor is shared.
     #[must_use]
     pub fn data(&self) -> &Arc<File> {
-        todo!()
+        &self.files.data.file
     }
 
     /// The checksum file: a header of 7 bytes, then a big-endian checksum a chunk.
     #[must_use]
     pub fn checksum_file(&self) -> &Arc<File> {
-        todo!()
+        &self.files.meta.file
     }
 
     /// Where reading must stop so that checksums cover what is sent, if a reader wants bytes up to `end`: the end of the
     /// chunk that holds byte `end - 1`, or the end of what is on disk. May lie past `block().len` by less than a chunk.
     #[must_use]
-    pub fn covered_end(&self, _end: u64) -> u64 {
-        todo!()
+    pub fn covered_end(&self, end: u64) -> u64 {
+        let end = end.min(self.block.len);
+        if self.spec.kind == ChecksumKind::Null {
+            return end;
+        }
+        end.next_multiple_of(u64::from(self.spec.bytes_per_checksum)).min(self.on_disk)
+    }
+
+    /// Passes a result on; a file that cannot be read is reported.
+    fn watch<T>(&self, result: StoreResult<T>) -> StoreResult<T> {
+        let volume = &self.core.volumes[self.volume];
+        let result = self.core.watch(volume, result);
+        if self.finalized && matches!(&result, Err(StoreError::Io { .. })) && !volume.has_failed() {
+            self.core.listener.bad_replica(volume.storage, self.block);
+        }
+        result
     }
 
     /// Reads bytes of the block at `offset`.
     ///
     /// # Errors
     /// The disk, or a file that is shorter than it should be; the volume is looked at.
-    pub fn read_data(&self, _offset: u64, _buffer: &mut [u8]) -> StoreResult<()> {
-        todo!()
+    pub fn read_data(&self, offset: u64, buffer: &mut [u8]) -> StoreResult<()> {
+        self.watch(self.core.volumes[self.volume].disk.read_at(&self.files.data, buffer, offset))
     }
 
     /// Appends to `out` the checksums of the bytes from `start` (a chunk's start) to `end` (as [`Self::covered_end`] gives it).
     /// Right also while the last chunk is being written. Nothing for checksums of kind NULL.
     ///
     /// # Errors
-    /// The disk, or a file that is shorter than it should be; the volume is looked at.
-    pub fn read_checksums(&self, _start: u64, _end: u64, _out: &mut Vec<u8>) -> StoreResult<()> {
-        todo!()
+    /// A range that is not so; the disk, or a file that is shorter than it should be; the volume is looked at.
+    pub fn read_checksums(&self, start: u64, end: u64, out: &mut Vec<u8>) -> StoreResult<()> {
+        let chunk = u64::from(self.spec.bytes_per_checksum);
+        let size = self.spec.kind.size();
+        if size == 0 || end <= start {
+            return Ok(());
+        }
+        if start % chunk != 0 || end > self.on_disk || (end % chunk != 0 && end != self.on_disk) {
+            let why = format!("checksums were asked for bytes {start} to {end} of {}", self.on_disk);
+            return Err(StoreError::Packet { block: self.block.id, why });
+        }
+        let old = out.len();
+        out.resize(old + self.spec.checksum_bytes(end - start) as usize, 0);
+        let offset = meta::HEADER_BYTES + self.spec.checksum_bytes(start);
+        self.watch(self.core.volumes[self.volume].disk.read_at(&self.files.meta, &mut out[old..], offset))?;
+        if let Some(sum) = self.last_checksum
+            && end == self.on_disk
+        {
+            let at = out.len() - size;
+            out[at..].copy_from_slice(&sum);
+        }
+        Ok(())
     }
 
-    /// Reads all bytes from `start` to `end` and compares them with their checksums, for checksums of blocks and before a
-    /// descriptor is handed out.
+    /// Reads the chunks of all bytes from `start` to `end` and compares them with their checksums.
     ///
     /// # Errors
-    /// [`crate::StoreError::Checksum`] where they differ.
-    pub fn verify(&self, _start: u64, _end: u64) -> StoreResult<()> {
-        todo!()
+    /// [`StoreError::Checksum`] where they differ; the disk.
+    pub fn verify(&self, start: u64, end: u64) -> StoreResult<()> {
+        let chunk = u64::from(self.spec.bytes_per_checksum);
+        let end = self.covered_end(end);
+        let step = VERIFY_BYTES.next_multiple_of(chunk);
+        let mut at = start - start % chunk;
+        let mut sums = Vec::new();
+        let mut data = Vec::new();
+        while at < end {
+            let to = (at + step).min(end);
+            data.resize((to - at) as usize, 0);
+            sums.clear();
+            self.read_data(at, &mut data)?;
+            self.read_checksums(at, to, &mut sums)?;
+            self.spec
+                .verify(&data, &sums)
+                .map_err(|bad| StoreError::Checksum { block: self.block.id, offset: at + bad as u64 })?;
+            at = to;
+        }
+        Ok(())
     }
 
     /// Tells the store that bytes of this replica were found not to match their checksum: it checks for itself, and
-    /// reports the replica as bad if it is so.
-    pub fn suspect(&self) {
-        todo!()
+    /// reports the replica as bad if it is so. Says whether it is.
+    pub fn suspect(&self) -> bool {
+        match self.verify(0, self.block.len) {
+            Err(StoreError::Checksum { offset, .. }) => {
+                tracing::error!(block = %self.block.id, offset, file = %self.files.data.path.display(), "the replica is corrupt");
+                self.core.listener.bad_replica(self.storage(), self.block);
+                true
+            }
+            // What cannot be read was reported where it was read.
+            Err(_) => true,
+            Ok(()) => false,
+        }
+    }
+}
+
+impl Core {
+    pub(crate) fn open_for_read(
+        self: &Arc<Self>,
+        id: BlockId,
+        stamp: GenStamp,
+    ) -> StoreResult<ReplicaReader> {
+        for _ in 0..LOOKUPS {
+            let opened = match self.map.get(id) {
+                None => return Err(StoreError::not_found(id, "no replica here")),
+                Some((volume, Slot::Finalized { stamp: here, len })) => {
+                    readable_stamp(id, here, stamp)?;
+                    self.open_finalized(volume, Block { id, stamp: here, len })?
+                }
+                Some((_, Slot::Open(open))) => self.open_growing(&open, stamp)?,
+            };
+            if let Some(reader) = opened {
+                return Ok(reader);
+            }
+        }
+        Err(StoreError::not_found(id, "it keeps changing its state"))
+    }
+
+    /// None if the replica was moved or deleted while its files were opened.
+    fn open_finalized(self: &Arc<Self>, index: usize, block: Block) -> StoreResult<Option<ReplicaReader>> {
+        let volume = &self.volumes[index];
+        volume.alive()?;
+        let opened = self.open_files(volume, Place::Finalized, block.id, block.stamp, false).and_then(
+            |(files, spec)| {
+                let len = volume.disk.len(&files.data)?;
+                if len == block.len {
+                    return Ok((files, spec));
+                }
+                let why = format!("the file is {len} bytes long, the replica {}", block.len);
+                Err(StoreError::io(&files.data.path, io::Error::new(io::ErrorKind::InvalidData, why)))
+            },
+        );
+        let (files, spec) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                let same = |slot| matches!(slot, Slot::Finalized { stamp, len } if (stamp, len) == (block.stamp, block.len));
+                if !self.map.get(block.id).is_some_and(|(_, slot)| same(slot)) {
+                    return Ok(None);
+                }
+                let error = self.watch(volume, Err(error));
+                if !volume.has_failed() {
+                    self.listener.bad_replica(volume.storage, block);
+                }
+                return error;
+            }
+        };
+        Ok(Some(ReplicaReader {
+            core: self.clone(),
+            volume: index,
+            block,
+            finalized: true,
+            spec,
+            files,
+            on_disk: block.len,
+            last_checksum: None,
+        }))
+    }
+
+    /// None if the replica has changed its state.
+    fn open_growing(
+        self: &Arc<Self>,
+        open: &OpenReplica,
+        stamp: GenStamp,
+    ) -> StoreResult<Option<ReplicaReader>> {
+        let mut state = open.state.lock().clone();
+        if state.gone {
+            return Ok(None);
+        }
+        readable_stamp(open.id, state.stamp, stamp)?;
+        match state.effective() {
+            ReplicaState::Temporary => return Err(StoreError::not_found(open.id, "it is TEMPORARY")),
+            ReplicaState::Rwr | ReplicaState::Rur => return Err(StoreError::NotReadable { block: open.id }),
+            ReplicaState::Finalized => {
+                let block = Block { id: open.id, stamp: state.stamp, len: state.received };
+                return self.open_settled(open, block);
+            }
+            ReplicaState::Rbw => {}
+        }
+        if state.files.is_none() || (state.failed.is_none() && state.flushed < state.acked) {
+            let mut io = open.io.lock();
+            if open.check(None).is_ok() {
+                let flushed = open.flush(&mut io, true);
+                drop(io);
+                self.watch(&open.volume, flushed)?;
+            }
+            state = open.state.lock().clone();
+        }
+        let len = state.visible().min(state.flushed);
+        let Some(files) = state.files.filter(|_| !state.gone) else { return Ok(None) };
+        Ok(Some(ReplicaReader {
+            core: self.clone(),
+            volume: open.volume.index,
+            block: Block { id: open.id, stamp: state.stamp, len },
+            finalized: false,
+            spec: state.spec,
+            files,
+            on_disk: state.flushed,
+            last_checksum: state.last_checksum,
+        }))
+    }
+
+    /// A finalized replica with a recovery or a change of stamp under way: its files lie where they always did.
+    fn open_settled(
+        self: &Arc<Self>,
+        open: &OpenReplica,
+        block: Block,
+    ) -> StoreResult<Option<ReplicaReader>> {
+        let volume = &open.volume;
+        match self.open_files(volume, Place::Finalized, block.id, block.stamp, false) {
+            Ok((files, spec)) => Ok(Some(ReplicaReader {
+                core: self.clone(),
+                volume: volume.index,
+                block,
+                finalized: true,
+                spec,
+                files,
+                on_disk: block.len,
+                last_checksum: None,
+            })),
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                // Being renamed at this moment: wait for it, then look again.
+                drop(open.io.lock());
+                Ok(None)
+            }
+            Err(error) => self.watch(volume, Err(error)),
+        }
     }
 }

@@ -1,7 +1,18 @@
 //! Block recovery: what a replica is before it, and making all replicas alike.
-use crate::{Block, ReplicaState, Store, StoreResult};
+
 use std::sync::Arc;
-use steadfs_common::{GenStamp, StorageId};
+
+use steadfs_common::{ChecksumSpec, GenStamp, StorageId};
+
+use crate::chunks::Chunks;
+use crate::core::{Core, LOOKUPS, footprint};
+use crate::layout::Place;
+use crate::map::Slot;
+use crate::replica::{Files, Io, OpenReplica, State};
+use crate::{Block, ReplicaState, Store, StoreError, StoreResult, meta};
+
+/// Bytes copied at a time when a finalized replica is cut.
+const COPY_BYTES: u64 = 1 << 20;
 
 /// What a replica was before its recovery began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,27 +31,210 @@ impl Store {
     ///
     /// # Errors
     /// The replica is older than `block.stamp` or not older than `recovery`; a newer recovery is under way; it had failed.
-    pub fn init_recovery(
-        self: &Arc<Self>,
-        block: Block,
-        recovery: GenStamp,
-    ) -> StoreResult<Option<RecoveryReplica>> {
-        let _ = (block, recovery);
-        todo!()
+    pub fn init_recovery(&self, block: Block, recovery: GenStamp) -> StoreResult<Option<RecoveryReplica>> {
+        self.core.init_recovery(block, recovery)
     }
 
     /// Ends the recovery `recovery`: the replica is cut to `len`, takes the stamp, and is finalized durably.
     /// Repeating it is harmless.
     ///
     /// # Errors
-    /// No such recovery was begun here, or the replica is shorter than `len`.
-    pub fn update_replica(
-        self: &Arc<Self>,
-        old: Block,
-        recovery: GenStamp,
-        len: u64,
-    ) -> StoreResult<StorageId> {
-        let _ = (old, recovery, len);
-        todo!()
+    /// No such recovery was begun here, or the replica is shorter than `len`; the disk.
+    pub fn update_replica(&self, old: Block, recovery: GenStamp, len: u64) -> StoreResult<StorageId> {
+        self.core.update_replica(old, recovery, len)
     }
+}
+
+impl Core {
+    fn init_recovery(&self, block: Block, recovery: GenStamp) -> StoreResult<Option<RecoveryReplica>> {
+        for _ in 0..LOOKUPS {
+            match self.map.get(block.id) {
+                None => return Ok(None),
+                Some((volume, Slot::Finalized { stamp, len })) => {
+                    check_recovery_stamp(block, stamp, recovery)?;
+                    let volume = self.volumes[volume].clone();
+                    volume.alive()?;
+                    let mut state = State::new(ReplicaState::Finalized, stamp, ChecksumSpec::DEFAULT, len);
+                    state.role = ReplicaState::Rur;
+                    state.recovery = recovery;
+                    state.counted = footprint(len);
+                    let open = OpenReplica::new(block.id, volume.clone(), state);
+                    if self.map.reopen(volume.index, stamp, len, &open) {
+                        return Ok(Some(told(&open)));
+                    }
+                }
+                Some((_, Slot::Open(open))) => {
+                    let mut io = open.io.lock();
+                    if open.state.lock().gone {
+                        continue;
+                    }
+                    let begun = self.begin_recovery(&open, &mut io, block, recovery);
+                    drop(io);
+                    return self.watch(&open.volume, begun);
+                }
+            }
+        }
+        Err(StoreError::Superseded { block: block.id })
+    }
+
+    /// The caller holds `io`, so no writer is in the middle of anything.
+    fn begin_recovery(
+        &self,
+        open: &Arc<OpenReplica>,
+        io: &mut Io,
+        block: Block,
+        recovery: GenStamp,
+    ) -> StoreResult<Option<RecoveryReplica>> {
+        open.check(None)?;
+        let state = open.state.lock().clone();
+        match state.role {
+            ReplicaState::Temporary => return Ok(None),
+            ReplicaState::Rur if state.recovery > recovery => {
+                return Err(StoreError::RecoveryInProgress { block: open.id, recovery: state.recovery });
+            }
+            ReplicaState::Rur | ReplicaState::Rbw | ReplicaState::Rwr | ReplicaState::Finalized => {}
+        }
+        check_recovery_stamp(block, state.stamp, recovery)?;
+        if state.effective() == ReplicaState::Rbw {
+            open.flush(io, true)?;
+            self.recount(open);
+        }
+        let mut state = open.state.lock();
+        if state.role != ReplicaState::Rur {
+            state.before = state.role;
+            state.role = ReplicaState::Rur;
+        }
+        state.recovery = recovery;
+        state.owner += 1;
+        drop(state);
+        Ok(Some(told(open)))
+    }
+
+    fn update_replica(&self, old: Block, recovery: GenStamp, len: u64) -> StoreResult<StorageId> {
+        let (volume, open) = match self.map.get(old.id) {
+            None => return Err(StoreError::not_found(old.id, "no replica here")),
+            Some((volume, Slot::Finalized { stamp, len: here })) => {
+                if (stamp, here) == (recovery, len) {
+                    return Ok(self.volumes[volume].storage);
+                }
+                return Err(StoreError::not_found(old.id, "it is FINALIZED and not under recovery"));
+            }
+            Some((volume, Slot::Open(open))) => (volume, open),
+        };
+        let mut io = open.io.lock();
+        open.check(None)?;
+        let state = open.state.lock().clone();
+        if state.role != ReplicaState::Rur {
+            return Err(StoreError::not_found(
+                old.id,
+                format!("it is {} and not under recovery", state.role.name()),
+            ));
+        }
+        if state.recovery != recovery {
+            return Err(StoreError::RecoveryInProgress { block: old.id, recovery: state.recovery });
+        }
+        if state.received < len {
+            return Err(StoreError::Length {
+                block: old.id,
+                found: state.received,
+                expected: format!("at least {len}"),
+            });
+        }
+        let updated = self.end_recovery(&open, &mut io, &state, len);
+        if let Err(error) = &updated {
+            if matches!(error, StoreError::Checksum { .. }) {
+                self.listener.bad_replica(open.volume.storage, open.block());
+            }
+            open.fail(error);
+        }
+        drop(io);
+        self.watch(&open.volume, updated).map(|()| self.volumes[volume].storage)
+    }
+
+    fn end_recovery(&self, open: &Arc<OpenReplica>, io: &mut Io, state: &State, len: u64) -> StoreResult<()> {
+        let (files, spec) = match &state.files {
+            Some(files) => (files.clone(), state.spec),
+            None => self.open_files(&open.volume, state.place(), open.id, state.stamp, true)?,
+        };
+        if state.before == ReplicaState::Finalized && len < state.received {
+            self.cut_finalized(open, &files, spec, state, len)?;
+            io.chunks = Chunks::new(open.id, spec, len);
+        } else {
+            self.use_files(open, io, files, spec);
+            // Also at equal length: what a replica that waits has on disk past its good bytes must go.
+            if state.before != ReplicaState::Finalized {
+                self.cut(open, io, len)?;
+            }
+            self.restamp(open, state.recovery)?;
+        }
+        self.finish(open, io).map(|_| ())
+    }
+
+    fn use_files(&self, open: &OpenReplica, io: &mut Io, files: Files, spec: ChecksumSpec) {
+        let mut state = open.state.lock();
+        state.files = Some(files);
+        state.spec = spec;
+        io.chunks = Chunks::new(open.id, spec, state.received);
+    }
+
+    /// Finalized bytes never change in place: a shorter replica is a new pair of files. The data file takes its place last
+    /// but one, so that after a crash in between it goes with the checksum file of its length.
+    fn cut_finalized(
+        &self,
+        open: &OpenReplica,
+        files: &Files,
+        spec: ChecksumSpec,
+        state: &State,
+        len: u64,
+    ) -> StoreResult<()> {
+        let volume = &open.volume;
+        let disk = &volume.disk;
+        let partial = self.partial_chunk(open, files, spec, state.received, len)?;
+        let data = disk.create(open.data_path(Place::Tmp))?;
+        let mut at = 0;
+        let mut buffer = Vec::new();
+        while at < len {
+            buffer.resize(COPY_BYTES.min(len - at) as usize, 0);
+            disk.read_at(&files.data, &mut buffer, at)?;
+            disk.write_at(&data, &buffer, at)?;
+            at += buffer.len() as u64;
+        }
+        let whole = len - partial.len() as u64;
+        let mut sums = vec![0; meta::file_len(spec, whole) as usize];
+        disk.read_at(&files.meta, &mut sums, 0)?;
+        spec.append_checksums(&partial, &mut sums);
+        let meta = disk.create(open.meta_path(Place::Rbw, state.recovery))?;
+        disk.write_at(&meta, &sums, 0)?;
+        disk.sync(&data)?;
+        disk.sync(&meta)?;
+        volume.sync_folder(Place::Rbw, open.id)?;
+        disk.rename(&open.data_path(Place::Tmp), &open.data_path(Place::Finalized))?;
+        disk.rename(
+            &open.meta_path(Place::Rbw, state.recovery),
+            &open.meta_path(Place::Finalized, state.recovery),
+        )?;
+        disk.remove(&open.meta_path(Place::Finalized, state.stamp))?;
+        let mut now = open.state.lock();
+        now.stamp = state.recovery;
+        now.received = len;
+        now.flushed = len;
+        now.acked = len;
+        now.spec = spec;
+        now.files = Some(Files { data, meta });
+        Ok(())
+    }
+}
+
+fn check_recovery_stamp(block: Block, found: GenStamp, recovery: GenStamp) -> StoreResult<()> {
+    if found >= block.stamp && found < recovery {
+        return Ok(());
+    }
+    let expected = format!("{} or newer and older than the recovery {recovery}", block.stamp);
+    Err(StoreError::Stamp { block: block.id, found, expected })
+}
+
+fn told(open: &OpenReplica) -> RecoveryReplica {
+    let state = open.state.lock();
+    let block = Block { id: open.id, stamp: state.stamp, len: state.received };
+    RecoveryReplica { block, state: state.before, storage: open.volume.storage }
 }

@@ -1,5 +1,16 @@
 //! A replica and its states.
-use steadfs_common::{BlockId, GenStamp};
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use steadfs_common::{BlockId, ChecksumSpec, GenStamp};
+
+use crate::chunks::Chunks;
+use crate::disk::NamedFile;
+use crate::layout::{self, Place};
+use crate::volume::Volume;
+use crate::{StoreError, StoreResult, meta};
 
 /// A block as the datanode or the namenode knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -38,5 +49,234 @@ impl ReplicaState {
             Self::Rur => "RUR",
             Self::Temporary => "TEMPORARY",
         }
+    }
+}
+
+/// A replica that is not at rest. Whoever changes its files holds `io`; `state` is locked for moments only and never
+/// during I/O, so that acknowledging and reading lengths do not wait for the disk.
+pub(crate) struct OpenReplica {
+    pub(crate) id: BlockId,
+    pub(crate) volume: Arc<Volume>,
+    pub(crate) io: Mutex<Io>,
+    pub(crate) state: Mutex<State>,
+    /// Held during syncs outside `io`, so that a failure is noted before the next sync is tried.
+    pub(crate) syncing: Mutex<()>,
+}
+
+/// What is known about an open replica without touching its files.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    /// Its state, and during a recovery ([`ReplicaState::Rur`]) the one before and the recovery's stamp.
+    pub(crate) role: ReplicaState,
+    pub(crate) before: ReplicaState,
+    pub(crate) recovery: GenStamp,
+    pub(crate) stamp: GenStamp,
+    pub(crate) spec: ChecksumSpec,
+    /// Bytes received; of them given to the operating system; of them acknowledged by the pipeline.
+    pub(crate) received: u64,
+    pub(crate) flushed: u64,
+    pub(crate) acked: u64,
+    /// The checksum of the chunk that `flushed` lies in, over its bytes up to there. The one in the file may cover more.
+    pub(crate) last_checksum: Option<[u8; 4]>,
+    /// Who may write: raised whenever somebody takes the replica over.
+    pub(crate) owner: u64,
+    /// Why it takes nothing more.
+    pub(crate) failed: Option<String>,
+    /// It is no longer this: finalized, deleted, or its volume failed.
+    pub(crate) gone: bool,
+    pub(crate) files: Option<Files>,
+    /// Room kept for it on its volume.
+    pub(crate) kept: u64,
+    /// Bytes that it is counted as on its volume.
+    pub(crate) counted: u64,
+}
+
+/// The open files of a replica.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    pub(crate) data: NamedFile,
+    pub(crate) meta: NamedFile,
+}
+
+/// What the writer of a replica needs.
+pub(crate) struct Io {
+    pub(crate) chunks: Chunks,
+    /// Names in the replica's folder are not durable yet.
+    pub(crate) names_unsynced: bool,
+    /// The last chunk was synced before it was full: see [`OpenReplica::flush`].
+    pub(crate) synced_inside_chunk: bool,
+    /// Where the next early write-back begins.
+    pub(crate) written_back: u64,
+}
+
+impl State {
+    pub(crate) fn new(role: ReplicaState, stamp: GenStamp, spec: ChecksumSpec, len: u64) -> Self {
+        Self {
+            role,
+            before: role,
+            recovery: GenStamp(0),
+            stamp,
+            spec,
+            received: len,
+            flushed: len,
+            acked: len,
+            last_checksum: None,
+            owner: 0,
+            failed: None,
+            gone: false,
+            files: None,
+            kept: 0,
+            counted: 0,
+        }
+    }
+
+    /// The state that matters to others: during a recovery the one before it.
+    pub(crate) fn effective(&self) -> ReplicaState {
+        if self.role == ReplicaState::Rur { self.before } else { self.role }
+    }
+
+    /// Bytes that a reader may see. A failed replica cannot hand over what it had not given to the operating system.
+    pub(crate) fn visible(&self) -> u64 {
+        if self.failed.is_some() { self.acked.min(self.flushed) } else { self.acked }
+    }
+
+    /// The folder that its data file lies in.
+    pub(crate) fn place(&self) -> Place {
+        match self.effective() {
+            ReplicaState::Finalized => Place::Finalized,
+            ReplicaState::Temporary => Place::Tmp,
+            ReplicaState::Rbw | ReplicaState::Rwr | ReplicaState::Rur => Place::Rbw,
+        }
+    }
+}
+
+impl OpenReplica {
+    pub(crate) fn new(id: BlockId, volume: Arc<Volume>, state: State) -> Arc<Self> {
+        let chunks = Chunks::new(id, state.spec, state.received);
+        Arc::new(Self {
+            id,
+            volume,
+            io: Mutex::new(Io {
+                chunks,
+                names_unsynced: true,
+                synced_inside_chunk: false,
+                written_back: state.received,
+            }),
+            state: Mutex::new(state),
+            syncing: Mutex::new(()),
+        })
+    }
+
+    pub(crate) fn block(&self) -> Block {
+        let state = self.state.lock();
+        Block { id: self.id, stamp: state.stamp, len: state.received }
+    }
+
+    pub(crate) fn data_path(&self, place: Place) -> PathBuf {
+        layout::data_path(&self.volume.root, place, self.id)
+    }
+
+    pub(crate) fn meta_path(&self, place: Place, stamp: GenStamp) -> PathBuf {
+        layout::meta_path(&self.volume.root, place, self.id, stamp)
+    }
+
+    /// An error unless the replica is still this, and whole; with an owner, unless that is who may write.
+    pub(crate) fn check(&self, owner: Option<u64>) -> StoreResult<()> {
+        let state = self.state.lock();
+        self.volume.alive()?;
+        if state.gone || owner.is_some_and(|owner| owner != state.owner) {
+            return Err(StoreError::Superseded { block: self.id });
+        }
+        match &state.failed {
+            Some(why) => Err(StoreError::Failed { block: self.id, why: why.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that the replica can take nothing more; the first reason is kept.
+    pub(crate) fn fail(&self, why: &StoreError) {
+        self.state.lock().failed.get_or_insert_with(|| why.to_string());
+    }
+
+    /// The open files; `io` is held, so they cannot be exchanged meanwhile.
+    pub(crate) fn files(&self) -> StoreResult<Files> {
+        self.state
+            .lock()
+            .files
+            .clone()
+            .ok_or_else(|| StoreError::Failed { block: self.id, why: "its files are not open".into() })
+    }
+
+    /// Hands what was received to the operating system: all of it, or only whole pieces. A failure fails the replica,
+    /// since the bytes may lie half in the file.
+    ///
+    /// After a sync that ended inside a chunk, the chunk's checksum is written anew only when its new bytes are on disk:
+    /// otherwise the power failing in between could leave synced bytes with a checksum that does not match them.
+    pub(crate) fn flush(&self, io: &mut Io, all: bool) -> StoreResult<()> {
+        let files = self.files()?;
+        let Some(piece) = io.chunks.piece(all) else { return Ok(()) };
+        let disk = &self.volume.disk;
+        let guarded = io.synced_inside_chunk;
+        let written = disk
+            .write_at(&files.data, piece.data, piece.data_offset)
+            .and_then(|()| if guarded { self.sync_data(&files) } else { Ok(()) })
+            .and_then(|()| {
+                disk.write_at(&files.meta, piece.checksums, meta::HEADER_BYTES + piece.checksums_offset)
+            });
+        if let Err(error) = written {
+            self.fail(&error);
+            return Err(error);
+        }
+        let flushed = piece.data_offset + piece.data.len() as u64;
+        io.chunks.flushed(flushed);
+        io.synced_inside_chunk = false;
+        let mut state = self.state.lock();
+        state.flushed = flushed;
+        state.last_checksum = io.chunks.last_checksum_at(flushed);
+        Ok(())
+    }
+
+    /// Makes all bytes and names durable. `io` need not be held, but `flush` must have been called.
+    pub(crate) fn sync_files(&self, files: &Files) -> StoreResult<()> {
+        let _one = self.syncing.lock();
+        // A failure of an earlier sync was noted under this lock.
+        self.check(None)?;
+        let disk = &self.volume.disk;
+        let synced = disk.sync(&files.data).and_then(|()| disk.sync(&files.meta));
+        if let Err(error) = &synced {
+            self.fail(error);
+        }
+        synced
+    }
+
+    fn sync_data(&self, files: &Files) -> StoreResult<()> {
+        let _one = self.syncing.lock();
+        self.check(None)?;
+        self.volume.disk.sync(&files.data).inspect_err(|error| self.fail(error))
+    }
+
+    /// Syncs the data file alone, to have less to do at the end.
+    pub(crate) fn write_back(&self) {
+        let Ok(files) = self.files() else { return };
+        if let Err(error) = self.sync_data(&files) {
+            tracing::warn!(block = %self.id, %error, "early write-back failed");
+        }
+    }
+
+    /// Gives the room back that was kept for it.
+    pub(crate) fn release_room(&self) {
+        let kept = std::mem::take(&mut self.state.lock().kept);
+        self.volume.give_back_room(kept);
+    }
+
+    /// Less room is needed once bytes are on disk.
+    pub(crate) fn use_room(&self, bytes: u64) {
+        let used = {
+            let mut state = self.state.lock();
+            let used = bytes.min(state.kept);
+            state.kept -= used;
+            used
+        };
+        self.volume.give_back_room(used);
     }
 }

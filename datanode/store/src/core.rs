@@ -1,0 +1,304 @@
+//! What the store's parts share: volumes, map, listener, and the steps that several operations are made of.
+
+use std::io;
+use std::sync::Arc;
+
+use steadfs_common::{BlockId, ChecksumSpec, GenStamp};
+
+use crate::disk::NamedFile;
+use crate::error::is_full;
+use crate::layout::{self, Place};
+use crate::map::{ReplicaMap, Slot};
+use crate::replica::{Files, Io, OpenReplica};
+use crate::volume::Volume;
+use crate::{Block, ChangeKind, Listener, ReplicaChange, ReplicaState, StoreError, StoreResult, meta};
+
+/// How often an operation looks a block up again that keeps changing its state under it.
+pub(crate) const LOOKUPS: usize = 16;
+
+pub(crate) struct Core {
+    pub(crate) volumes: Vec<Arc<Volume>>,
+    pub(crate) map: ReplicaMap,
+    pub(crate) listener: Arc<dyn Listener>,
+}
+
+/// Bytes on disk that a replica of `len` bytes is counted as: with checksums of the usual kind, whatever it has.
+pub(crate) fn footprint(len: u64) -> u64 {
+    len + meta::file_len(ChecksumSpec::DEFAULT, len)
+}
+
+impl Core {
+    pub(crate) fn tell(&self, volume: &Volume, block: Block, kind: ChangeKind) {
+        self.listener.changed(ReplicaChange { storage: volume.storage, block, kind });
+    }
+
+    /// Passes a result on; if the disk failed, finds out whether the whole volume has.
+    pub(crate) fn watch<T>(&self, volume: &Volume, result: StoreResult<T>) -> StoreResult<T> {
+        if let Err(StoreError::Io { source, path }) = &result
+            && !is_full(source)
+            && !volume.has_failed()
+        {
+            tracing::warn!(path = %path.display(), error = %source, "an operation on a file failed; checking the volume");
+            self.check_volume(volume);
+        }
+        result
+    }
+
+    /// Drops the volume if it does not work.
+    pub(crate) fn check_volume(&self, volume: &Volume) {
+        if let Err(why) = volume.check() {
+            self.fail_volume(volume, &why);
+        }
+    }
+
+    /// Drops a volume: its replicas are gone, the others serve on.
+    fn fail_volume(&self, volume: &Volume, why: &str) {
+        if !volume.mark_failed() {
+            return;
+        }
+        tracing::error!(volume = %volume.root.display(), storage = %volume.storage, why, "the volume has failed and is dropped");
+        for (_, slot) in self.map.take_volume(volume.index) {
+            if let Slot::Open(open) = slot {
+                let mut state = open.state.lock();
+                state.gone = true;
+                state.files = None;
+            }
+        }
+        self.listener.volume_failed(volume.storage, why);
+    }
+
+    /// Counts what an open replica takes on its volume, and gives back the room that it has filled.
+    pub(crate) fn recount(&self, open: &OpenReplica) {
+        let (before, now) = {
+            let mut state = open.state.lock();
+            let now = footprint(state.flushed);
+            (std::mem::replace(&mut state.counted, now), now)
+        };
+        if now >= before {
+            open.volume.add_used(now - before);
+            open.use_room(now - before);
+        } else {
+            open.volume.remove_used(before - now);
+        }
+    }
+
+    /// Finalizes a replica whose `io` the caller holds: everything written, synced, renamed, and the folder synced.
+    /// On an error it takes nothing more.
+    pub(crate) fn finish(&self, open: &Arc<OpenReplica>, io: &mut Io) -> StoreResult<Block> {
+        let finished = self.finish_files(open, io);
+        if let Err(error) = &finished {
+            open.fail(error);
+        }
+        let block = finished?;
+        self.recount(open);
+        if !self.map.settle(open.volume.index, open, block.stamp, block.len) {
+            return Err(StoreError::Superseded { block: open.id });
+        }
+        open.state.lock().gone = true;
+        open.release_room();
+        self.tell(&open.volume, block, ChangeKind::Received);
+        Ok(block)
+    }
+
+    fn finish_files(&self, open: &OpenReplica, io: &mut Io) -> StoreResult<Block> {
+        open.flush(io, true)?;
+        let files = open.files()?;
+        let (place, spec, block) = {
+            let state = open.state.lock();
+            (state.place(), state.spec, Block { id: open.id, stamp: state.stamp, len: state.received })
+        };
+        self.check_lengths(open, &files, spec, block.len)?;
+        open.sync_files(&files)?;
+        if place != Place::Finalized {
+            open.volume.ensure_folder(Place::Finalized, open.id)?;
+            self.move_files(open, place, Place::Finalized, block.stamp)?;
+        }
+        open.volume.sync_folder(Place::Finalized, open.id)?;
+        Ok(block)
+    }
+
+    /// The files must be as long as memory says before they are trusted for good.
+    fn check_lengths(
+        &self,
+        open: &OpenReplica,
+        files: &Files,
+        spec: ChecksumSpec,
+        len: u64,
+    ) -> StoreResult<()> {
+        let disk = &open.volume.disk;
+        let is = (disk.len(&files.data)?, disk.len(&files.meta)?);
+        let should = (len, meta::file_len(spec, len));
+        if is == should {
+            return Ok(());
+        }
+        let why = format!(
+            "its files are {} and {} bytes long and should be {} and {}",
+            is.0, is.1, should.0, should.1
+        );
+        Err(StoreError::io(&files.data.path, io::Error::new(io::ErrorKind::InvalidData, why)))
+    }
+
+    /// Renames both files of a replica. The checksum file first: at start a data file finds it in either folder.
+    fn move_files(&self, open: &OpenReplica, from: Place, to: Place, stamp: GenStamp) -> StoreResult<()> {
+        let disk = &open.volume.disk;
+        disk.rename(&open.meta_path(from, stamp), &open.meta_path(to, stamp))?;
+        disk.rename(&open.data_path(from), &open.data_path(to))
+    }
+
+    /// Moves a temporary replica to those being written, durably.
+    pub(crate) fn move_to_rbw(&self, open: &OpenReplica, io: &mut Io) -> StoreResult<()> {
+        open.flush(io, true)?;
+        open.sync_files(&open.files()?)?;
+        let stamp = open.state.lock().stamp;
+        self.move_files(open, Place::Tmp, Place::Rbw, stamp)?;
+        open.volume.sync_folder(Place::Rbw, open.id)?;
+        io.names_unsynced = false;
+        let mut state = open.state.lock();
+        state.role = ReplicaState::Rbw;
+        state.before = ReplicaState::Rbw;
+        state.acked = state.received;
+        Ok(())
+    }
+
+    /// Gives a replica a new stamp, durably, in the folder where it lies. The caller holds `io`.
+    pub(crate) fn restamp(&self, open: &OpenReplica, stamp: GenStamp) -> StoreResult<()> {
+        let (place, old) = {
+            let state = open.state.lock();
+            (state.place(), state.stamp)
+        };
+        if old != stamp {
+            open.volume.disk.rename(&open.meta_path(place, old), &open.meta_path(place, stamp))?;
+            open.state.lock().stamp = stamp;
+        }
+        open.volume.sync_folder(place, open.id)
+    }
+
+    /// Cuts a replica being written or waiting to be recovered to `len` bytes. The caller holds `io`; everything is flushed.
+    pub(crate) fn cut(&self, open: &OpenReplica, io: &mut Io, len: u64) -> StoreResult<()> {
+        let files = open.files()?;
+        let (spec, received) = {
+            let state = open.state.lock();
+            (state.spec, state.received)
+        };
+        let disk = &open.volume.disk;
+        let partial = self.partial_chunk(open, &files, spec, received, len)?;
+        let mut chunks = crate::chunks::Chunks::new(open.id, spec, len);
+        chunks.resume(partial);
+        // The new last checksum goes first: bytes past it then only fail to verify, should we stop in between.
+        if let Some(sum) = chunks.last_checksum_at(len) {
+            disk.write_at(&files.meta, &sum, meta::file_len(spec, len) - sum.len() as u64)?;
+        }
+        disk.truncate(&files.data, len)?;
+        disk.truncate(&files.meta, meta::file_len(spec, len))?;
+        let mut state = open.state.lock();
+        state.received = len;
+        state.flushed = len;
+        state.acked = state.acked.min(len);
+        state.last_checksum = chunks.last_checksum_at(len);
+        drop(state);
+        io.chunks = chunks;
+        io.written_back = io.written_back.min(len);
+        self.recount(open);
+        Ok(())
+    }
+
+    /// The bytes of the chunk that `len` lies in, up to `len`, verified as part of a replica of `total` bytes.
+    pub(crate) fn partial_chunk(
+        &self,
+        open: &OpenReplica,
+        files: &Files,
+        spec: ChecksumSpec,
+        total: u64,
+        len: u64,
+    ) -> StoreResult<Vec<u8>> {
+        let chunk = u64::from(spec.bytes_per_checksum);
+        let start = len - len % chunk;
+        if start == len {
+            return Ok(Vec::new());
+        }
+        let end = (start + chunk).min(total);
+        let disk = &open.volume.disk;
+        let mut bytes = vec![0; (end - start) as usize];
+        disk.read_at(&files.data, &mut bytes, start)?;
+        let mut sum = vec![0; spec.kind.size()];
+        disk.read_at(&files.meta, &mut sum, meta::HEADER_BYTES + spec.checksum_bytes(start))?;
+        spec.verify(&bytes, &sum).map_err(|_| StoreError::Checksum { block: open.id, offset: start })?;
+        bytes.truncate((len - start) as usize);
+        Ok(bytes)
+    }
+
+    /// Opens the files of a replica in the folder where it lies, and reads which checksums it has.
+    pub(crate) fn open_files(
+        &self,
+        volume: &Volume,
+        place: Place,
+        id: BlockId,
+        stamp: GenStamp,
+        write: bool,
+    ) -> StoreResult<(Files, ChecksumSpec)> {
+        let data = volume.disk.open(layout::data_path(&volume.root, place, id), write)?;
+        let meta = volume.disk.open(layout::meta_path(&volume.root, place, id, stamp), write)?;
+        let spec = self.read_header(volume, &meta)?;
+        Ok((Files { data, meta }, spec))
+    }
+
+    fn read_header(&self, volume: &Volume, file: &NamedFile) -> StoreResult<ChecksumSpec> {
+        let mut header = meta::Header::default();
+        volume.disk.read_at(file, &mut header, 0)?;
+        meta::decode(&header).ok_or_else(|| {
+            StoreError::io(
+                &file.path,
+                io::Error::new(io::ErrorKind::InvalidData, "not a checksum file that we can read"),
+            )
+        })
+    }
+
+    /// Removes a replica that nobody owns any more, with its files.
+    pub(crate) fn discard(&self, open: &Arc<OpenReplica>, owner: u64) {
+        let _io = open.io.lock();
+        {
+            let state = open.state.lock();
+            if state.gone || state.owner != owner {
+                return;
+            }
+        }
+        if let Err(error) = self.remove_open(open) {
+            tracing::warn!(block = %open.id, %error, "cannot remove what a broken copy left");
+        }
+    }
+
+    /// Takes an open replica out of the map and removes its files. The caller holds its `io`.
+    pub(crate) fn remove_open(&self, open: &Arc<OpenReplica>) -> StoreResult<()> {
+        self.map.remove_open(open.volume.index, open);
+        let (place, stamp, counted) = {
+            let mut state = open.state.lock();
+            state.gone = true;
+            state.owner += 1;
+            state.files = None;
+            (state.place(), state.stamp, std::mem::take(&mut state.counted))
+        };
+        open.volume.remove_used(counted);
+        open.release_room();
+        self.remove_files(&open.volume, place, open.id, stamp)
+    }
+
+    pub(crate) fn remove_files(
+        &self,
+        volume: &Volume,
+        place: Place,
+        id: BlockId,
+        stamp: GenStamp,
+    ) -> StoreResult<()> {
+        let data = volume.disk.remove(&layout::data_path(&volume.root, place, id));
+        let meta = volume.disk.remove(&layout::meta_path(&volume.root, place, id, stamp));
+        self.watch(volume, data.and(meta))
+    }
+
+    /// Whether a replica's stamp lies where a recovery of a pipeline wants it.
+    pub(crate) fn check_stamp(id: BlockId, found: GenStamp, from: GenStamp, to: GenStamp) -> StoreResult<()> {
+        if (from..=to).contains(&found) {
+            return Ok(());
+        }
+        Err(StoreError::Stamp { block: id, found, expected: format!("{from} to {to}") })
+    }
+}

@@ -1,0 +1,435 @@
+//! How writers come to be: new replicas, appends, and the recoveries of a pipeline.
+
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+use steadfs_common::{BlockId, ChecksumSpec, GenStamp, StorageId};
+
+use crate::core::{Core, LOOKUPS, footprint};
+use crate::layout::Place;
+use crate::map::Slot;
+use crate::replica::{Files, Io, OpenReplica, State};
+use crate::volume::Volume;
+use crate::{
+    Block, ChangeKind, CreateOptions, MAX_REPLICA_BYTES, ReplicaState, ReplicaWriter, StoreError,
+    StoreResult, meta,
+};
+
+/// What a pipeline's recovery demands of a replica.
+#[derive(Clone, Copy)]
+struct Demand {
+    old_stamp: GenStamp,
+    new_stamp: GenStamp,
+    min: u64,
+    max: u64,
+}
+
+impl Core {
+    pub(crate) fn create(
+        self: &Arc<Self>,
+        options: CreateOptions,
+        role: ReplicaState,
+    ) -> StoreResult<ReplicaWriter> {
+        let Block { id, stamp, len } = options.block;
+        if len > MAX_REPLICA_BYTES {
+            let expected = format!("at most {MAX_REPLICA_BYTES}");
+            return Err(StoreError::Length { block: id, found: len, expected });
+        }
+        self.make_way(id, stamp, role)?;
+        let volume = self.choose_volume(footprint(len), options.storage)?;
+        let mut state = State::new(role, stamp, options.spec, 0);
+        state.kept = footprint(len);
+        volume.keep_room(state.kept);
+        let open = OpenReplica::new(id, volume.clone(), state);
+        let io = open.io.lock();
+        if !self.map.insert_absent(volume.index, &open) {
+            open.release_room();
+            return Err(StoreError::Exists { block: id, state: "unknown: it was created meanwhile" });
+        }
+        match self.create_files(&volume, role, options) {
+            Ok(files) => open.state.lock().files = Some(files),
+            Err(error) => {
+                // The first error is the one to tell.
+                let _ = self.remove_open(&open);
+                return self.watch(&volume, Err(error));
+            }
+        }
+        let writer = ReplicaWriter::new(self.clone(), open.clone(), options.spec.kind);
+        drop(io);
+        self.recount(&open);
+        if role == ReplicaState::Rbw {
+            self.tell(&volume, Block { id, stamp, len: 0 }, ChangeKind::Receiving);
+        }
+        Ok(writer)
+    }
+
+    fn create_files(
+        &self,
+        volume: &Volume,
+        role: ReplicaState,
+        options: CreateOptions,
+    ) -> StoreResult<Files> {
+        let Block { id, stamp, .. } = options.block;
+        let place = if role == ReplicaState::Temporary { Place::Tmp } else { Place::Rbw };
+        volume.ensure_folder(place, id)?;
+        let meta = volume.disk.create(crate::layout::meta_path(&volume.root, place, id, stamp))?;
+        volume.disk.write_at(&meta, &meta::encode(options.spec), 0)?;
+        let data = volume.disk.create(crate::layout::data_path(&volume.root, place, id))?;
+        Ok(Files { data, meta })
+    }
+
+    /// A replica of an older life of the block, or a copy that broke off, does not stand in the way of a new one.
+    fn make_way(&self, id: BlockId, stamp: GenStamp, role: ReplicaState) -> StoreResult<()> {
+        let exists = |state: ReplicaState| StoreError::Exists { block: id, state: state.name() };
+        match self.map.get(id) {
+            None => Ok(()),
+            Some((_, Slot::Finalized { stamp: old, .. })) if old < stamp => self.delete(id, old).map(|_| ()),
+            Some((_, Slot::Finalized { .. })) => Err(exists(ReplicaState::Finalized)),
+            Some((_, Slot::Open(open))) => {
+                let _io = open.io.lock();
+                let (state, old, gone) = {
+                    let state = open.state.lock();
+                    (state.role, state.stamp, state.gone)
+                };
+                let replaces = old < stamp
+                    || (role == ReplicaState::Temporary && state == ReplicaState::Temporary && old == stamp);
+                if gone || !replaces {
+                    return Err(exists(state));
+                }
+                self.remove_open(&open)
+            }
+        }
+    }
+
+    /// The volume that the namenode chose if it has room, else the one that has most.
+    fn choose_volume(&self, wanted: u64, storage: Option<StorageId>) -> StoreResult<Arc<Volume>> {
+        let alive = || self.volumes.iter().filter(|volume| !volume.has_failed());
+        if let Some(volume) = alive().find(|volume| Some(volume.storage) == storage)
+            && volume.room() >= wanted
+        {
+            return Ok(volume.clone());
+        }
+        let best = alive().map(|volume| (volume.room(), volume)).max_by_key(|(room, _)| *room);
+        match best {
+            Some((room, volume)) if room >= wanted => Ok(volume.clone()),
+            Some((most, _)) => Err(StoreError::Full { wanted, most }),
+            None => Err(StoreError::Full { wanted, most: 0 }),
+        }
+    }
+
+    pub(crate) fn append(
+        self: &Arc<Self>,
+        block: Block,
+        new_stamp: GenStamp,
+        requested: ChecksumSpec,
+    ) -> StoreResult<ReplicaWriter> {
+        check_new_stamp(block, new_stamp)?;
+        match self.map.get(block.id) {
+            Some((volume, Slot::Finalized { stamp, len })) => {
+                Self::check_stamp(block.id, stamp, block.stamp, block.stamp)?;
+                check_len(block.id, len, block.len, block.len)?;
+                self.reopen(volume, Block { stamp, ..block }, new_stamp, requested)
+            }
+            Some((_, Slot::Open(open))) => {
+                let state = open.state.lock().role;
+                Err(StoreError::not_found(block.id, format!("it is {} and not FINALIZED", state.name())))
+            }
+            None => Err(StoreError::not_found(block.id, "no replica here")),
+        }
+    }
+
+    pub(crate) fn recover_append(
+        self: &Arc<Self>,
+        block: Block,
+        new_stamp: GenStamp,
+        requested: ChecksumSpec,
+    ) -> StoreResult<ReplicaWriter> {
+        check_new_stamp(block, new_stamp)?;
+        if let Some((volume, Slot::Finalized { stamp, len })) = self.map.get(block.id) {
+            Self::check_stamp(block.id, stamp, block.stamp, new_stamp)?;
+            check_len(block.id, len, block.len, block.len)?;
+            return self.reopen(volume, Block { stamp, ..block }, new_stamp, requested);
+        }
+        let demand = Demand { old_stamp: block.stamp, new_stamp, min: block.len, max: block.len };
+        self.take_over(block.id, demand, requested)
+    }
+
+    pub(crate) fn recover_rbw(
+        self: &Arc<Self>,
+        block: Block,
+        new_stamp: GenStamp,
+        (min, max): (u64, u64),
+        requested: ChecksumSpec,
+    ) -> StoreResult<ReplicaWriter> {
+        check_new_stamp(block, new_stamp)?;
+        self.take_over(block.id, Demand { old_stamp: block.stamp, new_stamp, min, max }, requested)
+    }
+
+    /// Opens a finalized replica for more bytes. Its checksum file is copied and not changed, so that those who hold its
+    /// descriptors still read what they opened; of its data no byte changes.
+    fn reopen(
+        self: &Arc<Self>,
+        volume: usize,
+        old: Block,
+        new_stamp: GenStamp,
+        requested: ChecksumSpec,
+    ) -> StoreResult<ReplicaWriter> {
+        let volume = self.volumes[volume].clone();
+        volume.alive()?;
+        let opened = self.open_files(&volume, Place::Finalized, old.id, old.stamp, true);
+        let (files, spec) = self.watch(&volume, opened)?;
+        check_spec(old.id, spec, requested)?;
+        let mut state = State::new(ReplicaState::Rbw, old.stamp, spec, old.len);
+        state.counted = footprint(old.len);
+        let open = OpenReplica::new(old.id, volume.clone(), state);
+        let mut io = open.io.lock();
+        if !self.map.reopen(volume.index, old.stamp, old.len, &open) {
+            return Err(StoreError::Superseded { block: old.id });
+        }
+        let reopened = self.reopen_files(&open, &mut io, &files, old, new_stamp, spec);
+        if let Err(error) = reopened {
+            self.reopen_failed(&open, old, &error);
+            drop(io);
+            return self.watch(&volume, Err(error));
+        }
+        let writer = ReplicaWriter::new(self.clone(), open.clone(), requested.kind);
+        drop(io);
+        self.tell(&volume, Block { stamp: new_stamp, ..old }, ChangeKind::Receiving);
+        Ok(writer)
+    }
+
+    fn reopen_files(
+        &self,
+        open: &OpenReplica,
+        io: &mut Io,
+        files: &Files,
+        old: Block,
+        new_stamp: GenStamp,
+        spec: ChecksumSpec,
+    ) -> StoreResult<()> {
+        let volume = &open.volume;
+        let partial = self.partial_chunk(open, files, spec, old.len, old.len)?;
+        let mut sums = vec![0; meta::file_len(spec, old.len) as usize];
+        volume.disk.read_at(&files.meta, &mut sums, 0)?;
+        let meta = volume.disk.create(open.meta_path(Place::Rbw, new_stamp))?;
+        volume.disk.write_at(&meta, &sums, 0)?;
+        volume.disk.sync(&meta)?;
+        volume.sync_folder(Place::Rbw, old.id)?;
+        volume.disk.rename(&open.data_path(Place::Finalized), &open.data_path(Place::Rbw))?;
+        // From here on the replica lies among those being written: what fails now fails the replica.
+        let mut state = open.state.lock();
+        state.stamp = new_stamp;
+        state.files = Some(Files { data: files.data.clone(), meta });
+        io.chunks.resume(partial);
+        state.last_checksum = io.chunks.last_checksum_at(old.len);
+        drop(state);
+        io.names_unsynced = false;
+        volume
+            .sync_folder(Place::Rbw, old.id)
+            .and_then(|()| volume.sync_folder(Place::Finalized, old.id))
+            .and_then(|()| volume.disk.remove(&open.meta_path(Place::Finalized, old.stamp)))
+            .inspect_err(|error| open.fail(error))
+    }
+
+    /// Before its data was moved the replica is as it was; after that it has failed and stays so.
+    fn reopen_failed(&self, open: &Arc<OpenReplica>, old: Block, error: &StoreError) {
+        if open.state.lock().failed.is_some() {
+            return;
+        }
+        if matches!(error, StoreError::Checksum { .. }) {
+            self.listener.bad_replica(open.volume.storage, old);
+        }
+        self.map.settle(open.volume.index, open, old.stamp, old.len);
+        open.state.lock().gone = true;
+    }
+
+    /// Takes a replica being written over from whoever wrote it.
+    fn take_over(
+        self: &Arc<Self>,
+        id: BlockId,
+        demand: Demand,
+        requested: ChecksumSpec,
+    ) -> StoreResult<ReplicaWriter> {
+        let open = self.being_written(id)?;
+        let mut io = open.io.lock();
+        open.check(None)?;
+        check_spec(id, open.state.lock().spec, requested)?;
+        let seized = self.seize(&open, &mut io, demand);
+        // Made while nobody else can take the replica over.
+        let writer = ReplicaWriter::new(self.clone(), open.clone(), requested.kind);
+        drop(io);
+        self.watch(&open.volume, seized).map(|()| writer)
+    }
+
+    fn being_written(&self, id: BlockId) -> StoreResult<Arc<OpenReplica>> {
+        match self.map.get(id) {
+            Some((_, Slot::Open(open))) => Ok(open),
+            Some((_, Slot::Finalized { .. })) => {
+                Err(StoreError::not_found(id, "it is FINALIZED and not RBW"))
+            }
+            None => Err(StoreError::not_found(id, "no replica here")),
+        }
+    }
+
+    /// Checks a replica being written against the demand, ends its writer, cuts it to `min` bytes and restamps it.
+    fn seize(&self, open: &OpenReplica, io: &mut Io, demand: Demand) -> StoreResult<()> {
+        let (acked, received) = {
+            let state = open.state.lock();
+            if state.role != ReplicaState::Rbw {
+                return Err(StoreError::not_found(
+                    open.id,
+                    format!("it is {} and not RBW", state.role.name()),
+                ));
+            }
+            Self::check_stamp(open.id, state.stamp, demand.old_stamp, demand.new_stamp)?;
+            (state.acked, state.received)
+        };
+        if acked < demand.min || received > demand.max {
+            let expected = format!("{} to {} ({acked} bytes are acknowledged)", demand.min, demand.max);
+            return Err(StoreError::Length { block: open.id, found: received, expected });
+        }
+        open.state.lock().owner += 1;
+        let changed = open.flush(io, true).and_then(|()| {
+            if received > demand.min {
+                self.cut(open, io, demand.min)?;
+            }
+            self.restamp(open, demand.new_stamp)
+        });
+        io.names_unsynced = false;
+        changed.inspect_err(|error| open.fail(error))
+    }
+
+    pub(crate) fn recover_close(
+        &self,
+        block: Block,
+        new_stamp: GenStamp,
+        len: u64,
+    ) -> StoreResult<StorageId> {
+        check_new_stamp(block, new_stamp)?;
+        for _ in 0..LOOKUPS {
+            match self.map.get(block.id) {
+                None => return Err(StoreError::not_found(block.id, "no replica here")),
+                Some((volume, Slot::Finalized { stamp, len: found })) => {
+                    Self::check_stamp(block.id, stamp, block.stamp, new_stamp)?;
+                    check_len(block.id, found, len, len)?;
+                    let old = Block { id: block.id, stamp, len };
+                    if let Some(storage) = self.restamp_finalized(volume, old, new_stamp)? {
+                        return Ok(storage);
+                    }
+                }
+                Some((_, Slot::Open(open))) => {
+                    let mut io = open.io.lock();
+                    if open.state.lock().gone {
+                        continue;
+                    }
+                    open.check(None)?;
+                    let closed = self.close_open(&open, &mut io, block.stamp, new_stamp, len);
+                    drop(io);
+                    return self.watch(&open.volume, closed).map(|()| open.volume.storage);
+                }
+            }
+        }
+        Err(StoreError::Superseded { block: block.id })
+    }
+
+    fn close_open(
+        &self,
+        open: &Arc<OpenReplica>,
+        io: &mut MutexGuard<'_, Io>,
+        old_stamp: GenStamp,
+        new_stamp: GenStamp,
+        len: u64,
+    ) -> StoreResult<()> {
+        // Every byte was acknowledged before a pipeline closes; a longer replica only lacks the word of it.
+        self.seize(open, io, Demand { old_stamp, new_stamp, min: len, max: u64::MAX })?;
+        self.finish(open, io).map(|_| ())
+    }
+
+    /// Gives a finalized replica a new stamp, durably. None if it has changed meanwhile.
+    pub(crate) fn restamp_finalized(
+        &self,
+        volume: usize,
+        old: Block,
+        stamp: GenStamp,
+    ) -> StoreResult<Option<StorageId>> {
+        let volume = self.volumes[volume].clone();
+        volume.alive()?;
+        if old.stamp == stamp {
+            return Ok(Some(volume.storage));
+        }
+        // The checksum kind does not matter for a rename.
+        let mut state = State::new(ReplicaState::Finalized, old.stamp, ChecksumSpec::DEFAULT, old.len);
+        state.counted = footprint(old.len);
+        let open = OpenReplica::new(old.id, volume.clone(), state);
+        let io = open.io.lock();
+        if !self.map.reopen(volume.index, old.stamp, old.len, &open) {
+            return Ok(None);
+        }
+        let restamped = self.restamp(&open, stamp);
+        if let Err(error) = &restamped {
+            open.fail(error);
+        } else {
+            self.map.settle(volume.index, &open, stamp, old.len);
+            open.state.lock().gone = true;
+            self.tell(&volume, Block { stamp, ..old }, ChangeKind::Received);
+        }
+        drop(io);
+        self.watch(&volume, restamped)?;
+        Ok(Some(volume.storage))
+    }
+
+    pub(crate) fn delete(&self, id: BlockId, stamp: GenStamp) -> StoreResult<bool> {
+        for _ in 0..LOOKUPS {
+            match self.map.get(id) {
+                None => return Ok(false),
+                Some((_, Slot::Finalized { stamp: here, .. })) if here > stamp => return Ok(false),
+                Some((volume, Slot::Finalized { stamp, .. })) => {
+                    let Some(len) = self.map.remove_finalized(volume, id, stamp) else { continue };
+                    let volume = &self.volumes[volume];
+                    volume.remove_used(footprint(len));
+                    self.tell(volume, Block { id, stamp, len }, ChangeKind::Deleted);
+                    return self.remove_files(volume, Place::Finalized, id, stamp).map(|()| true);
+                }
+                Some((_, Slot::Open(open))) => {
+                    let _io = open.io.lock();
+                    let (gone, block) = (open.state.lock().gone, open.block());
+                    if gone {
+                        continue;
+                    }
+                    if block.stamp > stamp {
+                        return Ok(false);
+                    }
+                    let removed = self.remove_open(&open);
+                    self.tell(&open.volume, block, ChangeKind::Deleted);
+                    return removed.map(|()| true);
+                }
+            }
+        }
+        Err(StoreError::Superseded { block: id })
+    }
+}
+
+fn check_new_stamp(block: Block, new_stamp: GenStamp) -> StoreResult<()> {
+    if new_stamp >= block.stamp {
+        return Ok(());
+    }
+    let expected = format!("a new one of at least {}", block.stamp);
+    Err(StoreError::Stamp { block: block.id, found: new_stamp, expected })
+}
+
+fn check_len(id: BlockId, found: u64, min: u64, max: u64) -> StoreResult<()> {
+    if (min..=max).contains(&found) {
+        return Ok(());
+    }
+    Err(StoreError::Length { block: id, found, expected: format!("{min}") })
+}
+
+fn check_spec(id: BlockId, stored: ChecksumSpec, requested: ChecksumSpec) -> StoreResult<()> {
+    if stored.bytes_per_checksum == requested.bytes_per_checksum {
+        return Ok(());
+    }
+    Err(StoreError::ChecksumSpec(format!(
+        "Client requested checksum of {} bytes a chunk when appending to an existing block with different chunk size {}: {id}",
+        requested.bytes_per_checksum, stored.bytes_per_checksum
+    )))
+}
