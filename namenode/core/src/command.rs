@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use steadfs_common::{BlockId, CallKey, DatanodeUuid, FsPath, GenStamp, InodeId, Millis, StorageId};
+use steadfs_common::{BlockId, CallKey, DatanodeUuid, FsError, FsPath, GenStamp, InodeId, Millis, StorageId};
 
 use crate::namespace::subtree::Clearance;
 use crate::placement::Cluster;
@@ -221,6 +221,9 @@ pub enum Reply {
     },
     /// A block to write.
     Block(PlacedBlock),
+    /// The changes are made, and the caller gets this error all the same: a create or append has begun to take the file
+    /// from a writer that is gone, and must be tried again.
+    Failed(FsError),
 }
 
 /// A block and where it is or shall be.

@@ -2,18 +2,34 @@
 //!
 //! [`plan`] turns a [`Command`] into changes on a [`Tx`]; [`plan_once`] does so for calls that a client may repeat.
 //! [`read::Reader`] answers questions. A service needs nothing else of this module but [`subtree`], where it prepares
-//! the deletion of trees, and [`lease::due`], which says which files to recover.
+//! the deletion of trees, [`lease::due`], which says which files to recover, and [`retry::expired`].
 
+mod append;
+mod attributes;
+mod blocks;
+mod create;
+mod delete;
+mod format;
 pub mod lease;
+mod permission;
+mod planner;
 pub mod read;
+mod rename;
+mod resolve;
 pub mod retry;
 pub mod subtree;
+mod usage;
 
-use steadfs_common::{FsError, FsResult};
+#[cfg(test)]
+mod tests;
 
+use steadfs_common::{FsError, FsErrorKind, FsResult};
+
+pub use create::MAX_BLOCK_BYTES;
 pub use retry::plan_once;
 
-use crate::command::{Command, Context, Outcome};
+use self::planner::Planner;
+use crate::command::{Command, Context, Outcome, Reply};
 use crate::tx::Tx;
 
 /// Plans `command`: its changes are written to `tx`, all of them or, on an error, none.
@@ -21,6 +37,127 @@ use crate::tx::Tx;
 /// # Errors
 /// What HDFS answers, in its words.
 pub fn plan(tx: &mut Tx<'_>, ctx: &Context<'_>, command: &Command) -> FsResult<Outcome> {
-    let _ = (tx, ctx, command);
-    Err(FsError::refused("unfinished"))
+    let (changes, outcome) = if matches!(command, Command::Format) {
+        format::format(&*tx, ctx)?
+    } else {
+        let mut planner = Planner::new(&*tx, ctx)?;
+        if let Some(reason) = ctx.safe_mode {
+            if let Some(reply) = postponed(command) {
+                return Ok(Outcome { reply, effects: Vec::new() });
+            }
+            refuse_in_safe_mode(command, reason)?;
+        }
+        let reply = dispatch(&mut planner, command)?;
+        planner.finish(reply)
+    };
+    tx.absorb(changes);
+    Ok(outcome)
+}
+
+fn dispatch(p: &mut Planner<'_>, command: &Command) -> FsResult<Reply> {
+    match command {
+        Command::Format => Err(FsError::refused("The namespace is formatted already")),
+        Command::Mkdirs { path, mode, create_parent } => create::mkdirs(p, path, *mode, *create_parent),
+        Command::Create { path, mode, client, create, overwrite, create_parent, replication, block_size } => {
+            let new = create::NewFile {
+                path,
+                mode: *mode,
+                client,
+                create: *create,
+                overwrite: *overwrite,
+                create_parent: *create_parent,
+                replication: *replication,
+                block_size: *block_size,
+            };
+            create::create(p, &new)
+        }
+        Command::Append { path, client, new_block } => append::append(p, path, client, *new_block),
+        Command::AddBlock { file, client, previous, excluded, favored, avoid_local } => {
+            let wishes = blocks::Wishes { excluded, favored, avoid_local: *avoid_local };
+            blocks::add(p, file, client, previous.as_ref(), &wishes)
+        }
+        Command::AbandonBlock { file, client, block } => blocks::abandon(p, file, client, block),
+        Command::Complete { file, client, last } => blocks::complete(p, file, client, last.as_ref()),
+        Command::Fsync { file, client, last_block_length } => {
+            blocks::fsync(p, file, client, *last_block_length)
+        }
+        Command::UpdateBlockForPipeline { block, client } => blocks::new_stamp(p, block, client),
+        Command::UpdatePipeline { client, old, new, storages } => {
+            blocks::update_pipeline(p, client, old, new, storages)
+        }
+        Command::RecoverLease { path } => lease::recover(p, path),
+        Command::ExpireLease { file } => lease::expire(p, *file),
+        Command::CommitBlockSynchronization {
+            block,
+            new_stamp,
+            new_length,
+            close_file,
+            delete_block,
+            storages,
+        } => {
+            let done = blocks::Recovered {
+                block,
+                stamp: *new_stamp,
+                length: *new_length,
+                close: *close_file,
+                delete: *delete_block,
+                storages,
+            };
+            blocks::recovered(p, &done)
+        }
+        Command::Rename { from, to, mode, to_trash } => rename::rename(p, from, to, *mode, *to_trash),
+        Command::Delete { path, recursive } => delete::delete(p, path, *recursive),
+        Command::SetPermission { path, mode } => attributes::set_permission(p, path, *mode),
+        Command::SetOwner { path, owner, group } => {
+            attributes::set_owner(p, path, owner.as_deref(), group.as_deref())
+        }
+        Command::SetTimes { path, mtime, atime } => attributes::set_times(p, path, *mtime, *atime),
+        Command::SetReplication { path, replication } => attributes::set_replication(p, path, *replication),
+        Command::TouchAccessTime { file, atime } => Ok(attributes::touch(p, *file, *atime)),
+        Command::Reclaim { limit } => Ok(delete::reclaim(p, *limit)),
+        Command::ForgetCalls { keys } => Ok(retry::forget(p, keys)),
+    }
+}
+
+/// What the namenode's own commands answer in safe mode, where they change nothing: they come again.
+const fn postponed(command: &Command) -> Option<Reply> {
+    match command {
+        Command::ExpireLease { .. } | Command::Reclaim { .. } => Some(Reply::Bool(false)),
+        Command::TouchAccessTime { .. } | Command::ForgetCalls { .. } => Some(Reply::Done),
+        _ => None,
+    }
+}
+
+fn refuse_in_safe_mode(command: &Command, reason: &str) -> FsResult<()> {
+    let what = match command {
+        Command::Format
+        | Command::ExpireLease { .. }
+        | Command::Reclaim { .. }
+        | Command::TouchAccessTime { .. }
+        | Command::ForgetCalls { .. } => return Ok(()),
+        Command::Mkdirs { path, .. } => format!("create directory {path}"),
+        Command::Create { path, .. } => format!("create file {path}"),
+        Command::Append { path, .. } => format!("append to file {path}"),
+        Command::AddBlock { file, .. } => format!("add block to {}", file.path),
+        Command::AbandonBlock { file, block, .. } => {
+            format!("abandon block {} of file {}", block.id, file.path)
+        }
+        Command::Complete { file, .. } => format!("complete file {}", file.path),
+        Command::Fsync { file, .. } => format!("fsync file {}", file.path),
+        Command::UpdateBlockForPipeline { block, .. } => {
+            format!("get a new generation stamp and an access token for block {}", block.id)
+        }
+        Command::UpdatePipeline { old, .. } => format!("update the pipeline of block {}", old.id),
+        Command::RecoverLease { path } => format!("recover the lease of {path}"),
+        Command::CommitBlockSynchronization { block, .. } => {
+            format!("commit the recovery of block {}", block.id)
+        }
+        Command::Rename { from, .. } => format!("rename {from}"),
+        Command::Delete { path, .. } => format!("delete {path}"),
+        Command::SetPermission { path, .. } => format!("set permission for {path}"),
+        Command::SetOwner { path, .. } => format!("set owner for {path}"),
+        Command::SetTimes { path, .. } => format!("set times {path}"),
+        Command::SetReplication { path, .. } => format!("set replication for {path}"),
+    };
+    Err(FsError::new(FsErrorKind::SafeMode, format!("Cannot {what}. Name node is in safe mode.\n{reason}")))
 }

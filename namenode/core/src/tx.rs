@@ -41,6 +41,12 @@ impl<'v> Tx<'v> {
         self.changes
     }
 
+    /// Whether anything was written.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
     /// Writes a record.
     pub fn put(&mut self, key: Key, record: Record) {
         self.changes.insert(key, Some(record));

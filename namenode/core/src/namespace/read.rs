@@ -2,11 +2,19 @@
 
 use std::sync::Arc;
 
-use steadfs_common::{FsError, FsPath, FsResult, InodeId, Millis, Name};
+use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, Name};
 
+use super::lease;
+use super::permission::Guard;
+use super::resolve::{Purpose, Resolved, resolve};
+pub use super::resolve::{full_path, is_detached};
+use super::usage::{last_block, space};
 use crate::command::{Caller, FileRef, Settings};
-use crate::record::{Block, Inode, Totals};
+use crate::record::{Block, FileBody, Inode, Totals};
 use crate::view::View;
+
+/// Block rows read at a time.
+const PAGE: u32 = 64;
 
 /// Asks a view on behalf of a caller: every answer is what the caller may see.
 ///
@@ -93,21 +101,31 @@ impl Action {
     }
 }
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
+    fn guard(&self) -> Guard<'_> {
+        Guard::new(self.caller, self.settings)
+    }
+
+    fn resolve(&self, path: &FsPath) -> FsResult<Resolved> {
+        resolve(self.view, &self.guard(), path, Purpose::Use)
+    }
+
     /// A file's or folder's status; none if nothing is there.
     ///
     /// # Errors
     /// See [`Reader`]. A superuser gets none where others learn that the path goes through a file, as in HDFS.
     pub fn stat(&self, path: &FsPath) -> FsResult<Option<Arc<Inode>>> {
-        let _ = path;
-        Err(FsError::refused("unfinished"))
+        match self.resolve(path) {
+            Ok(at) => Ok(at.target().cloned()),
+            Err(error) if error.kind() == FsErrorKind::AccessDenied && self.caller.superuser => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The inode with this id, if it is part of the tree.
     #[must_use]
     pub fn by_id(&self, id: InodeId) -> Option<Arc<Inode>> {
-        let _ = id;
-        None
+        self.view.inode(id).filter(|_| !is_detached(self.view, id))
     }
 
     /// The totals of a folder.
@@ -116,13 +134,24 @@ impl<'a> Reader<'a> {
         self.view.totals(folder)
     }
 
-    /// A page of at most `limit` entries strictly after `after`; none if nothing is there.
+    /// A page of at most `limit` entries (at least one) strictly after `after`; none if nothing is there.
     ///
     /// # Errors
     /// See [`Reader`].
     pub fn list(&self, path: &FsPath, after: Option<&Name>, limit: usize) -> FsResult<Option<Listing>> {
-        let _ = (path, after, limit);
-        Err(FsError::refused("unfinished"))
+        let at = self.resolve(path)?;
+        let Some(target) = at.target() else { return Ok(None) };
+        if !target.is_directory() {
+            return Ok(Some(Listing { entries: vec![(None, target.clone())], more: false }));
+        }
+        at.check_target(&self.guard(), Action::READ_EXECUTE)?;
+        let limit = limit.max(1);
+        let mut rows = self.view.entries(target.id, after, limit.saturating_add(1));
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let entries =
+            rows.into_iter().filter_map(|(name, id)| Some((Some(name), self.view.inode(id)?))).collect();
+        Ok(Some(Listing { entries, more }))
     }
 
     /// A file's status, for questions that only files answer (`isFileClosed`, `getPreferredBlockSize`).
@@ -130,8 +159,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// See [`Reader`]; NotFound; IsADirectory.
     pub fn file(&self, path: &FsPath) -> FsResult<Arc<Inode>> {
-        let _ = path;
-        Err(FsError::refused("unfinished"))
+        file_at(&self.resolve(path)?)
     }
 
     /// The blocks of a file that meet `[offset, offset + length)`, at most `limit` of them, the caller being allowed to read it.
@@ -139,24 +167,100 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// See [`Reader`]; NotFound; IsADirectory.
     pub fn blocks(&self, path: &FsPath, offset: u64, length: u64, limit: usize) -> FsResult<FileBlocks> {
-        let _ = (path, offset, length, limit);
-        Err(FsError::refused("unfinished"))
+        let at = self.resolve(path)?;
+        at.check_target(&self.guard(), Action::READ)?;
+        Ok(self.blocks_of(&file_at(&at)?, offset, length, limit))
     }
 
     /// As [`Reader::blocks`], of a file that was found before: nothing is checked.
     #[must_use]
     pub fn blocks_of(&self, inode: &Arc<Inode>, offset: u64, length: u64, limit: usize) -> FileBlocks {
-        let _ = (offset, length, limit);
-        FileBlocks { inode: inode.clone(), length: 0, blocks: Vec::new(), last: None, last_complete: false }
+        let none = FileBlocks {
+            inode: inode.clone(),
+            length: 0,
+            blocks: Vec::new(),
+            last: None,
+            last_complete: false,
+        };
+        let (Some(body), Some(last)) = (inode.file(), last_block(self.view, inode)) else { return none };
+        let last_complete = last.is_complete();
+        let last_offset = body.length.saturating_sub(last.length);
+        let blocks = self.blocks_in(inode, body, &last, (offset, offset.saturating_add(length)), limit);
+        FileBlocks {
+            length: if last_complete { body.length } else { last_offset },
+            blocks,
+            last: Some(FileBlock { block: last, offset: last_offset }),
+            last_complete,
+            ..none
+        }
     }
 
-    /// Sums over a file or a tree, from the totals: the cost is the depth of the path.
+    /// As HDFS does, this gives the block at the range's start even if the range is empty, nothing if the range starts
+    /// past the last block, and a first block without bytes always.
+    fn blocks_in(
+        &self,
+        inode: &Inode,
+        body: &FileBody,
+        last: &Block,
+        (start, end): (u64, u64),
+        limit: usize,
+    ) -> Vec<FileBlock> {
+        let (mut index, mut position) = Self::first_guess(body, last, start);
+        let mut found = Vec::new();
+        while index < body.blocks {
+            let page = self.view.file_blocks(inode.id, index, (body.blocks - index).min(PAGE) as usize);
+            if page.is_empty() {
+                return found;
+            }
+            for id in page {
+                let Some(block) = self.view.block(id) else { return found };
+                let after = position.saturating_add(block.length);
+                let empty_first = index == 0 && block.length == 0;
+                if after > start || empty_first || !found.is_empty() {
+                    found.push(FileBlock { block, offset: position });
+                }
+                position = after;
+                index += 1;
+                if !found.is_empty() && (position >= end || found.len() >= limit.max(1)) {
+                    return found;
+                }
+            }
+        }
+        found
+    }
+
+    /// Where to begin to look for the block at `start`: there at once if all blocks but the last are whole, as they
+    /// nearly always are, else at the beginning.
+    fn first_guess(body: &FileBody, last: &Block, start: u64) -> (u32, u64) {
+        let whole = u64::from(body.blocks - 1).checked_mul(body.block_size);
+        if body.block_size == 0 || whole != body.length.checked_sub(last.length) {
+            return (0, 0);
+        }
+        let index = (start / body.block_size).min(u64::from(body.blocks - 1));
+        (index as u32, index * body.block_size)
+    }
+
+    /// Sums over a file or a tree, from the totals: the cost is the depth of the path. Unlike HDFS, this asks permission
+    /// of the folder itself only, not of each one below.
     ///
     /// # Errors
     /// See [`Reader`]; NotFound.
     pub fn content_summary(&self, path: &FsPath) -> FsResult<ContentSummary> {
-        let _ = path;
-        Err(FsError::refused("unfinished"))
+        let at = self.resolve(path)?;
+        let target = at.target().ok_or_else(|| FsError::not_found(path))?;
+        let Some(body) = target.file() else {
+            at.check_target(&self.guard(), Action::READ_EXECUTE)?;
+            let Totals { directories, files, bytes, space, .. } = self.view.totals(target.id);
+            return Ok(ContentSummary {
+                length: bytes,
+                files,
+                directories: directories.wrapping_add(1),
+                space,
+            });
+        };
+        let last = last_block(self.view, target).filter(|_| body.under_construction);
+        let space = space(body, last.as_ref());
+        Ok(ContentSummary { length: body.length, files: 1, directories: 0, space })
     }
 
     /// Whether the caller may do `action` with what is at `path`.
@@ -164,8 +268,11 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// See [`Reader`]; AccessDenied if not; NotFound.
     pub fn check_access(&self, path: &FsPath, action: Action) -> FsResult<()> {
-        let _ = (path, action);
-        Err(FsError::refused("unfinished"))
+        let at = self.resolve(path)?;
+        if at.target().is_none() {
+            return Err(FsError::not_found(path));
+        }
+        at.check_target(&self.guard(), action)
     }
 
     /// The file that `client` is writing: for `getAdditionalDatanode`, which changes nothing but is the writer's alone.
@@ -173,9 +280,16 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// NotFound, LeaseExpired.
     pub fn open_file(&self, file: &FileRef, client: &str) -> FsResult<Arc<Inode>> {
-        let _ = (file, client);
-        Err(FsError::refused("unfinished"))
+        lease::open_file(self.view, &self.guard(), file, client)
     }
+}
+
+fn file_at(at: &Resolved) -> FsResult<Arc<Inode>> {
+    let target = at.target().ok_or_else(|| FsError::not_found(&at.path))?;
+    if target.is_directory() {
+        return Err(FsError::not_a_file(&at.path));
+    }
+    Ok(target.clone())
 }
 
 /// Whether a read of `inode` at `now` is to be written down by [`crate::Command::TouchAccessTime`].
@@ -183,17 +297,4 @@ impl<'a> Reader<'a> {
 pub fn access_time_due(inode: &Inode, settings: &Settings, now: Millis) -> bool {
     let precision = settings.access_time_precision;
     !precision.is_zero() && !inode.is_directory() && now.since(inode.atime) > precision
-}
-
-/// Where an inode lies now; none if it is gone or detached.
-#[must_use]
-pub fn full_path(view: &dyn View, id: InodeId) -> Option<FsPath> {
-    let _ = (view, id);
-    None
-}
-
-/// Whether an inode is gone, or part of a tree that was deleted and waits to be reclaimed.
-#[must_use]
-pub fn is_detached(view: &dyn View, id: InodeId) -> bool {
-    full_path(view, id).is_none()
 }

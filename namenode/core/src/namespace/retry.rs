@@ -1,8 +1,12 @@
 //! Calls that are carried out at most once: a repeated one gets the answer of the first.
 
-use steadfs_common::{CallKey, FsResult, Millis};
+use steadfs_common::{CallKey, FsError, FsResult, Millis};
 
-use crate::command::{Command, Context, Outcome};
+use super::planner::Planner;
+use super::resolve;
+use super::usage::last_block;
+use crate::command::{Command, Context, Outcome, PlacedBlock, Reply};
+use crate::record::{Key, Record, Retry, RetryReply};
 use crate::tx::Tx;
 use crate::view::View;
 
@@ -30,8 +34,47 @@ pub fn plan_once(
     key: Option<CallKey>,
     command: &Command,
 ) -> FsResult<Outcome> {
-    let _ = key;
-    super::plan(tx, ctx, command)
+    let Some(key) = key.filter(|key| key.call >= 0 && is_at_most_once(command)) else {
+        return super::plan(tx, ctx, command);
+    };
+    if let Some(saved) = tx.retry(&key).filter(|saved| saved.expires > ctx.now) {
+        let reply = answer_again(tx, command, &saved.reply)?;
+        return Ok(Outcome { reply, effects: Vec::new() });
+    }
+    let outcome = super::plan(tx, ctx, command)?;
+    let reply = match &outcome.reply {
+        Reply::Done => RetryReply::Done,
+        Reply::Bool(value) => RetryReply::Bool(*value),
+        Reply::File(inode) | Reply::Appended { inode, .. } => RetryReply::File(inode.id),
+        Reply::Block(_) | Reply::Failed(_) => return Ok(outcome),
+    };
+    let expires = ctx.now.plus(ctx.settings.retry_expiry);
+    tx.put(Key::Retry(key), Record::Retry(Retry { expires, reply }));
+    Ok(outcome)
+}
+
+/// What the first call answered, as far as it is still true.
+fn answer_again(view: &dyn View, command: &Command, saved: &RetryReply) -> FsResult<Reply> {
+    match (command, saved) {
+        (Command::Create { path, .. }, RetryReply::File(id)) => {
+            let inode = view.inode(*id).filter(|_| !resolve::is_detached(view, *id));
+            Ok(Reply::File((*inode.ok_or_else(|| FsError::not_found(path))?).clone()))
+        }
+        (Command::Append { path, new_block, .. }, RetryReply::File(id)) => {
+            let inode = view.inode(*id).filter(|_| !resolve::is_detached(view, *id));
+            let inode = inode.ok_or_else(|| FsError::not_found(path))?;
+            let length = inode.file().map_or(0, |body| body.length);
+            let last = last_block(view, &inode).filter(|block| *new_block || !block.is_complete());
+            let last = last.map(|block| {
+                let (offset, storages) = (length.saturating_sub(block.length), block.expected().into());
+                PlacedBlock { block, offset, storages }
+            });
+            Ok(Reply::Appended { inode: (*inode).clone(), last })
+        }
+        (Command::Rename { .. } | Command::Delete { .. }, RetryReply::Bool(value)) => Ok(Reply::Bool(*value)),
+        (Command::Rename { .. } | Command::UpdatePipeline { .. }, RetryReply::Done) => Ok(Reply::Done),
+        _ => Err(FsError::invalid_argument("The call's number was used before, for another operation")),
+    }
 }
 
 /// Saved answers that have expired at `now`, among the `limit` after `after`; and where to go on, if there is more.
@@ -45,4 +88,14 @@ pub fn expired(
     let rows = view.retries(after, limit);
     let next = if rows.len() < limit { None } else { rows.last().map(|(key, _)| *key) };
     (rows.into_iter().filter(|(_, retry)| retry.expires <= now).map(|(key, _)| key).collect(), next)
+}
+
+/// [`Command::ForgetCalls`]
+pub(crate) fn forget(p: &mut Planner<'_>, keys: &[CallKey]) -> Reply {
+    for key in keys {
+        if p.tx.retry(key).is_some_and(|saved| saved.expires <= p.ctx.now) {
+            p.tx.delete(Key::Retry(*key));
+        }
+    }
+    Reply::Done
 }

@@ -7,30 +7,52 @@
 //! set when a folder's owner, group or mode changes, when an empty folder gets its first entry, when a folder with the
 //! sticky bit gets one, and when a folder that is not empty is moved in. Plain writing into a tree does not set it.
 //!
-//! Small trees need none of that: the plan walks up to [`INLINE_STEPS`] rows by itself.
+//! Small trees need none of that: the plan walks up to [`INLINE_ROWS`] rows by itself. If that is not enough it answers
+//! `Retriable`: the service walks again, and after a few tries on the commit thread itself, so that nothing can come
+//! between.
 
-use steadfs_common::{FsPath, FsResult, InodeId, TxId};
+use std::sync::Arc;
 
+use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, Name, TxId};
+
+use super::permission::{Guard, STICKY};
+use super::planner::Planner;
+use super::read::Action;
+use super::resolve::{Purpose, resolve};
 use crate::command::{Caller, Command, Settings};
+use crate::record::{Inode, InodeKind};
 use crate::view::View;
 
 /// Rows that a plan looks at by itself before it asks for a clearance.
-pub const INLINE_STEPS: usize = 1_000;
+pub const INLINE_ROWS: usize = 1_000;
+
+/// Entries read at a time.
+const PAGE: usize = 256;
 
 /// What a completed walk says: as of a transaction, this user may delete what is below this folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clearance {
-    pub(crate) root: InodeId,
-    pub(crate) user: String,
-    pub(crate) as_of: TxId,
+    root: InodeId,
+    user: String,
+    as_of: TxId,
 }
 
-/// A walk over the folders of a tree; continue it with [`Walk::step`] on the view it was begun on.
+/// A walk over the folders of a tree; continue it with [`Walk::step`] on the view it was begun on. It remembers one
+/// folder a level.
 #[derive(Debug)]
 pub struct Walk {
     root: InodeId,
     path: FsPath,
     as_of: TxId,
+    levels: Vec<Level>,
+}
+
+/// A folder that is being walked through.
+#[derive(Debug)]
+struct Level {
+    folder: Arc<Inode>,
+    after: Option<Name>,
+    entered: bool,
 }
 
 impl Walk {
@@ -38,16 +60,117 @@ impl Walk {
     /// plan will say what is wrong then).
     #[must_use]
     pub fn begin(view: &dyn View, caller: &Caller, settings: &Settings, command: &Command) -> Option<Self> {
-        let _ = (view, caller, settings, command);
-        None
+        let path = match command {
+            Command::Delete { path, recursive: true } => path,
+            Command::Rename { from, to_trash: true, .. } => from,
+            _ => return None,
+        };
+        let guard = Guard::new(caller, settings);
+        if guard.passes_everywhere() || path.is_root() {
+            return None;
+        }
+        let at = resolve(view, &guard, path, Purpose::Use).ok()?;
+        let top = at.target().filter(|target| is_filled(target))?;
+        Some(Self::new(view, top, path))
+    }
+
+    fn new(view: &dyn View, top: &Arc<Inode>, path: &FsPath) -> Self {
+        let as_of = view.counters().map_or(TxId(0), |counters| counters.last_tx);
+        let level = Level { folder: top.clone(), after: None, entered: false };
+        Self { root: top.id, path: path.clone(), as_of, levels: vec![level] }
     }
 
     /// Looks at about `rows` more entries. Gives the clearance at the end of the walk, none if there is more.
     ///
     /// # Errors
     /// AccessDenied, for the first folder that the caller may not empty.
-    pub fn step(&mut self, view: &dyn View, caller: &Caller, rows: usize) -> FsResult<Option<Clearance>> {
-        let _ = (view, rows, &self.path);
-        Ok(Some(Clearance { root: self.root, user: caller.user.clone(), as_of: self.as_of }))
+    pub fn step(
+        &mut self,
+        view: &dyn View,
+        caller: &Caller,
+        settings: &Settings,
+        rows: usize,
+    ) -> FsResult<Option<Clearance>> {
+        let done = self.advance(view, &Guard::new(caller, settings), rows)?;
+        let clearance = || Clearance { root: self.root, user: caller.user.clone(), as_of: self.as_of };
+        Ok(done.then(clearance))
     }
+
+    /// Goes on for about `rows` entries; whether the walk is done.
+    fn advance(&mut self, view: &dyn View, guard: &Guard<'_>, rows: usize) -> FsResult<bool> {
+        let mut left = rows.max(1);
+        while let Some(level) = self.levels.last_mut() {
+            if left == 0 {
+                return Ok(false);
+            }
+            if !level.entered {
+                level.entered = true;
+                let folder = level.folder.clone();
+                guard.check(&folder, self.shown(), Action::ALL)?;
+                continue;
+            }
+            let page = PAGE.min(left);
+            let entries = view.entries(level.folder.id, level.after.as_ref(), page);
+            let ended = entries.len() < page;
+            let folder = level.folder.clone();
+            let mut below = None;
+            for (name, id) in entries {
+                left -= 1;
+                let Some(inode) = view.inode(id) else { continue };
+                if folder.mode & STICKY != 0 {
+                    let parent = self.shown();
+                    guard.check_sticky(&folder, &parent, &inode, format!("{parent}/{name}"))?;
+                }
+                let filled = is_filled(&inode);
+                if let Some(level) = self.levels.last_mut() {
+                    level.after = Some(name);
+                }
+                if filled {
+                    below = Some(inode);
+                    break;
+                }
+            }
+            match below {
+                Some(folder) => self.levels.push(Level { folder, after: None, entered: false }),
+                None if ended => drop(self.levels.pop()),
+                None => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// The path of the folder that is looked at, for messages.
+    fn shown(&self) -> String {
+        let mut path = self.path.to_string();
+        for level in self.levels.iter().skip(1) {
+            if let Some(name) = &level.folder.name {
+                path.push('/');
+                path.push_str(name.as_str());
+            }
+        }
+        path
+    }
+}
+
+fn is_filled(inode: &Inode) -> bool {
+    matches!(inode.kind, InodeKind::Directory { children } if children > 0)
+}
+
+/// Whether the caller may delete all below `top`, which lies at `path`: by the clearance, or by a short walk.
+pub(crate) fn check(p: &Planner<'_>, top: &Arc<Inode>, path: &FsPath) -> FsResult<()> {
+    if p.guard.passes_everywhere() {
+        return Ok(());
+    }
+    let cleared = p.ctx.clearance.is_some_and(|clearance| {
+        clearance.root == top.id
+            && clearance.user == p.ctx.caller.user
+            && p.tx.totals(top.id).guarded <= clearance.as_of
+    });
+    if cleared || Walk::new(&p.tx, top, path).advance(&p.tx, &p.guard, INLINE_ROWS)? {
+        return Ok(());
+    }
+    Err(FsError::new(
+        FsErrorKind::Retriable,
+        format!("The permissions of all below {path} must be looked at first"),
+    ))
 }

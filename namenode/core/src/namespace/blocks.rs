@@ -1,0 +1,523 @@
+//! A file's blocks while it is written: from the first block to the close, pipelines and their recoveries included.
+
+use steadfs_common::{DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, GenStamp, StorageId, limits};
+
+use super::planner::Planner;
+use super::usage::{block_at, last_block};
+use super::{delete, lease, resolve};
+use crate::command::{BlockRef, Effect, FileRef, PlacedBlock, Reply};
+use crate::placement::PlacementRequest;
+use crate::record::{Block, BlockState, FileBody, Inode, InodeKind, Key, Record};
+use crate::view::View;
+
+/// What a writer asks of a new block's place; see [`crate::Command::AddBlock`].
+pub(crate) struct Wishes<'a> {
+    pub(crate) excluded: &'a [DatanodeUuid],
+    pub(crate) favored: &'a [String],
+    pub(crate) avoid_local: bool,
+}
+
+/// [`crate::Command::AddBlock`]
+pub(crate) fn add(
+    p: &mut Planner<'_>,
+    file: &FileRef,
+    client: &str,
+    previous: Option<&BlockRef>,
+    wishes: &Wishes<'_>,
+) -> FsResult<Reply> {
+    let inode = lease::open_file(&p.tx, &p.guard, file, client)?;
+    let body = body_of(&inode)?.clone();
+    let last = last_block(&p.tx, &inode);
+    if !same_block(previous, last.as_ref())
+        && let Some(again) = match_previous(p, &file.path, &inode, previous, last.as_ref())?
+    {
+        return Ok(Reply::Block(again));
+    }
+    complete_committed(p, &inode);
+    if penultimate(p, &inode).is_some_and(|block| !block.is_complete()) {
+        return Err(FsError::new(
+            FsErrorKind::NotReplicatedYet,
+            format!("Not replicated yet: {}", file.path),
+        ));
+    }
+    if body.blocks >= limits::MAX_BLOCKS_PER_FILE {
+        return Err(FsError::refused(format!(
+            "File has reached the limit on maximum number of blocks (dfs.namenode.fs-limits.max-blocks-per-file): \
+             {} >= {}",
+            body.blocks,
+            limits::MAX_BLOCKS_PER_FILE
+        )));
+    }
+    let before = p.usage(&inode);
+    let mut inode = Inode::clone(&inode);
+    if let Some(previous) = previous {
+        commit_last(p, &mut inode, previous)?;
+    }
+    let storages = choose(p, &file.path, &body, wishes)?;
+    let block = Block {
+        id: p.new_block_id(),
+        stamp: p.new_stamp(),
+        length: 0,
+        replication: body.replication(),
+        inode: inode.id,
+        index: body.blocks,
+        references: 1,
+        state: BlockState::UnderConstruction { expected: storages.clone(), recovery: None },
+    };
+    p.tx.put(Key::FileBlock(inode.id, block.index), Record::FileBlock(block.id));
+    p.tx.put_block(block.clone());
+    p.counters.blocks += 1;
+    p.effect(Effect::Pipeline {
+        block: block.id,
+        stamp: block.stamp,
+        replication: block.replication,
+        storages: storages.clone(),
+    });
+    let body = body_mut(&mut inode)?;
+    body.blocks += 1;
+    let offset = body.length;
+    p.write_file(inode, before)?;
+    Ok(Reply::Block(PlacedBlock { block, offset, storages }))
+}
+
+/// Says what a `previous` that is not the last block means: an append at a block's end (go on), or a repeated call (the
+/// block that it made); anything else is an error.
+fn match_previous(
+    p: &Planner<'_>,
+    path: &FsPath,
+    inode: &Inode,
+    previous: Option<&BlockRef>,
+    last: Option<&Block>,
+) -> FsResult<Option<PlacedBlock>> {
+    let body = body_of(inode)?;
+    if let (None, Some(last)) = (previous, last)
+        && last.is_complete()
+        && last.length >= body.block_size
+    {
+        return Ok(None);
+    }
+    if let Some(last) = last
+        && same_block(previous, penultimate(p, inode).as_ref())
+    {
+        if last.length != 0 || last.is_complete() {
+            return Err(FsError::refused(format!(
+                "Request looked like a retry to allocate block {} but it already contains {} bytes",
+                named(last),
+                last.length
+            )));
+        }
+        let storages = last.expected().into();
+        return Ok(Some(PlacedBlock { block: last.clone(), offset: body.length, storages }));
+    }
+    Err(FsError::refused(format!(
+        "Cannot allocate block in {path}: passed 'previous' block {} does not match actual last block in file {}",
+        previous.map_or_else(|| "null".to_owned(), |block| format!("{}_{}", block.id, block.stamp)),
+        last.map_or_else(|| "null".to_owned(), named)
+    )))
+}
+
+fn choose(
+    p: &Planner<'_>,
+    path: &FsPath,
+    body: &FileBody,
+    wishes: &Wishes<'_>,
+) -> FsResult<smallvec::SmallVec<[StorageId; 3]>> {
+    let cluster = p.ctx.cluster;
+    let storages = cluster.choose(&PlacementRequest {
+        wanted: usize::from(body.replication()),
+        writer: p.ctx.caller.address,
+        existing: &[],
+        excluded: wishes.excluded,
+        favored: wishes.favored,
+        avoid_local: wishes.avoid_local,
+        block_size: body.block_size,
+        seed: p.ctx.seed,
+    });
+    let least = p.min_replication();
+    if storages.len() >= least {
+        return Ok(storages);
+    }
+    let excluded = match wishes.excluded.len() {
+        0 => "no".to_owned(),
+        count => count.to_string(),
+    };
+    Err(FsError::new(
+        FsErrorKind::NoDatanode,
+        format!(
+            "File {path} could only be written to {} of the {least} minReplication nodes. There are {} datanode(s) \
+             running and {excluded} node(s) are excluded in this operation.",
+            storages.len(),
+            cluster.datanodes()
+        ),
+    ))
+}
+
+/// [`crate::Command::AbandonBlock`]
+pub(crate) fn abandon(
+    p: &mut Planner<'_>,
+    file: &FileRef,
+    client: &str,
+    block: &BlockRef,
+) -> FsResult<Reply> {
+    let inode = lease::open_file(&p.tx, &p.guard, file, client)?;
+    let Some(last) = last_block(&p.tx, &inode).filter(|last| last.id == block.id) else {
+        return Ok(Reply::Done);
+    };
+    if last.length > 0 || !matches!(last.state, BlockState::UnderConstruction { .. }) {
+        return Err(FsError::refused(format!(
+            "Cannot abandon block {} of {}: it holds {} bytes that were acknowledged",
+            named(&last),
+            file.path,
+            last.length
+        )));
+    }
+    let before = p.usage(&inode);
+    let inode = delete::drop_blocks(p, &inode, 1);
+    p.write_file(inode, before)?;
+    Ok(Reply::Done)
+}
+
+/// [`crate::Command::Complete`]
+pub(crate) fn complete(
+    p: &mut Planner<'_>,
+    file: &FileRef,
+    client: &str,
+    last: Option<&BlockRef>,
+) -> FsResult<Reply> {
+    let inode = match lease::open_file(&p.tx, &p.guard, file, client) {
+        Ok(inode) => inode,
+        Err(error) if error.kind() == FsErrorKind::LeaseExpired && was_completed(p, file, last) => {
+            return Ok(Reply::Bool(true));
+        }
+        Err(error) => return Err(error),
+    };
+    complete_committed(p, &inode);
+    if penultimate(p, &inode).is_some_and(|block| !block.is_complete()) {
+        return Ok(Reply::Bool(false));
+    }
+    let mut inode = Inode::clone(&inode);
+    if let Some(last) = last {
+        let before = p.usage(&inode);
+        if commit_last(p, &mut inode, last)? {
+            inode = p.write_file(inode, before)?;
+        }
+    }
+    if !all_complete(p, &inode) {
+        return Ok(Reply::Bool(false));
+    }
+    lease::close(p, inode)?;
+    Ok(Reply::Bool(true))
+}
+
+/// Whether a file is closed already, with just this last block: then the call is a repetition.
+fn was_completed(p: &Planner<'_>, file: &FileRef, last: Option<&BlockRef>) -> bool {
+    let by_id = file.inode.filter(|id| id.0 != 0);
+    let inode = match by_id {
+        Some(id) => p.tx.inode(id),
+        None => p.resolve(&file.path, resolve::Purpose::Use).ok().and_then(|at| at.target().cloned()),
+    };
+    inode.is_some_and(|inode| {
+        inode.file().is_some_and(|body| !body.under_construction)
+            && same_block(last, last_block(&p.tx, &inode).as_ref())
+    })
+}
+
+/// [`crate::Command::Fsync`]
+pub(crate) fn fsync(
+    p: &mut Planner<'_>,
+    file: &FileRef,
+    client: &str,
+    length: Option<u64>,
+) -> FsResult<Reply> {
+    let inode = lease::open_file(&p.tx, &p.guard, file, client)?;
+    let (Some(length), Some(mut last)) = (length, last_block(&p.tx, &inode)) else { return Ok(Reply::Done) };
+    let writing = matches!(last.state, BlockState::UnderConstruction { recovery: None, .. });
+    if !writing || length <= last.length {
+        return Ok(Reply::Done);
+    }
+    let before = p.usage(&inode);
+    let mut inode = Inode::clone(&inode);
+    set_length(&mut inode, &mut last, length)?;
+    p.tx.put_block(last);
+    p.write_file(inode, before)?;
+    Ok(Reply::Done)
+}
+
+/// [`crate::Command::UpdateBlockForPipeline`]
+pub(crate) fn new_stamp(p: &mut Planner<'_>, block: &BlockRef, client: &str) -> FsResult<Reply> {
+    let (inode, stored) = block_being_written(p, block, client)?;
+    let offset = body_of(&inode)?.length.saturating_sub(stored.length);
+    let storages = stored.expected().into();
+    let stamp = p.new_stamp();
+    Ok(Reply::Block(PlacedBlock { block: Block { stamp, length: block.length, ..stored }, offset, storages }))
+}
+
+/// [`crate::Command::UpdatePipeline`]
+pub(crate) fn update_pipeline(
+    p: &mut Planner<'_>,
+    client: &str,
+    old: &BlockRef,
+    new: &BlockRef,
+    storages: &[StorageId],
+) -> FsResult<Reply> {
+    let (mut inode, mut stored) = block_being_written(p, old, client)?;
+    let refuse = |why: &str| {
+        Err(FsError::refused(format!("Update {}_{} (size={}) {why}", old.id, old.stamp, old.length)))
+    };
+    if new.id != old.id {
+        return refuse(&format!("but the new block {} is another", new.id));
+    }
+    if new.stamp <= stored.stamp {
+        return refuse(&format!(
+            "but the new block {}_{} does not have a larger generation stamp than the last block {}",
+            new.id,
+            new.stamp,
+            named(&stored)
+        ));
+    }
+    if new.stamp >= p.counters.next_stamp {
+        return refuse(&format!("but nobody was given the generation stamp {}", new.stamp));
+    }
+    if new.length < stored.length {
+        return refuse(&format!("to a smaller size block {}_{} (size={})", new.id, new.stamp, new.length));
+    }
+    if storages.is_empty() || storages.len() > usize::from(limits::MAX_REPLICATION) {
+        return refuse(&format!("to {} storages", storages.len()));
+    }
+    let before = p.usage(&inode);
+    set_length(&mut inode, &mut stored, new.length)?;
+    stored.stamp = new.stamp;
+    stored.state = BlockState::UnderConstruction { expected: storages.into(), recovery: None };
+    p.effect(Effect::Pipeline {
+        block: stored.id,
+        stamp: stored.stamp,
+        replication: stored.replication,
+        storages: storages.into(),
+    });
+    p.tx.put_block(stored);
+    p.write_file(inode, before)?;
+    Ok(Reply::Done)
+}
+
+/// The block that `client` is writing, and its file.
+fn block_being_written(p: &Planner<'_>, block: &BlockRef, client: &str) -> FsResult<(Inode, Block)> {
+    let name = format!("{}_{}", block.id, block.stamp);
+    let stored = p.tx.block(block.id).ok_or_else(|| FsError::refused(format!("{name} does not exist.")))?;
+    let state = match stored.state {
+        BlockState::UnderConstruction { recovery: None, .. } => None,
+        BlockState::UnderConstruction { recovery: Some(_), .. } => Some("UNDER_RECOVERY"),
+        BlockState::Committed { .. } => Some("COMMITTED"),
+        BlockState::Complete => Some("COMPLETE"),
+    };
+    if let Some(state) = state {
+        return Err(FsError::refused(format!(
+            "Unexpected BlockUCState: {name} is {state} but not UNDER_CONSTRUCTION"
+        )));
+    }
+    let inode =
+        p.tx.inode(stored.inode)
+            .filter(|inode| inode.file().is_some_and(|body| body.under_construction))
+            .filter(|inode| !resolve::is_detached(&p.tx, inode.id))
+            .ok_or_else(|| {
+                FsError::refused(format!(
+                    "The file {name} belonged to does not exist or it is not under construction."
+                ))
+            })?;
+    if p.tx.lease(inode.id).is_none_or(|lease| lease.holder != client) {
+        return Err(FsError::new(
+            FsErrorKind::LeaseExpired,
+            format!("Lease mismatch: {name} is accessed by a non lease holder {client}"),
+        ));
+    }
+    Ok((Inode::clone(&inode), stored))
+}
+
+/// What a datanode says of a recovery that it has done; see [`crate::Command::CommitBlockSynchronization`].
+pub(crate) struct Recovered<'a> {
+    pub(crate) block: &'a BlockRef,
+    pub(crate) stamp: GenStamp,
+    pub(crate) length: u64,
+    pub(crate) close: bool,
+    pub(crate) delete: bool,
+    pub(crate) storages: &'a [StorageId],
+}
+
+/// [`crate::Command::CommitBlockSynchronization`]
+pub(crate) fn recovered(p: &mut Planner<'_>, done: &Recovered<'_>) -> FsResult<Reply> {
+    let name = format!("{}_{}", done.block.id, done.block.stamp);
+    let Some(mut stored) = p.tx.block(done.block.id) else {
+        // A repeated call whose first took the block away.
+        return if done.delete {
+            Ok(Reply::Done)
+        } else {
+            Err(FsError::refused(format!("Block (={name}) not found")))
+        };
+    };
+    let Some(inode) = p.tx.inode(stored.inode).filter(|inode| !resolve::is_detached(&p.tx, inode.id)) else {
+        return Err(FsError::new(
+            FsErrorKind::NotFound,
+            format!("File not found: inode {}, likely due to delayed block removal", stored.inode),
+        ));
+    };
+    let body = body_of(&inode)?;
+    let last = stored.index + 1 == body.blocks;
+    let BlockState::UnderConstruction { recovery, .. } = &stored.state else { return Ok(Reply::Done) };
+    if !body.under_construction || !last {
+        return Ok(Reply::Done);
+    }
+    let current = recovery.map(|recovery| recovery.stamp);
+    if current != Some(done.stamp) {
+        return Err(FsError::refused(format!(
+            "The recovery id {} does not match current recovery id {} for block {name}",
+            done.stamp,
+            current.map_or_else(|| "none".to_owned(), |stamp| stamp.to_string())
+        )));
+    }
+    let before = p.usage(&inode);
+    let mut inode = Inode::clone(&inode);
+    if done.delete {
+        inode = delete::drop_blocks(p, &inode, 1);
+    } else {
+        if done.storages.is_empty() || done.storages.len() > usize::from(limits::MAX_REPLICATION) {
+            return Err(FsError::refused(format!("{} storages hold block {name}", done.storages.len())));
+        }
+        set_length(&mut inode, &mut stored, done.length)?;
+        stored.stamp = done.stamp;
+        p.effect(Effect::Pipeline {
+            block: stored.id,
+            stamp: stored.stamp,
+            replication: stored.replication,
+            storages: done.storages.into(),
+        });
+        if done.close {
+            // These storages are seen to hold it: no report is waited for.
+            make_complete(p, stored);
+        } else {
+            stored.state = BlockState::UnderConstruction { expected: done.storages.into(), recovery: None };
+            p.tx.put_block(stored);
+        }
+    }
+    inode = p.write_file(inode, before)?;
+    if done.close {
+        complete_committed(p, &inode);
+        if all_complete(p, &inode) {
+            lease::close(p, inode)?;
+        }
+    }
+    Ok(Reply::Done)
+}
+
+/// Makes the last block's length what its writer says it is, and the block complete if it is seen on enough datanodes.
+/// Whether anything changed.
+fn commit_last(p: &mut Planner<'_>, inode: &mut Inode, commit: &BlockRef) -> FsResult<bool> {
+    let Some(mut last) = last_block(&p.tx, inode) else { return Ok(false) };
+    let expected = match &last.state {
+        BlockState::Complete | BlockState::Committed { .. } => return Ok(false),
+        BlockState::UnderConstruction { recovery: Some(_), .. } => {
+            return Err(FsError::refused(format!(
+                "Commit or complete block {}_{}, whereas it is under recovery.",
+                commit.id, commit.stamp
+            )));
+        }
+        BlockState::UnderConstruction { expected, .. } => expected.clone(),
+    };
+    if commit.id != last.id || commit.stamp != last.stamp {
+        return Err(FsError::refused(format!(
+            "Commit block with mismatching GS. NN has {}, client submits {}_{}",
+            named(&last),
+            commit.id,
+            commit.stamp
+        )));
+    }
+    if commit.length < last.length {
+        return Err(FsError::refused(format!(
+            "Commit block {} with {} bytes: {} were acknowledged",
+            named(&last),
+            commit.length,
+            last.length
+        )));
+    }
+    set_length(inode, &mut last, commit.length)?;
+    last.state = BlockState::Committed { expected };
+    p.tx.put_block(last.clone());
+    complete_if_seen(p, last);
+    Ok(true)
+}
+
+/// Changes a block's length, and its file's with it.
+fn set_length(inode: &mut Inode, block: &mut Block, length: u64) -> FsResult<()> {
+    let body = body_mut(inode)?;
+    if length > body.block_size {
+        return Err(FsError::refused(format!(
+            "Block {} cannot have {length} bytes: the block size of its file is {}",
+            named(block),
+            body.block_size
+        )));
+    }
+    body.length = body.length.saturating_sub(block.length).saturating_add(length);
+    block.length = length;
+    Ok(())
+}
+
+/// Makes committed blocks complete that are seen on enough datanodes by now. Only the last two can be committed.
+pub(crate) fn complete_committed(p: &mut Planner<'_>, inode: &Inode) {
+    for block in [penultimate(p, inode), last_block(&p.tx, inode)].into_iter().flatten() {
+        complete_if_seen(p, block);
+    }
+}
+
+fn complete_if_seen(p: &mut Planner<'_>, block: Block) {
+    if matches!(block.state, BlockState::Committed { .. })
+        && p.ctx.cluster.live(block.id, block.stamp).len() >= p.min_replication()
+    {
+        make_complete(p, block);
+    }
+}
+
+fn make_complete(p: &mut Planner<'_>, mut block: Block) {
+    block.state = BlockState::Complete;
+    p.counters.complete_blocks += 1;
+    p.effect(Effect::Completed {
+        block: block.id,
+        stamp: block.stamp,
+        length: block.length,
+        replication: block.replication,
+    });
+    p.tx.put_block(block);
+}
+
+/// Whether every block is complete. Only the last two can be otherwise.
+pub(crate) fn all_complete(p: &Planner<'_>, inode: &Inode) -> bool {
+    [penultimate(p, inode), last_block(&p.tx, inode)].iter().flatten().all(Block::is_complete)
+}
+
+fn penultimate(p: &Planner<'_>, inode: &Inode) -> Option<Block> {
+    block_at(&p.tx, inode, inode.file()?.blocks.checked_sub(2)?)
+}
+
+/// Whether a client means the stored block; both absent is the same too.
+fn same_block(named: Option<&BlockRef>, stored: Option<&Block>) -> bool {
+    match (named, stored) {
+        (None, None) => true,
+        (Some(named), Some(stored)) => named.id == stored.id && named.stamp == stored.stamp,
+        _ => false,
+    }
+}
+
+/// As HDFS prints a block.
+pub(crate) fn named(block: &Block) -> String {
+    format!("{}_{}", block.id, block.stamp)
+}
+
+fn body_of(inode: &Inode) -> FsResult<&FileBody> {
+    inode.file().ok_or_else(|| FsError::not_a_file(inode.id))
+}
+
+/// The file's part of an inode, to change.
+pub(crate) fn body_mut(inode: &mut Inode) -> FsResult<&mut FileBody> {
+    let id = inode.id;
+    match &mut inode.kind {
+        InodeKind::File(body) => Ok(body),
+        InodeKind::Directory { .. } => Err(FsError::not_a_file(id)),
+    }
+}

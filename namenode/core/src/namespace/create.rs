@@ -1,0 +1,209 @@
+//! New folders and files.
+
+use std::fmt;
+
+use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, limits};
+
+use super::delete;
+use super::lease::{self, Takeover, TakeoverCause};
+use super::permission::MODE_BITS;
+use super::planner::Planner;
+use super::read::Action;
+use super::resolve::{Purpose, Resolved};
+use super::usage::Usage;
+use crate::command::Reply;
+use crate::record::{FileBody, Inode, InodeKind, Key, Layout, Record, Totals};
+
+/// Largest block in bytes that a file may be created with: 1 TiB. Sums of sizes times replication then stay far from
+/// the end of 64 bits.
+pub const MAX_BLOCK_BYTES: u64 = 1 << 40;
+
+/// What a caller adds to a mode of a folder that is made on the way, so that it can make the next one in it.
+const OWNER_PASSES: u16 = 0o300;
+
+/// [`crate::Command::Mkdirs`]
+pub(crate) fn mkdirs(p: &mut Planner<'_>, path: &FsPath, mode: u16, create_parent: bool) -> FsResult<Reply> {
+    let at = p.resolve(path, Purpose::Create)?;
+    if let Some(target) = at.target() {
+        if target.is_directory() {
+            return Ok(Reply::Done);
+        }
+        return Err(FsError::exists(format!("Path is not a directory: {path}")));
+    }
+    at.check_ancestor_write(&p.guard)?;
+    if !create_parent {
+        require_parent(&at)?;
+    }
+    let mode = mode & MODE_BITS;
+    place(p, &at, InodeKind::Directory { children: 0 }, mode, mode)?;
+    Ok(Reply::Done)
+}
+
+/// What a file is created with; see [`crate::Command::Create`].
+pub(crate) struct NewFile<'a> {
+    pub(crate) path: &'a FsPath,
+    pub(crate) mode: u16,
+    pub(crate) client: &'a str,
+    pub(crate) create: bool,
+    pub(crate) overwrite: bool,
+    pub(crate) create_parent: bool,
+    pub(crate) replication: u16,
+    pub(crate) block_size: u64,
+}
+
+/// [`crate::Command::Create`]
+pub(crate) fn create(p: &mut Planner<'_>, new: &NewFile<'_>) -> FsResult<Reply> {
+    lease::check_client(new.client)?;
+    let at = p.resolve(new.path, Purpose::Create)?;
+    if at.target().is_some_and(|target| target.is_directory()) {
+        return Err(FsError::exists(format!("{} already exists as a directory", new.path)));
+    }
+    if !new.create_parent {
+        require_parent(&at)?;
+    }
+    check_replication(p, new.path, new.replication)?;
+    check_block_size(p, new.block_size)?;
+    at.check_ancestor_write(&p.guard)?;
+    match at.target() {
+        Some(target) if new.overwrite => {
+            at.check_parent_write(&p.guard)?;
+            at.check_target(&p.guard, Action::WRITE)?;
+            delete::remove(p, target)?;
+        }
+        Some(target) => {
+            let exists =
+                FsError::exists(format!("{} for client {} already exists", new.path, lease::machine(p.ctx)));
+            return match lease::take_over(p, TakeoverCause::Create, target, new.path, new.client)? {
+                Takeover::Unneeded => Err(exists),
+                Takeover::Closed(_) => Ok(Reply::Failed(exists)),
+                Takeover::Begun(error) => Ok(Reply::Failed(error)),
+            };
+        }
+        None if !new.create => {
+            return Err(FsError::new(
+                FsErrorKind::NotFound,
+                format!("Can't overwrite non-existent {} for client {}", new.path, lease::machine(p.ctx)),
+            ));
+        }
+        None => {}
+    }
+    place_file(p, &at, new)
+}
+
+fn place_file(p: &mut Planner<'_>, at: &Resolved, new: &NewFile<'_>) -> FsResult<Reply> {
+    let body = FileBody {
+        layout: Layout::Replicated { replication: new.replication },
+        length: 0,
+        blocks: 0,
+        block_size: new.block_size,
+        under_construction: true,
+        storage_policy: 0,
+    };
+    let above = at.chain.len().min(at.path.names().len());
+    let inherited = at.chain[above - 1].mode;
+    let inode = place(p, at, InodeKind::File(body), new.mode & MODE_BITS, inherited)?;
+    lease::start(p, inode.id, new.client);
+    Ok(Reply::File(inode))
+}
+
+/// Makes what `at` names, which is not there (any more), and the folders on the way that are missing, with `folders` as
+/// their mode and what their maker needs. The owner is the caller, the group that of the folder above, as in BSD.
+fn place(p: &mut Planner<'_>, at: &Resolved, kind: InodeKind, mode: u16, folders: u16) -> FsResult<Inode> {
+    let names = at.path.names();
+    let above = at.chain.len().min(names.len());
+    let parent = &at.chain[above - 1];
+    check_room(p, parent.id, at.path.prefix(above - 1))?;
+    let missing = &names[above - 1..];
+    let leaf = if matches!(kind, InodeKind::Directory { .. }) { Usage::FOLDER } else { Usage::EMPTY_FILE };
+    let usage = leaf.in_folders(missing.len() - 1);
+    let first = p.counters.next_inode;
+    p.enter(parent.id, &missing[0], first, usage, missing.len() > 1)?;
+
+    let mut holder = parent.id;
+    let template = Inode {
+        id: first,
+        parent: holder,
+        name: None,
+        owner: p.ctx.caller.user.clone(),
+        group: parent.group.clone(),
+        mode,
+        mtime: p.ctx.now,
+        atime: if leaf == Usage::FOLDER { Millis(0) } else { p.ctx.now },
+        changed: p.id(),
+        kind,
+    };
+    let (last, on_the_way) = missing.split_last().ok_or_else(|| FsError::refused("Nothing is missing"))?;
+    for (index, name) in on_the_way.iter().enumerate() {
+        let id = p.new_inode_id();
+        let below = on_the_way.get(index + 1).unwrap_or(last);
+        let folder = Inode {
+            id,
+            parent: holder,
+            name: Some(name.clone()),
+            mode: folders & 0o777 | OWNER_PASSES,
+            atime: Millis(0),
+            kind: InodeKind::Directory { children: 1 },
+            ..template.clone()
+        };
+        p.write(folder);
+        p.tx.put(Key::Entry(id, below.clone()), Record::Entry(p.counters.next_inode));
+        let totals = Totals { guarded: p.id(), ..Totals::default() };
+        let totals = leaf.in_folders(on_the_way.len() - index - 1).added_to(totals);
+        p.tx.put(Key::Totals(id), Record::Totals(totals));
+        holder = id;
+    }
+    let id = p.new_inode_id();
+    Ok(p.write(Inode { id, parent: holder, name: Some(last.clone()), ..template }))
+}
+
+/// Refuses one entry more in a full folder.
+pub(crate) fn check_room(p: &Planner<'_>, folder: InodeId, path: impl fmt::Display) -> FsResult<()> {
+    match p.inode(folder)?.kind {
+        InodeKind::Directory { children } if children >= limits::MAX_DIRECTORY_ITEMS => Err(FsError::new(
+            FsErrorKind::TooManyEntries,
+            format!(
+                "The directory item limit of {path} is exceeded: limit={} items={}",
+                limits::MAX_DIRECTORY_ITEMS,
+                children + 1
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn require_parent(at: &Resolved) -> FsResult<()> {
+    if at.parent().is_some() || at.path.is_root() {
+        return Ok(());
+    }
+    let parent = at.path.parent().unwrap_or_else(FsPath::root);
+    Err(FsError::new(FsErrorKind::NotFound, format!("Parent directory doesn't exist: {parent}")))
+}
+
+/// Refuses a replication outside the configured bounds.
+pub(crate) fn check_replication(p: &Planner<'_>, path: &FsPath, replication: u16) -> FsResult<()> {
+    let (least, most) = (p.ctx.settings.min_replication.max(1), p.ctx.settings.max_replication);
+    let wrong = if replication > most {
+        format!("exceeds maximum of {most}")
+    } else if replication < least {
+        format!("is less than the required minimum of {least}")
+    } else {
+        return Ok(());
+    };
+    Err(FsError::refused(format!("Requested replication factor of {replication} {wrong} for {path}")))
+}
+
+fn check_block_size(p: &Planner<'_>, size: u64) -> FsResult<()> {
+    let least = p.ctx.settings.min_block_size.max(1);
+    if size < least {
+        return Err(FsError::refused(format!(
+            "Specified block size is less than configured minimum value \
+             (dfs.namenode.fs-limits.min-block-size): {size} < {least}"
+        )));
+    }
+    if size > MAX_BLOCK_BYTES {
+        return Err(FsError::refused(format!(
+            "Specified block size is more than the maximum value: {size} > {MAX_BLOCK_BYTES}"
+        )));
+    }
+    Ok(())
+}

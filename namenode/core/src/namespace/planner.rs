@@ -1,0 +1,163 @@
+//! What all plans share: writing records, handing out ids, and keeping totals.
+
+use std::sync::Arc;
+
+use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp, InodeId, Name, ROOT_INODE, TxId};
+
+use super::permission::{Guard, STICKY};
+use super::resolve::{self, Purpose, Resolved};
+use super::usage::Usage;
+use crate::command::{Context, Effect, Outcome, Reply};
+use crate::record::{Counters, Inode, InodeKind, Key, Record};
+use crate::tx::{Changes, Tx};
+use crate::view::View;
+
+/// One command on its way: its changes so far, over the view it reads.
+pub(crate) struct Planner<'p> {
+    pub(crate) tx: Tx<'p>,
+    pub(crate) ctx: &'p Context<'p>,
+    pub(crate) guard: Guard<'p>,
+    pub(crate) counters: Counters,
+    before: Counters,
+    effects: Vec<Effect>,
+}
+
+impl<'p> Planner<'p> {
+    pub(crate) fn new(view: &'p dyn View, ctx: &'p Context<'p>) -> FsResult<Self> {
+        let counters = view.counters().ok_or_else(|| {
+            FsError::new(FsErrorKind::Io, "The namespace was never formatted: it has no counters")
+        })?;
+        let guard = Guard::new(ctx.caller, ctx.settings);
+        Ok(Self { tx: Tx::new(view), ctx, guard, counters, before: counters, effects: Vec::new() })
+    }
+
+    /// The changes, under the next transaction if there are any, and what to answer.
+    pub(crate) fn finish(mut self, reply: Reply) -> (Changes, Outcome) {
+        if self.counters != self.before || self.tx.is_changed() {
+            self.counters.last_tx = self.id();
+            self.tx.put(Key::Counters, Record::Counters(self.counters));
+        }
+        (self.tx.into_changes(), Outcome { reply, effects: self.effects })
+    }
+
+    /// Replicas that make a block safe.
+    pub(crate) fn min_replication(&self) -> usize {
+        usize::from(self.ctx.settings.min_replication.max(1))
+    }
+
+    /// This transaction's id.
+    pub(crate) const fn id(&self) -> TxId {
+        self.before.last_tx.next()
+    }
+
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(crate) fn resolve(&self, path: &steadfs_common::FsPath, purpose: Purpose) -> FsResult<Resolved> {
+        resolve::resolve(&self.tx, &self.guard, path, purpose)
+    }
+
+    pub(crate) fn new_inode_id(&mut self) -> InodeId {
+        let id = self.counters.next_inode;
+        self.counters.next_inode = id.next();
+        id
+    }
+
+    pub(crate) fn new_block_id(&mut self) -> BlockId {
+        let id = self.counters.next_block;
+        self.counters.next_block = id.next();
+        id
+    }
+
+    pub(crate) fn new_stamp(&mut self) -> GenStamp {
+        let stamp = self.counters.next_stamp;
+        self.counters.next_stamp = stamp.next();
+        stamp
+    }
+
+    /// Writes an inode as changed by this transaction, and gives it back as written.
+    pub(crate) fn write(&mut self, mut inode: Inode) -> Inode {
+        inode.changed = self.id();
+        self.tx.put_inode(inode.clone());
+        inode
+    }
+
+    /// An inode that a record just read names.
+    pub(crate) fn inode(&self, id: InodeId) -> FsResult<Arc<Inode>> {
+        self.tx
+            .inode(id)
+            .ok_or_else(|| FsError::new(FsErrorKind::Io, format!("Inode {id} is named but not stored")))
+    }
+
+    /// Adds to the totals of `folder` and of every folder above. With `guarded`, says there that permissions below are
+    /// others now.
+    pub(crate) fn add_totals(&mut self, folder: InodeId, usage: Usage, guarded: bool) -> FsResult<()> {
+        if usage.is_zero() && !guarded {
+            return Ok(());
+        }
+        let mut id = folder;
+        loop {
+            let mut totals = usage.added_to(self.tx.totals(id));
+            if guarded {
+                totals.guarded = self.id();
+            }
+            self.tx.put(Key::Totals(id), Record::Totals(totals));
+            if id == ROOT_INODE {
+                return Ok(());
+            }
+            id = self.inode(id)?.parent;
+        }
+    }
+
+    /// Enters `child` into a folder. `usage` is what it and all below it use; `folders` says whether it is a folder that
+    /// holds something.
+    pub(crate) fn enter(
+        &mut self,
+        folder: InodeId,
+        name: &Name,
+        child: InodeId,
+        usage: Usage,
+        folders: bool,
+    ) -> FsResult<()> {
+        let mut parent = Inode::clone(&*self.inode(folder)?);
+        let sticky = parent.mode & STICKY != 0;
+        let InodeKind::Directory { children } = &mut parent.kind else {
+            return Err(FsError::refused(format!("Inode {folder} is not a folder")));
+        };
+        let first = *children == 0;
+        *children += 1;
+        parent.mtime = parent.mtime.max(self.ctx.now);
+        self.write(parent);
+        self.tx.put(Key::Entry(folder, name.clone()), Record::Entry(child));
+        self.add_totals(folder, usage, first || sticky || folders)
+    }
+
+    /// Takes an inode's entry out of its folder. The inode stays stored.
+    pub(crate) fn leave(&mut self, inode: &Inode, usage: Usage) -> FsResult<()> {
+        let name: Name =
+            inode.name.clone().ok_or_else(|| FsError::refused("The root cannot be taken away"))?;
+        let mut parent = Inode::clone(&*self.inode(inode.parent)?);
+        let id = parent.id;
+        if let InodeKind::Directory { children } = &mut parent.kind {
+            *children = children.saturating_sub(1);
+        }
+        parent.mtime = parent.mtime.max(self.ctx.now);
+        self.write(parent);
+        self.tx.delete(Key::Entry(id, name));
+        self.add_totals(id, -usage, false)
+    }
+
+    /// What an inode and all below it use.
+    pub(crate) fn usage(&self, inode: &Inode) -> Usage {
+        Usage::of(&self.tx, inode)
+    }
+
+    /// Writes a file whose blocks or replication changed, `before` being what it used.
+    pub(crate) fn write_file(&mut self, inode: Inode, before: Usage) -> FsResult<Inode> {
+        let inode = self.write(inode);
+        let change = self.usage(&inode) - before;
+        self.add_totals(inode.parent, change, false)?;
+        Ok(inode)
+    }
+}

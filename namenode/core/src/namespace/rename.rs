@@ -1,0 +1,156 @@
+//! Renames: HDFS's first form, which answers `false` a lot and moves into folders, and its second, which has errors.
+
+use std::sync::Arc;
+
+use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult};
+
+use super::planner::Planner;
+use super::resolve::{Purpose, Resolved};
+use super::{create, delete, subtree};
+use crate::command::{RenameMode, Reply};
+use crate::record::{Inode, InodeKind};
+
+/// [`crate::Command::Rename`]
+pub(crate) fn rename(
+    p: &mut Planner<'_>,
+    from: &FsPath,
+    to: &FsPath,
+    mode: RenameMode,
+    to_trash: bool,
+) -> FsResult<Reply> {
+    match mode {
+        RenameMode::Classic => classic(p, from, to).map(Reply::Bool),
+        RenameMode::NoReplace => strict(p, from, to, false, to_trash),
+        RenameMode::Overwrite => strict(p, from, to, true, to_trash),
+    }
+}
+
+fn classic(p: &mut Planner<'_>, from: &FsPath, to: &FsPath) -> FsResult<bool> {
+    let source = p.resolve(from, Purpose::Use)?;
+    let mut destination = p.resolve(to, Purpose::Create)?;
+    if let (Some(target), Some(name)) = (destination.target(), from.file_name())
+        && target.is_directory()
+    {
+        destination = p.resolve(&inside(to, name)?, Purpose::Create)?;
+    }
+    check_permission(p, &source, &destination)?;
+    let Some(inode) = source.target() else { return Ok(false) };
+    if from.is_root() {
+        return Ok(false);
+    }
+    if destination.path == *from {
+        return Ok(true);
+    }
+    if destination.path.starts_with(from) || destination.target().is_some() || destination.parent().is_none()
+    {
+        return Ok(false);
+    }
+    check_room(p, inode, &destination)?;
+    relocate(p, inode, &destination)?;
+    Ok(true)
+}
+
+/// `folder/name`, checked as a path that a client sends would be.
+fn inside(folder: &FsPath, name: &steadfs_common::Name) -> FsResult<FsPath> {
+    FsPath::parse(&folder.join(name.clone()).to_string())
+}
+
+fn strict(
+    p: &mut Planner<'_>,
+    from: &FsPath,
+    to: &FsPath,
+    overwrite: bool,
+    to_trash: bool,
+) -> FsResult<Reply> {
+    let source = p.resolve(from, Purpose::Use)?;
+    let destination = p.resolve(to, Purpose::Create)?;
+    check_permission(p, &source, &destination)?;
+    let inode = source
+        .target()
+        .ok_or_else(|| FsError::new(FsErrorKind::NotFound, format!("rename source {from} is not found.")))?;
+    if from.is_root() {
+        return Err(FsError::refused("rename source cannot be the root"));
+    }
+    if to == from {
+        return Err(FsError::exists(format!("The source {from} and destination {to} are the same")));
+    }
+    if to.starts_with(from) {
+        return Err(FsError::refused(format!(
+            "Rename destination {to} is a directory or file under source {from}"
+        )));
+    }
+    if to.is_root() {
+        return Err(FsError::refused("rename destination cannot be the root"));
+    }
+    if to_trash && matches!(inode.kind, InodeKind::Directory { children } if children > 0) {
+        // What lies in the trash is deleted by the superuser: its owner must be allowed to do so.
+        subtree::check(p, inode, from)?;
+    }
+    if let Some(target) = destination.target() {
+        check_overwrite(from, to, inode, target, overwrite)?;
+        destination.check_parent_write(&p.guard)?;
+    }
+    if destination.parent().is_none() {
+        return Err(FsError::new(
+            FsErrorKind::NotFound,
+            format!("rename destination parent {to} not found."),
+        ));
+    }
+    match destination.target() {
+        Some(target) => delete::remove(p, target)?,
+        None => check_room(p, inode, &destination)?,
+    }
+    relocate(p, inode, &destination)?;
+    Ok(Reply::Done)
+}
+
+fn check_permission(p: &Planner<'_>, source: &Resolved, destination: &Resolved) -> FsResult<()> {
+    source.check_parent_write(&p.guard)?;
+    destination.check_ancestor_write(&p.guard)
+}
+
+fn check_overwrite(
+    from: &FsPath,
+    to: &FsPath,
+    source: &Inode,
+    target: &Inode,
+    overwrite: bool,
+) -> FsResult<()> {
+    if source.is_directory() != target.is_directory() {
+        let both = if source.is_directory() { "directories" } else { "files" };
+        return Err(FsError::refused(format!("Source {from} and destination {to} must both be {both}")));
+    }
+    if !overwrite {
+        return Err(FsError::exists(format!("rename destination {to} already exists")));
+    }
+    if matches!(target.kind, InodeKind::Directory { children } if children > 0) {
+        return Err(FsError::new(
+            FsErrorKind::NotEmpty,
+            format!("rename destination directory is not empty: {to}"),
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses one entry more in the destination's folder; a rename within a folder adds none.
+fn check_room(p: &Planner<'_>, inode: &Inode, destination: &Resolved) -> FsResult<()> {
+    match destination.parent() {
+        Some(parent) if parent.id != inode.parent => {
+            create::check_room(p, parent.id, destination.path.parent().unwrap_or_else(FsPath::root))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Moves one entry. Nothing below it is touched, and its own times stay.
+fn relocate(p: &mut Planner<'_>, inode: &Arc<Inode>, destination: &Resolved) -> FsResult<()> {
+    let (Some(parent), Some(name)) = (destination.parent(), destination.path.file_name()) else {
+        return Err(FsError::refused("rename destination cannot be the root"));
+    };
+    let usage = p.usage(inode);
+    p.leave(inode, usage)?;
+    let holds = matches!(inode.kind, InodeKind::Directory { children } if children > 0);
+    p.enter(parent.id, name, inode.id, usage, holds)?;
+    p.write(Inode { parent: parent.id, name: Some(name.clone()), ..Inode::clone(inode) });
+    Ok(())
+}

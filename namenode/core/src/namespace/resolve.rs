@@ -1,0 +1,136 @@
+//! From a path, or an inode's id, to inodes.
+
+use std::sync::Arc;
+
+use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, ROOT_INODE};
+
+use super::permission::Guard;
+use super::read::Action;
+use crate::record::Inode;
+use crate::view::View;
+
+/// Why a path is resolved: decides what is said if it goes through a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Something new is to be there: `ParentNotDirectory`.
+    Create,
+    /// Anything else: `AccessDenied`, as HDFS has it.
+    Use,
+}
+
+/// What lies along a path.
+pub(crate) struct Resolved {
+    /// The path.
+    pub(crate) path: FsPath,
+    /// The inodes that exist along it, the root first.
+    pub(crate) chain: Vec<Arc<Inode>>,
+}
+
+impl Resolved {
+    /// What the path names, if that exists.
+    pub(crate) fn target(&self) -> Option<&Arc<Inode>> {
+        self.chain.get(self.path.names().len())
+    }
+
+    /// The folder that holds it or would; none for the root, or if that does not exist.
+    pub(crate) fn parent(&self) -> Option<&Arc<Inode>> {
+        self.chain.get(self.path.names().len().checked_sub(1)?)
+    }
+
+    /// How deep the deepest inode above the target lies; none for the root.
+    fn ancestor_depth(&self) -> Option<usize> {
+        Some(self.path.names().len().checked_sub(1)?.min(self.chain.len() - 1))
+    }
+
+    /// Everybody on the way must be a folder that the caller may pass.
+    fn check_traverse(&self, guard: &Guard<'_>, purpose: Purpose) -> FsResult<()> {
+        let Some(last) = self.ancestor_depth() else { return Ok(()) };
+        for (depth, inode) in self.chain[..=last].iter().enumerate() {
+            if !inode.is_directory() {
+                let path = self.path.prefix(depth);
+                return Err(match purpose {
+                    Purpose::Create => FsError::parent_not_directory(path),
+                    Purpose::Use => FsError::denied(format!("{path} (is not a directory)")),
+                });
+            }
+            self.check_at(guard, depth, Action::EXECUTE)?;
+        }
+        Ok(())
+    }
+
+    fn check_at(&self, guard: &Guard<'_>, depth: usize, action: Action) -> FsResult<()> {
+        match self.chain.get(depth) {
+            Some(inode) if !guard.passes_everywhere() => guard.check(inode, self.path.prefix(depth), action),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the caller may do `action` with the target; nothing to say if there is none.
+    pub(crate) fn check_target(&self, guard: &Guard<'_>, action: Action) -> FsResult<()> {
+        self.check_at(guard, self.path.names().len(), action)
+    }
+
+    /// Whether the caller may write to the deepest existing folder above the target.
+    pub(crate) fn check_ancestor_write(&self, guard: &Guard<'_>) -> FsResult<()> {
+        self.ancestor_depth().map_or(Ok(()), |depth| self.check_at(guard, depth, Action::WRITE))
+    }
+
+    /// Whether the caller may take the target out of its folder, or put it there.
+    pub(crate) fn check_parent_write(&self, guard: &Guard<'_>) -> FsResult<()> {
+        let (Some(depth), Some(parent)) = (self.path.names().len().checked_sub(1), self.parent()) else {
+            return Ok(());
+        };
+        if let Some(target) = self.target() {
+            guard.check_sticky(parent, self.path.prefix(depth), target, &self.path)?;
+        }
+        self.check_at(guard, depth, Action::WRITE)
+    }
+}
+
+/// Follows `path` as far as it exists, and checks that the caller may pass.
+pub(crate) fn resolve(
+    view: &dyn View,
+    guard: &Guard<'_>,
+    path: &FsPath,
+    purpose: Purpose,
+) -> FsResult<Resolved> {
+    let root = view.inode(ROOT_INODE).ok_or_else(|| {
+        FsError::new(FsErrorKind::Io, "The namespace was never formatted: there is no root folder")
+    })?;
+    let mut chain = vec![root];
+    for name in path.names() {
+        let folder = &chain[chain.len() - 1];
+        if !folder.is_directory() {
+            break;
+        }
+        let Some(inode) = view.entry(folder.id, name).and_then(|id| view.inode(id)) else { break };
+        chain.push(inode);
+    }
+    let resolved = Resolved { path: path.clone(), chain };
+    resolved.check_traverse(guard, purpose)?;
+    Ok(resolved)
+}
+
+/// Where an inode lies now; none if it is gone, or part of a tree that was deleted and waits to be reclaimed.
+#[must_use]
+pub fn full_path(view: &dyn View, id: InodeId) -> Option<FsPath> {
+    let mut names = Vec::new();
+    let mut id = id;
+    while id != ROOT_INODE {
+        let inode = view.inode(id)?;
+        let name = inode.name.clone()?;
+        if view.entry(inode.parent, &name) != Some(id) {
+            return None;
+        }
+        names.push(name);
+        id = inode.parent;
+    }
+    names.reverse();
+    Some(names.into_iter().collect())
+}
+
+/// Whether an inode is gone, or part of a tree that was deleted and waits to be reclaimed.
+#[must_use]
+pub fn is_detached(view: &dyn View, id: InodeId) -> bool {
+    full_path(view, id).is_none()
+}
