@@ -9,6 +9,7 @@ use steadfs_daemon::pool::DiskPool;
 use steadfs_datanode_store::Store;
 
 use crate::config::Config;
+use crate::transfer::TransferMetrics;
 
 /// What all parts of a running datanode share.
 pub struct Node {
@@ -26,4 +27,6 @@ pub struct Node {
     pub data_port: u16,
     /// Data-transfer operations under way; heartbeats tell it.
     pub active_transfers: AtomicU32,
+    /// Counts of the data server.
+    pub transfer_metrics: TransferMetrics,
 }

@@ -1,0 +1,183 @@
+//! `WRITE_BLOCK`: a block comes in packets, is written here, and passed on to the nodes behind.
+
+mod mirror;
+mod run;
+mod state;
+
+use std::sync::Arc;
+
+use steadfs_datanode_store::{Block, CreateOptions, ReplicaWriter, StoreError, StoreResult};
+use steadfs_wire::transfer::{OpResponse, Stage, Status, WriteBlock};
+
+use self::mirror::Mirror;
+use self::run::{Acks, Finish, PipelineError, Receiver};
+use crate::connection::{Connection, LinkError};
+use crate::node::Node;
+use crate::transfer::{ActiveTransfer, TransferTimeouts, check_pool, store_failure};
+
+/// What a request opened on this node.
+enum Opened {
+    /// A replica to be written.
+    Writer(Arc<ReplicaWriter>),
+    /// A replica that was closed by the request itself.
+    Closed,
+}
+
+fn acks_of(request: &WriteBlock) -> Acks {
+    match (request.client.is_empty(), request.stage.is_transfer()) {
+        (true, _) => Acks::Never,
+        (false, true) => Acks::AtEnd,
+        (false, false) => Acks::EachPacket,
+    }
+}
+
+/// Does a `WRITE_BLOCK`. The connection is over afterwards.
+pub(crate) async fn serve(
+    node: &Arc<Node>,
+    timeouts: &TransferTimeouts,
+    active: &ActiveTransfer,
+    connection: &mut Connection,
+    request: WriteBlock,
+) -> Result<(), LinkError> {
+    let acks = acks_of(&request);
+    let opened = match open(node, &request, acks).await {
+        Ok(opened) => opened,
+        Err(mut answer) => {
+            refused(node, connection, &request, answer.message.as_deref().unwrap_or_default());
+            if acks == Acks::EachPacket {
+                // Empty: this node itself is to blame.
+                answer.first_bad_link = Some(String::new());
+            }
+            return match acks {
+                Acks::Never => Ok(()),
+                Acks::EachPacket | Acks::AtEnd => {
+                    connection.send(&answer.to_bytes(), timeouts.write_idle).await
+                }
+            };
+        }
+    };
+    let mirror = match Mirror::connect(&request, timeouts).await {
+        Ok(mirror) => mirror,
+        Err(bad) => {
+            refused(node, connection, &request, &format!("downstream {}: {}", bad.name, bad.reason));
+            abandon(node, &request, opened).await;
+            let mut answer = OpResponse::connect_ack(bad.status, bad.name);
+            answer.message = Some(bad.reason);
+            return connection.send(&answer.to_bytes(), timeouts.write_idle).await;
+        }
+    };
+    if acks == Acks::EachPacket {
+        let answer = OpResponse::connect_ack(Status::Success, "");
+        connection.send(&answer.to_bytes(), timeouts.write_idle).await?;
+    }
+    let Opened::Writer(writer) = opened else { return Ok(()) };
+    let finish = if request.stage == Stage::TransferRbw { Finish::ConvertToRbw } else { Finish::Finalize };
+    let receiver = Receiver {
+        node,
+        timeouts,
+        active,
+        connection,
+        mirror,
+        writer: writer.clone(),
+        spec: request.checksum,
+        finish,
+        acks,
+        depth: request.targets.len(),
+    };
+    let result = receiver.run().await;
+    release(node, writer).await;
+    match result {
+        Ok(()) => Ok(()),
+        Err(PipelineError::Link(error)) => Err(error),
+        Err(error @ (PipelineError::Violation(_) | PipelineError::Failed(_))) => {
+            refused(node, connection, &request, &error.to_string());
+            Ok(())
+        }
+    }
+}
+
+fn refused(node: &Node, connection: &Connection, request: &WriteBlock, reason: &str) {
+    node.transfer_metrics.failures.inc();
+    tracing::info!(
+        block = %request.block, stage = ?request.stage, client = request.client, peer = %connection.peer, reason,
+        "a block was not received"
+    );
+}
+
+/// Drops a writer where blocking is allowed: a temporary replica is removed with it.
+async fn release(node: &Node, writer: Arc<ReplicaWriter>) {
+    node.disks.run(move || drop(writer)).await;
+}
+
+/// Gives up what a request opened, because the pipeline cannot be set up. A new replica would only be in the way; one that
+/// was there before waits for the next try.
+async fn abandon(node: &Arc<Node>, request: &WriteBlock, opened: Opened) {
+    let Opened::Writer(writer) = opened else { return };
+    let (store, block, created) = (node.store.clone(), writer.block(), request.stage == Stage::SetupCreate);
+    let removed = node.disks.run(move || {
+        let removed = if created { store.delete(block.id, block.stamp).map(drop) } else { Ok(()) };
+        drop(writer);
+        removed
+    });
+    if let Err(error) = removed.await {
+        tracing::warn!(block = %block.id, %error, "a replica whose pipeline failed could not be removed");
+    }
+}
+
+/// Opens the replica that a request is about.
+async fn open(node: &Arc<Node>, request: &WriteBlock, acks: Acks) -> Result<Opened, OpResponse> {
+    check_pool(node, &request.block)?;
+    if acks != Acks::EachPacket && !request.targets.is_empty() {
+        return Err(OpResponse::failure(
+            Status::ErrorInvalid,
+            "a copy between datanodes has no further targets",
+        ));
+    }
+    if acks == Acks::Never && !matches!(request.stage, Stage::SetupCreate) && !request.stage.is_transfer() {
+        return Err(OpResponse::failure(Status::ErrorInvalid, "a datanode only copies whole replicas"));
+    }
+    if matches!(request.stage, Stage::DataStreaming | Stage::Close) {
+        let text = format!("{:?} does not begin a WRITE_BLOCK", request.stage);
+        return Err(OpResponse::failure(Status::ErrorInvalid, text));
+    }
+    let (owned, store) = (request.clone(), node.store.clone());
+    let opened = node.disks.run(move || open_replica(&store, &owned, acks)).await;
+    opened.map_err(|error| store_failure(&error))
+}
+
+/// [`open`]'s part on a disk thread.
+fn open_replica(
+    store: &Arc<steadfs_datanode_store::Store>,
+    request: &WriteBlock,
+    acks: Acks,
+) -> StoreResult<Opened> {
+    let header = &request.block;
+    let create = CreateOptions {
+        block: Block { id: header.id, stamp: header.stamp, len: header.length },
+        // A storage that is not one of ours is as good as none: the store chooses.
+        storage: request.storage_id.as_deref().and_then(|id| id.parse().ok()),
+        spec: request.checksum,
+    };
+    let old = Block { id: header.id, stamp: header.stamp, len: request.min_bytes };
+    let (new, spec) = (request.latest_stamp, request.checksum);
+    let writer = match request.stage {
+        Stage::SetupCreate if acks == Acks::EachPacket => store.create_rbw(create)?,
+        Stage::SetupCreate | Stage::TransferRbw | Stage::TransferFinalized => {
+            store.create_temporary(create)?
+        }
+        Stage::SetupAppend => store.append(old, new, spec)?,
+        Stage::SetupAppendRecovery => store.recover_append(old, new, spec)?,
+        Stage::SetupStreamingRecovery => {
+            store.recover_rbw(old, new, request.min_bytes, request.max_bytes, spec)?
+        }
+        Stage::CloseRecovery => {
+            store.recover_close(old, new, request.min_bytes)?;
+            return Ok(Opened::Closed);
+        }
+        Stage::DataStreaming | Stage::Close => {
+            let why = format!("{:?} does not begin a WRITE_BLOCK", request.stage);
+            return Err(StoreError::Packet { block: header.id, why });
+        }
+    };
+    Ok(Opened::Writer(Arc::new(writer)))
+}

@@ -1,0 +1,268 @@
+//! Being a sender: a replica of this node goes to another datanode, for replication and for `TRANSFER_BLOCK`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use steadfs_common::{BlockPoolId, FsError, FsErrorKind, FsResult, GenStamp};
+use steadfs_datanode_store::{Block, ReplicaReader, StoreError, StoreResult};
+use steadfs_proto::steadfs::Location;
+use steadfs_wire::transfer::{
+    BlockRef, Op, OpResponse, Packet, PacketHeader, Peer, Stage, Status, Token, TransferBlock, WriteBlock,
+};
+use tokio::time::Instant;
+
+use crate::connection::{Connection, LinkError, OutQueue};
+use crate::node::Node;
+use crate::ranges::{check, read_exact_checksums};
+use crate::transfer::{
+    ActiveTransfer, BYTES_PER_JOB, PACKET_DATA_BYTES, TransferTimeouts, check_pool, own_peer, store_failure,
+};
+
+/// Hadoop's number of the storage type DISK; the storage's id says the rest.
+const STORAGE_TYPE_DISK: i32 = 1;
+
+/// Where a copy goes, and under whose name.
+struct Destination {
+    target: Peer,
+    storage_id: Option<String>,
+    storage_type: i32,
+    client: String,
+    token: Token,
+    stage: Stage,
+}
+
+/// Copies the finalized replica `block` to each of `targets`, one after the other; what is not finalized is refused. All
+/// are tried. Returns when every target has its copy on disk.
+///
+/// # Errors
+/// What failed, with the targets' addresses.
+pub async fn send_replica(
+    node: &Arc<Node>,
+    timeouts: &TransferTimeouts,
+    block: Block,
+    targets: &[Location],
+) -> FsResult<()> {
+    let _active = ActiveTransfer::begin(node);
+    let Some(cluster) = node.store.identity().cluster else {
+        return Err(FsError::new(FsErrorKind::NotRegistered, "this datanode belongs to no cluster yet"));
+    };
+    let (store, id, stamp) = (node.store.clone(), block.id, block.stamp);
+    let reader = Arc::new(node.disks.run(move || store.open_for_read(id, stamp)).await?);
+    if !reader.is_finalized() || reader.block().stamp != block.stamp {
+        let text = format!("{}_{} is not finalized here: it cannot be copied", block.id, block.stamp);
+        return Err(FsError::new(FsErrorKind::ReplicaNotFound, text));
+    }
+    let mut failures = Vec::new();
+    for target in targets {
+        let destination = Destination {
+            target: peer_of(target),
+            storage_id: Some(target.storage_id.clone()).filter(|id| !id.is_empty()),
+            storage_type: STORAGE_TYPE_DISK,
+            // Not empty: the receiver then answers when the copy is on its disk.
+            client: format!("steadfs-datanode-{}", node.uuid),
+            token: Token::default(),
+            stage: Stage::TransferFinalized,
+        };
+        let name = destination.target.name();
+        if let Err(error) = copy(node, timeouts, &reader, cluster.block_pool.clone(), destination).await {
+            failures.push((name, error));
+        }
+    }
+    match failures.first() {
+        None => Ok(()),
+        Some((_, error)) => {
+            let texts: Vec<_> = failures.iter().map(|(name, error)| format!("{name}: {error}")).collect();
+            Err(FsError::new(error.kind(), format!("{} was not copied to {}", block.id, texts.join("; "))))
+        }
+    }
+}
+
+fn peer_of(location: &Location) -> Peer {
+    let address = location.datanode.clone().unwrap_or_default();
+    let port = |port: u32| u16::try_from(port).unwrap_or(0);
+    Peer {
+        uuid: address.uuid,
+        ip: address.ip,
+        host_name: address.host_name,
+        data_port: port(address.data_port),
+        ipc_port: port(address.ipc_port),
+        http_port: port(address.http_port),
+        rack: location.rack.clone(),
+    }
+}
+
+/// The answer to a `TRANSFER_BLOCK`, once the copies are made.
+pub(crate) async fn transfer(
+    node: &Arc<Node>,
+    timeouts: &TransferTimeouts,
+    request: TransferBlock,
+) -> OpResponse {
+    match try_transfer(node, timeouts, request).await {
+        Ok(()) => OpResponse::new(Status::Success),
+        Err(answer) => answer,
+    }
+}
+
+async fn try_transfer(
+    node: &Arc<Node>,
+    timeouts: &TransferTimeouts,
+    request: TransferBlock,
+) -> Result<(), OpResponse> {
+    check_pool(node, &request.block)?;
+    if request.targets.is_empty() {
+        return Err(OpResponse::failure(Status::ErrorInvalid, "TRANSFER_BLOCK names no target"));
+    }
+    let (store, id, stamp) = (node.store.clone(), request.block.id, request.block.stamp);
+    let opened = node.disks.run(move || store.open_for_read(id, stamp)).await;
+    let reader = Arc::new(opened.map_err(|error| store_failure(&error))?);
+    if reader.block().len < request.block.length {
+        let text = format!(
+            "the replica of {} has {} bytes that readers may see, fewer than the {} to be copied",
+            request.block,
+            reader.block().len,
+            request.block.length
+        );
+        return Err(OpResponse::failure(Status::Error, text));
+    }
+    let stage = if reader.is_finalized() { Stage::TransferFinalized } else { Stage::TransferRbw };
+    for (index, target) in request.targets.iter().enumerate() {
+        let destination = Destination {
+            target: target.clone(),
+            storage_id: request.target_storage_ids.get(index).cloned(),
+            storage_type: request.target_storage_types.get(index).copied().unwrap_or(STORAGE_TYPE_DISK),
+            client: request.client.clone(),
+            token: request.token.clone(),
+            stage,
+        };
+        let copied = copy(node, timeouts, &reader, request.block.pool.clone(), destination).await;
+        copied.map_err(|error| OpResponse::failure(Status::Error, format!("{}: {error}", target.name())))?;
+    }
+    Ok(())
+}
+
+/// Copies what readers may see of a replica.
+async fn copy(
+    node: &Arc<Node>,
+    timeouts: &TransferTimeouts,
+    reader: &Arc<ReplicaReader>,
+    pool: BlockPoolId,
+    destination: Destination,
+) -> FsResult<()> {
+    let address = destination
+        .target
+        .address()
+        .ok_or_else(|| FsError::invalid_argument(format!("`{}` is not an address", destination.target.ip)))?;
+    let mut connection = Connection::open(address, timeouts.connect).await.map_err(link_error)?;
+    let block = reader.block();
+    let request = write_request(node, reader, pool, destination);
+    let opening = Op::Write(Box::new(request)).encode();
+    connection.send(&opening, timeouts.write_idle).await.map_err(link_error)?;
+    let sent = send_packets(node, timeouts, &connection, reader).await;
+    if let Err(SendError::Disk(error)) = sent {
+        return Err(error.into());
+    }
+    // A receiver that refuses answers before it has everything, and our writing then fails: its answer says why.
+    let deadline = Instant::now() + timeouts.write_idle;
+    match connection.receive(deadline, OpResponse::decode).await {
+        Ok(answer) if answer.status == Status::Success => {
+            node.transfer_metrics.bytes_read.inc_by(block.len);
+            Ok(())
+        }
+        Ok(answer) => {
+            let reason = answer.message.unwrap_or_else(|| format!("it answered {:?}", answer.status));
+            Err(FsError::new(FsErrorKind::Io, reason))
+        }
+        Err(error) => Err(link_error(if let Err(SendError::Link(first)) = sent { first } else { error })),
+    }
+}
+
+fn link_error(error: LinkError) -> FsError {
+    match error {
+        LinkError::Idle(_) => FsError::new(FsErrorKind::Timeout, error.to_string()),
+        LinkError::Closed { .. } => FsError::new(FsErrorKind::Unreachable, error.to_string()),
+        LinkError::Io(error) => error.into(),
+        LinkError::Protocol(_) => FsError::new(FsErrorKind::InvalidRequest, error.to_string()),
+    }
+}
+
+fn write_request(
+    node: &Node,
+    reader: &ReplicaReader,
+    pool: BlockPoolId,
+    destination: Destination,
+) -> WriteBlock {
+    let block = reader.block();
+    WriteBlock {
+        block: BlockRef { pool, id: block.id, stamp: block.stamp, length: block.len },
+        token: destination.token,
+        client: destination.client,
+        targets: Vec::new(),
+        source: Some(own_peer(node)),
+        stage: destination.stage,
+        pipeline_size: 1,
+        min_bytes: 0,
+        max_bytes: 0,
+        latest_stamp: GenStamp(0),
+        checksum: reader.spec(),
+        storage_id: destination.storage_id,
+        storage_type: destination.storage_type,
+        target_storage_ids: Vec::new(),
+        target_storage_types: Vec::new(),
+    }
+}
+
+enum SendError {
+    Link(LinkError),
+    Disk(StoreError),
+}
+
+/// Sends the replica and the packet that ends it. Everything is compared with its checksums on the way.
+async fn send_packets(
+    node: &Arc<Node>,
+    timeouts: &TransferTimeouts,
+    connection: &Connection,
+    reader: &Arc<ReplicaReader>,
+) -> Result<(), SendError> {
+    let (len, mut offset, mut seqno) = (reader.block().len, 0, 0);
+    while offset < len {
+        let source = reader.clone();
+        let read = node.disks.run(move || read_step(&source, offset, len, seqno)).await;
+        let step = read.map_err(SendError::Disk)?;
+        (offset, seqno) = (step.offset, step.seqno);
+        let mut out = OutQueue::default();
+        step.frames.into_iter().for_each(|frame| out.push(frame));
+        connection.send_queue(&mut out, timeouts.write_idle).await.map_err(SendError::Link)?;
+    }
+    let last = PacketHeader { offset: len, seqno, last: true, data_len: 0, sync: false };
+    connection.send(last.head(0).as_slice(), timeouts.write_idle).await.map_err(SendError::Link)
+}
+
+/// Packets that were read, and what follows them.
+struct Step {
+    frames: Vec<Bytes>,
+    offset: u64,
+    seqno: i64,
+}
+
+/// Reads some packets on a disk thread.
+fn read_step(reader: &ReplicaReader, start: u64, len: u64, first_seqno: i64) -> StoreResult<Step> {
+    let chunk = u64::from(reader.spec().bytes_per_checksum);
+    let size = (PACKET_DATA_BYTES / chunk).max(1) * chunk;
+    let stop = len.min(start + BYTES_PER_JOB);
+    let mut step = Step { frames: Vec::new(), offset: start, seqno: first_seqno };
+    let (mut data, mut sums) = (Vec::new(), Vec::new());
+    while step.offset < stop {
+        let end = len.min(step.offset + size);
+        data.resize((end - step.offset) as usize, 0);
+        reader.read_data(step.offset, &mut data)?;
+        sums.clear();
+        read_exact_checksums(reader, step.offset, end, &mut sums)?;
+        check(reader, step.offset, &data, &sums)?;
+        let header =
+            PacketHeader { offset: step.offset, seqno: step.seqno, last: false, data_len: 0, sync: false };
+        step.frames.push(Packet::build(header, &sums, &data).frame().clone());
+        step.offset = end;
+        step.seqno += 1;
+    }
+    Ok(step)
+}
