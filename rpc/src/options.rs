@@ -48,22 +48,22 @@ impl Default for Options {
 }
 
 /// The largest frame before the client has said who it is, in bytes.
-pub const MAX_HANDSHAKE_FRAME_BYTES: usize = 64 << 10;
+pub(crate) const MAX_HANDSHAKE_FRAME_BYTES: usize = 64 << 10;
 /// Bytes asked of the socket at a time.
-pub const READ_BYTES: usize = 16 << 10;
+pub(crate) const READ_BYTES: usize = 16 << 10;
 /// Calls begun in one go before the answers are written and other connections get their turn.
-pub const CALLS_PER_TURN: usize = 64;
+pub(crate) const CALLS_PER_TURN: usize = 64;
 /// How often a connection looks at its deadlines at least.
-pub const DEADLINE_CHECK: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE_CHECK: Duration = Duration::from_secs(20);
 /// How long, and for how many bytes, a closing connection listens, so that the client gets to read why.
-pub const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
 /// See [`LINGER`].
-pub const LINGER_BYTES: usize = 1 << 20;
+pub(crate) const LINGER_BYTES: usize = 1 << 20;
 /// How long to wait after accepting failed (no file handles left) before trying again.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Calls of one HTTP/2 connection at a time.
-pub const MAX_STREAMS: u32 = 256;
+pub(crate) const MAX_STREAMS: u32 = 256;
 /// Largest head of a gRPC call in bytes.
-pub const MAX_GRPC_HEAD_BYTES: u32 = 16 << 10;
+pub(crate) const MAX_GRPC_HEAD_BYTES: u32 = 16 << 10;
 /// An HTTP/2 connection that is silent for so long is pinged, and closed if it stays silent as long again.
-pub const GRPC_KEEP_ALIVE: Duration = Duration::from_secs(30);
+pub(crate) const GRPC_KEEP_ALIVE: Duration = Duration::from_secs(30);

@@ -1,0 +1,230 @@
+//! From Hadoop's messages to ours and back. What comes in is checked here and nowhere later.
+
+use steadfs_common::{
+    BlockId, DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, GenStamp, InodeId, StorageId,
+};
+use steadfs_namenode_core::command::{BlockRef, FileRef};
+use steadfs_namenode_core::record::Inode;
+use steadfs_proto::convert::{principal, storage_ids};
+use steadfs_proto::hadoop::hdfs_file_status_proto::FileType;
+use steadfs_proto::hadoop::{
+    BlockStoragePolicyProto, DatanodeIdProto, DatanodeInfoProto, DatanodeStorageProto,
+    DatanodeStorageReportProto, ExtendedBlockProto, FsPermissionProto, HdfsFileStatusProto,
+    LocatedBlockProto, LocatedBlocksProto, StorageReportProto, StorageTypeProto, StorageTypesProto,
+    TokenProto,
+};
+
+use crate::service::{FileBlocks, FileStatus, LocatedBlock, Node, NodeReport, StorageKind, StorageReport};
+
+/// The permission bits that HDFS keeps: sticky, and rwx three times.
+const MODE_BITS: u32 = 0o1777;
+/// What `-1` is in an unsigned field: a quota that is not set, a time to keep.
+pub(super) const MINUS_ONE: u64 = u64::MAX;
+/// Most datanodes that a request may name.
+const MAX_NODES: usize = 4_096;
+
+/// The path in a request.
+pub(super) fn path(text: &str) -> FsResult<FsPath> {
+    FsPath::parse(text)
+}
+
+/// The name under which a client holds leases.
+pub(super) fn client_name(text: &str) -> FsResult<String> {
+    principal("clientName", text)
+}
+
+/// The permission bits in a request.
+pub(super) fn mode(permission: &FsPermissionProto) -> u16 {
+    u16::try_from(permission.perm & MODE_BITS).expect("ten bits")
+}
+
+/// A replication factor: one that is beyond all bounds stays so, and the rules refuse it.
+pub(super) fn replication(number: u32) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
+}
+
+/// A file by path and, if it is not 0, inode id.
+pub(super) fn file_ref(src: &str, file_id: Option<u64>) -> FsResult<FileRef> {
+    Ok(FileRef { path: path(src)?, inode: file_id.filter(|id| *id != 0).map(InodeId) })
+}
+
+/// A block of this pool.
+pub(super) fn block_ref(pool: &str, block: &ExtendedBlockProto) -> FsResult<BlockRef> {
+    if block.pool_id != pool {
+        let shown: String = block.pool_id.chars().take(100).collect();
+        return Err(FsError::refused(format!("Unexpected block pool `{shown}`; expected `{pool}`")));
+    }
+    Ok(BlockRef {
+        id: BlockId(block.block_id),
+        stamp: GenStamp(block.generation_stamp),
+        length: block.num_bytes.unwrap_or(0),
+    })
+}
+
+/// The datanodes that a request names. One that cannot be ours is passed over, as one that went away is.
+pub(super) fn datanodes(nodes: &[DatanodeInfoProto]) -> FsResult<Vec<DatanodeUuid>> {
+    if nodes.len() > MAX_NODES {
+        let message = format!("{} datanodes in one request, above the limit of {MAX_NODES}", nodes.len());
+        return Err(FsError::new(FsErrorKind::InvalidRequest, message));
+    }
+    Ok(nodes.iter().filter_map(|node| node.id.datanode_uuid.parse().ok()).collect())
+}
+
+/// The storages that a request names.
+pub(super) fn storages(field: &str, ids: &[String]) -> FsResult<Vec<StorageId>> {
+    storage_ids(field, ids)
+}
+
+/// A status without locations. `name` is that in a listing; nothing where the client knows the path.
+pub(super) fn inode(inode: &Inode, name: &str) -> HdfsFileStatusProto {
+    let file = inode.file();
+    let (file_type, children) = match &inode.kind {
+        steadfs_namenode_core::record::InodeKind::Directory { children } => (FileType::IsDir, *children),
+        steadfs_namenode_core::record::InodeKind::File(_) => (FileType::IsFile, 0),
+    };
+    HdfsFileStatusProto {
+        file_type: file_type as i32,
+        path: bytes::Bytes::copy_from_slice(name.as_bytes()),
+        length: file.map_or(0, |file| file.length),
+        permission: permission(inode),
+        owner: inode.owner.clone(),
+        group: inode.group.clone(),
+        modification_time: inode.mtime.0,
+        access_time: inode.atime.0,
+        block_replication: Some(file.map_or(0, |file| u32::from(file.replication()))),
+        blocksize: Some(file.map_or(0, |file| file.block_size)),
+        file_id: Some(inode.id.0),
+        children_num: Some(i32::try_from(children).unwrap_or(i32::MAX)),
+        storage_policy: Some(file.map_or(0, |file| u32::from(file.storage_policy))),
+        flags: Some(0),
+        ..Default::default()
+    }
+}
+
+/// The permission bits of an inode.
+pub(super) fn permission(inode: &Inode) -> FsPermissionProto {
+    FsPermissionProto { perm: u32::from(inode.mode) }
+}
+
+/// A status; with locations, if this is a file and they were asked for.
+pub(super) fn status(pool: &str, status: &FileStatus) -> HdfsFileStatusProto {
+    let name = status.name.as_ref().map_or("", |name| name.as_str());
+    let mut proto = inode(&status.inode, name);
+    proto.locations = status.blocks.as_ref().map(|blocks| located_blocks(pool, blocks));
+    proto
+}
+
+/// The blocks of a file.
+pub(super) fn located_blocks(pool: &str, file: &FileBlocks) -> LocatedBlocksProto {
+    LocatedBlocksProto {
+        file_length: file.length,
+        blocks: file.blocks.iter().map(|block| located_block(pool, block)).collect(),
+        under_construction: file.under_construction,
+        last_block: file.last.as_ref().map(|block| located_block(pool, block)),
+        is_last_block_complete: file.last_complete,
+        file_encryption_info: None,
+        ec_policy: None,
+    }
+}
+
+/// A block and its places. Clients want as many storage ids and types as places, and a token even where none is used.
+pub(super) fn located_block(pool: &str, located: &LocatedBlock) -> LocatedBlockProto {
+    LocatedBlockProto {
+        b: ExtendedBlockProto {
+            pool_id: pool.to_owned(),
+            block_id: located.block.id.0,
+            generation_stamp: located.block.stamp.0,
+            num_bytes: Some(located.block.length),
+        },
+        offset: located.offset,
+        locs: located.locations.iter().map(|location| datanode(&location.node)).collect(),
+        corrupt: located.corrupt,
+        block_token: TokenProto::default(),
+        is_cached: vec![false; located.locations.len()],
+        storage_types: located.locations.iter().map(|location| storage_type(location.kind) as i32).collect(),
+        storage_i_ds: located.locations.iter().map(|location| location.storage.to_string()).collect(),
+        block_indices: None,
+        block_tokens: Vec::new(),
+    }
+}
+
+/// A datanode, as clients dial it and operators see it.
+pub(super) fn datanode(node: &Node) -> DatanodeInfoProto {
+    DatanodeInfoProto {
+        id: DatanodeIdProto {
+            ip_addr: node.ip.to_string(),
+            host_name: node.host_name.clone(),
+            datanode_uuid: node.uuid.to_string(),
+            xfer_port: u32::from(node.data_port),
+            info_port: u32::from(node.http_port),
+            ipc_port: u32::from(node.ipc_port),
+            info_secure_port: Some(0),
+        },
+        capacity: Some(node.capacity),
+        dfs_used: Some(node.used),
+        remaining: Some(node.remaining),
+        block_pool_used: Some(node.used),
+        last_update: Some(node.last_heartbeat.0),
+        xceiver_count: Some(node.active_transfers),
+        location: Some(node.rack.clone()),
+        non_dfs_used: Some(node.capacity.saturating_sub(node.used).saturating_sub(node.remaining)),
+        last_block_report_time: Some(node.last_block_report.0),
+        num_blocks: Some(u32::try_from(node.blocks).unwrap_or(u32::MAX)),
+        software_version: Some(node.version.clone()),
+        ..Default::default()
+    }
+}
+
+/// A datanode and its volumes.
+pub(super) fn storage_reports(report: &NodeReport) -> DatanodeStorageReportProto {
+    DatanodeStorageReportProto {
+        datanode_info: datanode(&report.node),
+        storage_reports: report.storages.iter().map(storage_report).collect(),
+    }
+}
+
+fn storage_report(report: &StorageReport) -> StorageReportProto {
+    StorageReportProto {
+        storage_uuid: report.storage.to_string(),
+        failed: Some(report.failed),
+        capacity: Some(report.capacity),
+        dfs_used: Some(report.used),
+        remaining: Some(report.remaining),
+        block_pool_used: Some(report.used),
+        storage: Some(DatanodeStorageProto {
+            storage_uuid: report.storage.to_string(),
+            state: None,
+            storage_type: Some(storage_type(report.kind) as i32),
+        }),
+        non_dfs_used: Some(report.capacity.saturating_sub(report.used).saturating_sub(report.remaining)),
+        mount: None,
+    }
+}
+
+const fn storage_type(kind: StorageKind) -> StorageTypeProto {
+    match kind {
+        StorageKind::Disk => StorageTypeProto::Disk,
+        StorageKind::Ssd => StorageTypeProto::Ssd,
+        StorageKind::Archive => StorageTypeProto::Archive,
+    }
+}
+
+/// A storage policy of HDFS: where replicas are made, and where instead if there is no room.
+pub(super) fn storage_policy(
+    policy_id: u32,
+    name: &str,
+    creation: &[StorageTypeProto],
+    creation_fallback: &[StorageTypeProto],
+    replication_fallback: &[StorageTypeProto],
+) -> BlockStoragePolicyProto {
+    let types = |types: &[StorageTypeProto]| StorageTypesProto {
+        storage_types: types.iter().map(|kind| *kind as i32).collect(),
+    };
+    BlockStoragePolicyProto {
+        policy_id,
+        name: name.to_owned(),
+        creation_policy: types(creation),
+        creation_fallback_policy: Some(types(creation_fallback)),
+        replication_fallback_policy: Some(types(replication_fallback)),
+    }
+}

@@ -1,0 +1,171 @@
+//! What clients ask about one file or folder.
+
+use steadfs_common::limits::MAX_BLOCKS_PER_FILE;
+use steadfs_common::{FsError, FsErrorKind, FsResult};
+use steadfs_namenode_core::command::BlockRef;
+use steadfs_proto::hadoop::{
+    CheckAccessRequestProto, CheckAccessResponseProto, ContentSummaryProto, GetBlockLocationsRequestProto,
+    GetBlockLocationsResponseProto, GetContentSummaryRequestProto, GetContentSummaryResponseProto,
+    GetEnclosingRootRequestProto, GetEnclosingRootResponseProto, GetFileInfoRequestProto,
+    GetFileInfoResponseProto, GetFileLinkInfoRequestProto, GetFileLinkInfoResponseProto,
+    GetLocatedFileInfoRequestProto, GetLocatedFileInfoResponseProto, GetPreferredBlockSizeRequestProto,
+    GetPreferredBlockSizeResponseProto, GetQuotaUsageRequestProto, GetQuotaUsageResponseProto,
+    HdfsFileStatusProto, IsFileClosedRequestProto, IsFileClosedResponseProto, LocatedBlockProto,
+    QuotaUsageProto, ReportBadBlocksRequestProto, ReportBadBlocksResponseProto,
+};
+
+use super::{Asked, convert};
+
+pub(super) async fn get_file_info(
+    asked: Asked,
+    request: GetFileInfoRequestProto,
+) -> FsResult<GetFileInfoResponseProto> {
+    Ok(GetFileInfoResponseProto { fs: stat(&asked, &request.src).await? })
+}
+
+/// There are no symbolic links, so this is [`get_file_info`]. Stock clients send it twice.
+pub(super) async fn get_file_link_info(
+    asked: Asked,
+    request: GetFileLinkInfoRequestProto,
+) -> FsResult<GetFileLinkInfoResponseProto> {
+    Ok(GetFileLinkInfoResponseProto { fs: stat(&asked, &request.src).await? })
+}
+
+async fn stat(asked: &Asked, src: &str) -> FsResult<Option<HdfsFileStatusProto>> {
+    let status = asked.service.status(&asked.caller, &convert::path(src)?).await?;
+    Ok(status.map(|status| convert::status(&asked.pool, &status)))
+}
+
+pub(super) async fn get_located_file_info(
+    asked: Asked,
+    request: GetLocatedFileInfoRequestProto,
+) -> FsResult<GetLocatedFileInfoResponseProto> {
+    let src = convert::path(request.src())?;
+    let status = asked.service.located_status(&asked.caller, &src).await?;
+    Ok(GetLocatedFileInfoResponseProto { fs: status.map(|status| convert::status(&asked.pool, &status)) })
+}
+
+pub(super) async fn get_block_locations(
+    asked: Asked,
+    request: GetBlockLocationsRequestProto,
+) -> FsResult<GetBlockLocationsResponseProto> {
+    for (what, number) in [("offset", request.offset), ("length", request.length)] {
+        // Java's numbers are signed.
+        if i64::try_from(number).is_err() {
+            return Err(FsError::invalid_argument(format!(
+                "Negative {what} is not supported. File: {}",
+                convert::path(&request.src)?
+            )));
+        }
+    }
+    let file = convert::file_ref(&request.src, None)?;
+    let (_, blocks) = asked.service.locations(&asked.caller, &file, request.offset, request.length).await?;
+    Ok(GetBlockLocationsResponseProto { locations: Some(convert::located_blocks(&asked.pool, &blocks)) })
+}
+
+pub(super) async fn get_preferred_block_size(
+    asked: Asked,
+    request: GetPreferredBlockSizeRequestProto,
+) -> FsResult<GetPreferredBlockSizeResponseProto> {
+    let path = convert::path(&request.filename)?;
+    let status =
+        asked.service.status(&asked.caller, &path).await?.ok_or_else(|| FsError::not_found(&path))?;
+    let file = status.inode.file().ok_or_else(|| FsError::not_a_file(&path))?;
+    Ok(GetPreferredBlockSizeResponseProto { bsize: file.block_size })
+}
+
+pub(super) async fn get_content_summary(
+    asked: Asked,
+    request: GetContentSummaryRequestProto,
+) -> FsResult<GetContentSummaryResponseProto> {
+    let summary = asked.service.content_summary(&asked.caller, &convert::path(&request.path)?).await?;
+    // HDFS says this of a file that is not erasure-coded, and nothing of a folder.
+    let layout = if summary.directories == 0 { "Replicated" } else { "" };
+    Ok(GetContentSummaryResponseProto {
+        summary: ContentSummaryProto {
+            length: summary.length,
+            file_count: summary.files,
+            directory_count: summary.directories,
+            quota: convert::MINUS_ONE,
+            space_consumed: summary.space,
+            space_quota: convert::MINUS_ONE,
+            type_quota_infos: None,
+            snapshot_length: Some(0),
+            snapshot_file_count: Some(0),
+            snapshot_directory_count: Some(0),
+            snapshot_space_consumed: Some(0),
+            erasure_coding_policy: Some(layout.to_owned()),
+        },
+    })
+}
+
+pub(super) async fn get_quota_usage(
+    asked: Asked,
+    request: GetQuotaUsageRequestProto,
+) -> FsResult<GetQuotaUsageResponseProto> {
+    let summary = asked.service.content_summary(&asked.caller, &convert::path(&request.path)?).await?;
+    Ok(GetQuotaUsageResponseProto {
+        usage: QuotaUsageProto {
+            file_and_directory_count: summary.files + summary.directories,
+            quota: convert::MINUS_ONE,
+            space_consumed: summary.space,
+            space_quota: convert::MINUS_ONE,
+            type_quota_infos: None,
+        },
+    })
+}
+
+pub(super) async fn check_access(
+    asked: Asked,
+    request: CheckAccessRequestProto,
+) -> FsResult<CheckAccessResponseProto> {
+    let rwx = u8::try_from(request.mode).ok().filter(|rwx| *rwx <= 7).ok_or_else(|| {
+        FsError::new(FsErrorKind::InvalidRequest, format!("`mode` is {}, not 0 to 7", request.mode))
+    })?;
+    asked.service.check_access(&asked.caller, &convert::path(&request.path)?, rwx).await?;
+    Ok(CheckAccessResponseProto {})
+}
+
+pub(super) async fn is_file_closed(
+    asked: Asked,
+    request: IsFileClosedRequestProto,
+) -> FsResult<IsFileClosedResponseProto> {
+    let result = asked.service.is_file_closed(&asked.caller, &convert::path(&request.src)?).await?;
+    Ok(IsFileClosedResponseProto { result })
+}
+
+/// Nothing encloses a path but the root: there are no mounts and no encryption zones.
+pub(super) async fn get_enclosing_root(
+    _asked: Asked,
+    request: GetEnclosingRootRequestProto,
+) -> FsResult<GetEnclosingRootResponseProto> {
+    convert::path(request.filename())?;
+    Ok(GetEnclosingRootResponseProto { enclosing_root_path: Some("/".to_owned()) })
+}
+
+pub(super) async fn report_bad_blocks(
+    asked: Asked,
+    request: ReportBadBlocksRequestProto,
+) -> FsResult<ReportBadBlocksResponseProto> {
+    if request.blocks.len() > MAX_BLOCKS_PER_FILE as usize {
+        return Err(FsError::invalid_argument("more bad blocks in one report than a file can have"));
+    }
+    let bad = request.blocks.iter().map(|block| bad_replicas(&asked, block)).collect::<FsResult<Vec<_>>>()?;
+    asked.service.report_bad_replicas(&asked.caller, &bad);
+    Ok(ReportBadBlocksResponseProto {})
+}
+
+/// Readers name the datanodes of bad replicas, and mostly not the storages: then all of a datanode's are meant, of which
+/// at most one has the block.
+fn bad_replicas(
+    asked: &Asked,
+    located: &LocatedBlockProto,
+) -> FsResult<(BlockRef, Vec<steadfs_common::StorageId>)> {
+    let block = convert::block_ref(&asked.pool, &located.b)?;
+    let storages = if located.storage_i_ds.len() == located.locs.len() {
+        convert::storages("storageIDs", &located.storage_i_ds)?
+    } else {
+        asked.service.storages_of(&convert::datanodes(&located.locs)?)
+    };
+    Ok((block, storages))
+}

@@ -1,0 +1,123 @@
+//! Which method is answered by which function.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use steadfs_common::{FsError, FsErrorKind, FsResult};
+use steadfs_rpc::Call;
+
+use super::{Door, cluster, features, files, listing, policies, run, tree, write};
+
+const CLIENT: &str = "org.apache.hadoop.hdfs.protocol.ClientProtocol";
+const HA: &str = "org.apache.hadoop.ha.HAServiceProtocol";
+const USER_MAPPINGS: &str = "org.apache.hadoop.tools.GetUserMappingsProtocol";
+
+/// The protocols of this door.
+pub(super) const PROTOCOLS: [&str; 3] = [CLIENT, HA, USER_MAPPINGS];
+
+/// Longest part of a method's name that an answer repeats, in characters.
+const SHOWN_CHARS: usize = 200;
+
+macro_rules! methods {
+    ($door:ident, $call:ident: $($name:literal => $function:path,)*) => {
+        match &*$call.method {
+            $($name => run($door, $call, $function),)*
+            _ => no_such_method($call),
+        }
+    };
+}
+
+/// Answers a call.
+pub(super) fn dispatch(door: Arc<Door>, call: Call) -> BoxFuture<'static, FsResult<Bytes>> {
+    match call.protocol {
+        CLIENT => client(door, call),
+        HA => methods! { door, call:
+            "getServiceStatus" => cluster::get_service_status,
+            "monitorHealth" => cluster::monitor_health,
+        },
+        _ => methods! { door, call:
+            "getGroupsForUser" => cluster::get_groups_for_user,
+        },
+    }
+}
+
+fn client(door: Arc<Door>, call: Call) -> BoxFuture<'static, FsResult<Bytes>> {
+    methods! { door, call:
+        // What clients do all day.
+        "getFileInfo" => files::get_file_info,
+        "getBlockLocations" => files::get_block_locations,
+        "getListing" => listing::get_listing,
+        "create" => write::create,
+        "addBlock" => write::add_block,
+        "complete" => write::complete,
+        "renewLease" => write::renew_lease,
+        "mkdirs" => tree::mkdirs,
+        "rename" => tree::rename,
+        "rename2" => tree::rename2,
+        "delete" => tree::delete,
+        "getServerDefaults" => cluster::get_server_defaults,
+
+        "getFileLinkInfo" => files::get_file_link_info,
+        "getLocatedFileInfo" => files::get_located_file_info,
+        "getPreferredBlockSize" => files::get_preferred_block_size,
+        "getContentSummary" => files::get_content_summary,
+        "getQuotaUsage" => files::get_quota_usage,
+        "checkAccess" => files::check_access,
+        "isFileClosed" => files::is_file_closed,
+        "getEnclosingRoot" => files::get_enclosing_root,
+        "reportBadBlocks" => files::report_bad_blocks,
+        "getBatchedListing" => listing::get_batched_listing,
+
+        "append" => write::append,
+        "abandonBlock" => write::abandon_block,
+        "fsync" => write::fsync,
+        "updateBlockForPipeline" => write::update_block_for_pipeline,
+        "updatePipeline" => write::update_pipeline,
+        "getAdditionalDatanode" => write::get_additional_datanode,
+        "recoverLease" => write::recover_lease,
+
+        "setPermission" => tree::set_permission,
+        "setOwner" => tree::set_owner,
+        "setTimes" => tree::set_times,
+        "setReplication" => tree::set_replication,
+        "concat" => tree::concat,
+        "truncate" => tree::truncate,
+        "createSymlink" => tree::create_symlink,
+        "getLinkTarget" => tree::get_link_target,
+
+        "getFsStats" => cluster::get_fs_stats,
+        "getFsReplicatedBlockStats" => cluster::get_replicated_block_stats,
+        "getFsECBlockGroupStats" => cluster::get_ec_block_group_stats,
+        "setSafeMode" => cluster::set_safe_mode,
+        "getDatanodeReport" => cluster::get_datanode_report,
+        "getDatanodeStorageReport" => cluster::get_datanode_storage_report,
+        "getSlowDatanodeReport" => cluster::get_slow_datanode_report,
+        "listCorruptFileBlocks" => cluster::list_corrupt_file_blocks,
+        "getCurrentEditLogTxid" => cluster::get_current_edit_log_txid,
+        "msync" => cluster::msync,
+        "getHAServiceState" => cluster::get_ha_service_state,
+
+        "getStoragePolicies" => policies::get_storage_policies,
+        "getStoragePolicy" => policies::get_storage_policy,
+        "getErasureCodingPolicies" => policies::get_erasure_coding_policies,
+        "getErasureCodingPolicy" => policies::get_erasure_coding_policy,
+        "getErasureCodingCodecs" => policies::get_erasure_coding_codecs,
+
+        "getAclStatus" => features::get_acl_status,
+        "getXAttrs" => features::get_x_attrs,
+        "listXAttrs" => features::list_x_attrs,
+        "getEZForPath" => features::get_ez_for_path,
+        "listEncryptionZones" => features::list_encryption_zones,
+        "getDataEncryptionKey" => features::get_data_encryption_key,
+        "getDelegationToken" => features::get_delegation_token,
+        "getSnapshottableDirListing" => features::get_snapshottable_dir_listing,
+    }
+}
+
+fn no_such_method(call: Call) -> BoxFuture<'static, FsResult<Bytes>> {
+    let name: String = call.method.chars().take(SHOWN_CHARS).collect();
+    let message = format!("Unknown method {name} called on {} protocol.", call.protocol);
+    std::future::ready(Err(FsError::new(FsErrorKind::NoSuchMethod, message))).boxed()
+}
