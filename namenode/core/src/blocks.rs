@@ -1,1 +1,36 @@
-//! Replicas, datanodes, replication work and safe mode.
+//! Replicas, datanodes, replication work and safe mode: the soft state, which reports rebuild after every start.
+//!
+//! [`BlockMap`] owns it all. It learns from the namespace by [`crate::Effect`]s, from datanodes by registrations, heartbeats,
+//! reports and changes, and answers where blocks are and what each datanode shall do. Time and seeds are arguments.
+//!
+//! What it never does:
+//! * delete a good replica unless as many others as are wanted are known, from reports of their datanodes' present lives;
+//! * delete a bad replica before as many good ones live as are wanted (or as the cluster has nodes for);
+//! * delete a replica of a block that it does not know, unless the id was given out before and the namespace has no such block;
+//! * order anything in safe mode.
+
+mod bad;
+mod effects;
+mod map;
+#[cfg(test)]
+mod map_test;
+#[cfg(test)]
+mod model_test;
+mod nodes;
+mod places;
+mod recent;
+mod report;
+mod safe_mode;
+mod sweep;
+mod table;
+mod work;
+
+pub use map::{BlockCounts, BlockMap, BlockSettings, Located};
+pub use nodes::{
+    Address, DEFAULT_RACK, Datanode, Datanodes, Heartbeat, MAX_DATANODES, MAX_STORAGES, MAX_VOLUMES,
+    NodeIndex, Registration, Storage, VolumeKind, VolumeReport,
+};
+pub use places::StorageIndex;
+pub use report::{Change, ChangeKind, Facts, Replica, ReplicaState};
+pub use safe_mode::{SafeCounts, SafeMode, SafeModeSettings};
+pub use work::NodeCommand;

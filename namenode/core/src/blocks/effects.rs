@@ -1,0 +1,163 @@
+//! What the namespace says: it is always right.
+
+use smallvec::SmallVec;
+use steadfs_common::{BlockId, GenStamp, Millis, StorageId};
+
+use super::bad::{Bad, Cause};
+use super::map::{BlockMap, Building, Pending, Reported};
+use super::places::StorageIndex;
+use super::report::ReplicaState;
+use super::work::{Invalid, RecoveryWork, Why};
+use crate::command::Effect;
+
+impl BlockMap {
+    /// Takes what follows from a change that is durable, in the order of the changes.
+    pub fn apply(&mut self, effect: Effect, now: Millis) {
+        match effect {
+            Effect::Pipeline { block, stamp: _, replication, storages } => {
+                self.pipeline(block, replication, storages)
+            }
+            Effect::Completed { block, stamp, length, replication } => {
+                self.completed(block, stamp, length, replication, now);
+            }
+            Effect::Reopened { block } => self.reopened(block),
+            Effect::Replication { block, replication } => self.replication(block, replication),
+            Effect::Removed { block } => self.removed(block),
+            Effect::Recover { block, recovery_stamp, truncate_to, storages } => {
+                self.changes.note(block.id);
+                let work = RecoveryWork {
+                    block,
+                    stamp: recovery_stamp,
+                    truncate_to,
+                    storages,
+                    primary: None,
+                    tried: SmallVec::new(),
+                };
+                // Who was asked last may be the one that does not answer.
+                let tried = self.recoveries.remove(&block.id).and_then(|old| old.primary);
+                let work = RecoveryWork { tried: tried.into_iter().map(|(node, _)| node).collect(), ..work };
+                self.recoveries.insert(block.id, work);
+                if !self.safe_mode.is_on() {
+                    self.assign_recoveries(now);
+                }
+            }
+            Effect::LeaseStarted { .. } | Effect::LeaseEnded { .. } => {}
+        }
+    }
+
+    /// The block as one that is not complete; what was known of it as a complete one is kept as reports.
+    fn build(&mut self, block: BlockId) -> &mut Building {
+        if let Some(entry) = self.take_entry(block) {
+            self.bad.remove(&block);
+            let report = |storage: &StorageIndex| Reported {
+                storage: *storage,
+                stamp: entry.stamp,
+                length: entry.length,
+                state: ReplicaState::Finalized,
+            };
+            let reports = entry.places.as_slice().iter().map(report).collect();
+            self.building.insert(
+                block,
+                Building { replication: entry.replication, expected: SmallVec::new(), reports },
+            );
+        }
+        self.building.entry(block).or_default()
+    }
+
+    fn pipeline(&mut self, block: BlockId, replication: u16, storages: SmallVec<[StorageId; 3]>) {
+        self.changes.note(block);
+        let building = self.build(block);
+        building.replication = replication;
+        building.expected = storages;
+        self.recoveries.remove(&block);
+    }
+
+    fn reopened(&mut self, block: BlockId) {
+        self.changes.note(block);
+        self.build(block);
+    }
+
+    fn replication(&mut self, block: BlockId, replication: u16) {
+        self.changes.note(block);
+        if let Some(building) = self.building.get_mut(&block) {
+            building.replication = replication;
+        } else if let Some(entry) = self.table.get_mut(block) {
+            entry.replication = replication;
+            self.evaluate(block);
+        }
+    }
+
+    fn completed(&mut self, block: BlockId, stamp: GenStamp, length: u64, replication: u16, now: Millis) {
+        self.changes.note(block);
+        self.recoveries.remove(&block);
+        if let Some(entry) = self.table.get_mut(block)
+            && entry.stamp == stamp
+            && entry.length == length
+        {
+            entry.replication = replication;
+            self.evaluate(block);
+            return;
+        }
+        let known = std::mem::take(self.build(block));
+        self.building.remove(&block);
+        self.table.insert(block, stamp, length, replication);
+        for report in known.reports {
+            let Reported { storage, stamp: its, length: bytes, state } = report;
+            match state {
+                ReplicaState::Finalized if its == stamp && bytes == length => self.put_place(block, storage),
+                // Its last word may be on its way.
+                _ if its == stamp && state != ReplicaState::Finalized => {}
+                _ => self.mark_bad(block, Bad { storage, stamp: its, length: bytes, cause: Cause::Proven }),
+            }
+        }
+        self.await_pipeline(block, &known.expected, now);
+        self.evaluate(block);
+    }
+
+    /// The rest of the pipeline reports in a moment: until then it is not replaced.
+    fn await_pipeline(&mut self, block: BlockId, expected: &[StorageId], now: Millis) {
+        let Some(entry) = self.table.get(block) else { return };
+        let targets: SmallVec<[StorageIndex; 3]> = expected
+            .iter()
+            .filter_map(|id| self.nodes.find_storage(*id))
+            .filter(|at| self.nodes.counts(*at) && !entry.places.contains(*at))
+            .collect();
+        if !targets.is_empty() {
+            let deadline = now.plus(self.settings.completion_grace);
+            self.pending.insert(block, Pending { targets, sources: SmallVec::new(), deadline });
+        }
+    }
+
+    /// The namespace has no such block: wherever it is known to be, it is to be deleted.
+    pub(super) fn removed(&mut self, block: BlockId) {
+        self.changes.note(block);
+        self.recoveries.remove(&block);
+        let mut replicas: SmallVec<[(StorageIndex, GenStamp, u64); 4]> = SmallVec::new();
+        if let Some(entry) = self.take_entry(block) {
+            replicas.extend(entry.places.as_slice().iter().map(|place| (*place, entry.stamp, entry.length)));
+        }
+        if let Some(building) = self.building.remove(&block) {
+            replicas
+                .extend(building.reports.iter().map(|report| (report.storage, report.stamp, report.length)));
+        }
+        for mark in self.bad.remove(&block).into_iter().flatten() {
+            replicas.push((mark.storage, mark.stamp, mark.length));
+        }
+        for (storage, stamp, length) in replicas {
+            self.delete_gone(block, storage, stamp, length);
+        }
+    }
+
+    /// Orders a replica of a block that does not exist to be deleted.
+    pub(super) fn delete_gone(
+        &mut self,
+        block: BlockId,
+        storage: StorageIndex,
+        stamp: GenStamp,
+        length: u64,
+    ) {
+        let node = self.nodes.storage(storage).node;
+        let invalid = Invalid { stamp, length, storage, why: Why::Gone, sent: false };
+        self.nodes.node_mut(node).orders.invalidate(block, invalid);
+    }
+}

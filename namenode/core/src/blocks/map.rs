@@ -1,0 +1,580 @@
+//! The owner of all soft state, and the judgement of one block.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, Millis, StorageId};
+
+use super::bad::Bad;
+use super::nodes::{Datanodes, NodeIndex, Registration, VolumeReport};
+use super::places::StorageIndex;
+use super::recent::ChangeLog;
+use super::report::ReplicaState;
+use super::safe_mode::{SafeCounts, SafeMode, SafeModeSettings};
+use super::sweep::Sweep;
+use super::table::Table;
+use super::work::{Invalid, RecoveryWork, Why};
+use crate::placement::Topology;
+use crate::record::Block;
+
+/// A datanode that registered reports by itself; it is asked if it has not begun after this.
+const REPORT_PATIENCE: Duration = Duration::from_secs(30);
+/// The namenode was not running if it was not asked for longer than this: nobody is declared dead for that.
+const LONGEST_ROUND: Duration = Duration::from_secs(10);
+
+/// What an operator may set.
+#[derive(Clone, Debug)]
+pub struct BlockSettings {
+    /// Live replicas that make a block safe.
+    pub min_replication: u16,
+    /// Silent this long: others are preferred.
+    pub stale_after: Duration,
+    /// Silent this long: its replicas count as lost.
+    pub dead_after: Duration,
+    /// Copies that one datanode makes at a time.
+    pub max_transfers_per_node: u32,
+    /// How long a copy may take before it is ordered again.
+    pub transfer_timeout: Duration,
+    /// How long after a block's completion the rest of its pipeline may take to report.
+    pub completion_grace: Duration,
+    /// After this a block's recovery is given to another primary.
+    pub recovery_retry: Duration,
+    /// When safe mode ends by itself.
+    pub safe_mode: SafeModeSettings,
+}
+
+/// Sums over blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct BlockCounts {
+    /// Complete blocks that are known.
+    pub known: u64,
+    /// Blocks with fewer live replicas than wanted, but at least one.
+    pub under_replicated: u64,
+    /// Blocks with a bad replica.
+    pub corrupt: u64,
+    /// Blocks without any good replica.
+    pub missing: u64,
+    /// Blocks that wait for copies, ordered or not.
+    pub pending_replication: u64,
+    /// Replicas that wait to be deleted.
+    pub pending_deletion: u64,
+    /// Blocks under recovery.
+    pub recovering: u64,
+}
+
+/// Where a block is.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Located {
+    /// Storages, best first; dead ones are named only if there is nothing better.
+    pub storages: SmallVec<[StorageId; 3]>,
+    /// Replicas are known and none is good: `storages` are the bad ones.
+    pub corrupt: bool,
+}
+
+/// A replica of a block that is not complete.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reported {
+    pub(super) storage: StorageIndex,
+    pub(super) stamp: GenStamp,
+    pub(super) length: u64,
+    pub(super) state: ReplicaState,
+}
+
+/// A block that is being written or recovered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Building {
+    pub(super) replication: u16,
+    pub(super) expected: SmallVec<[StorageId; 3]>,
+    pub(super) reports: SmallVec<[Reported; 3]>,
+}
+
+/// Replicas that are on their way.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) targets: SmallVec<[StorageIndex; 3]>,
+    /// Datanodes that copy; none if the writer's pipeline is still to report.
+    pub(super) sources: SmallVec<[NodeIndex; 1]>,
+    pub(super) deadline: Millis,
+}
+
+/// Replicas, datanodes, replication work and safe mode.
+#[derive(Debug)]
+pub struct BlockMap {
+    pub(super) settings: BlockSettings,
+    pub(super) nodes: Datanodes,
+    pub(super) topology: Arc<Topology>,
+    /// Complete blocks.
+    pub(super) table: Table,
+    /// Blocks that are not complete.
+    pub(super) building: BTreeMap<BlockId, Building>,
+    pub(super) bad: BTreeMap<BlockId, SmallVec<[Bad; 1]>>,
+    /// Blocks that lack replicas, the most endangered first.
+    pub(super) needed: [BTreeSet<BlockId>; 3],
+    pub(super) cursors: [BlockId; 3],
+    pub(super) missing: BTreeSet<BlockId>,
+    /// Blocks with too many replicas, of which some are not yet reported in their datanode's present life.
+    pub(super) postponed: BTreeSet<BlockId>,
+    /// The last of them that was judged again.
+    pub(super) postponed_cursor: BlockId,
+    pub(super) pending: BTreeMap<BlockId, Pending>,
+    pub(super) recoveries: BTreeMap<BlockId, RecoveryWork>,
+    pub(super) safe_mode: SafeMode,
+    /// Complete blocks with enough live replicas to be safe.
+    pub(super) safe_blocks: u64,
+    /// Since when blocks are judged: not before safe mode ended for the first time.
+    pub(super) active_since: Option<Millis>,
+    pub(super) changes: ChangeLog,
+    pub(super) sweep: Sweep,
+    /// Blocks of which a finalized replica arrived while they are not complete.
+    pub(super) received: Vec<BlockId>,
+    last_round: Option<Millis>,
+}
+
+impl BlockMap {
+    /// Knows nothing yet and is in safe mode.
+    #[must_use]
+    pub fn new(settings: BlockSettings) -> Self {
+        Self {
+            nodes: Datanodes::default(),
+            topology: Arc::default(),
+            table: Table::default(),
+            building: BTreeMap::new(),
+            bad: BTreeMap::new(),
+            needed: Default::default(),
+            cursors: Default::default(),
+            missing: BTreeSet::new(),
+            postponed: BTreeSet::new(),
+            postponed_cursor: BlockId(0),
+            pending: BTreeMap::new(),
+            recoveries: BTreeMap::new(),
+            safe_mode: SafeMode::starting(settings.safe_mode),
+            safe_blocks: 0,
+            active_since: None,
+            changes: ChangeLog::default(),
+            sweep: Sweep::default(),
+            received: Vec::new(),
+            last_round: None,
+            settings,
+        }
+    }
+
+    /// The datanodes.
+    #[must_use]
+    pub const fn datanodes(&self) -> &Datanodes {
+        &self.nodes
+    }
+
+    /// The picture that placement works with; renewed by each [`BlockMap::round`] and registration.
+    #[must_use]
+    pub fn topology(&self) -> Arc<Topology> {
+        Arc::clone(&self.topology)
+    }
+
+    /// Takes a datanode in. A later life of a known one replaces it; its replicas count until its report says otherwise.
+    ///
+    /// # Errors
+    /// [`steadfs_common::FsErrorKind::NotRegistered`] for an earlier life or a copied volume.
+    pub fn register(&mut self, registration: Registration, now: Millis) -> FsResult<()> {
+        let named: Vec<StorageId> = registration.volumes.iter().map(|volume| volume.id).collect();
+        let volumes = registration.volumes.clone();
+        let at = self.nodes.register(registration, now)?;
+        let node = self.nodes.node_mut(at);
+        node.report_due = Some(now.plus(REPORT_PATIENCE));
+        node.orders.resend();
+        let storages = node.storages.clone();
+        for storage in storages {
+            let entry = self.nodes.storage_mut(storage);
+            (entry.reported, entry.dropped, entry.progress) = (false, false, None);
+            entry.recent.clear();
+            if !named.contains(&entry.report.id) {
+                self.drop_storage(storage);
+            }
+        }
+        for volume in volumes {
+            self.update_volume(at, volume, now);
+        }
+        self.refresh(now);
+        Ok(())
+    }
+
+    /// Notes a volume's state; one that failed loses its replicas.
+    pub(super) fn update_volume(&mut self, node: NodeIndex, report: VolumeReport, now: Millis) {
+        let Some(at) = self.nodes.put_volume(node, report) else { return };
+        if report.failed && !self.nodes.storage(at).dropped {
+            self.drop_storage(at);
+        } else if !report.failed && self.nodes.storage(at).dropped {
+            let storage = self.nodes.storage_mut(at);
+            (storage.dropped, storage.reported) = (false, false);
+            self.nodes.node_mut(node).report_due = Some(now);
+        }
+    }
+
+    /// A volume is gone: what is on it counts no more. The table is swept in steps.
+    fn drop_storage(&mut self, at: StorageIndex) {
+        let storage = self.nodes.storage_mut(at);
+        (storage.dropped, storage.reported, storage.progress) = (true, false, None);
+        for building in self.building.values_mut() {
+            building.reports.retain(|report| report.storage != at);
+        }
+        let marked: Vec<BlockId> = self
+            .bad
+            .iter()
+            .filter(|(_, marks)| marks.iter().any(|mark| mark.storage == at))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in marked {
+            self.clear_bad(id, at);
+        }
+        self.drop_targets(at);
+        self.sweep.request();
+    }
+
+    /// Copies to a volume that is gone will not arrive.
+    fn drop_targets(&mut self, at: StorageIndex) {
+        let waiting: Vec<BlockId> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.targets.contains(&at))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in waiting {
+            self.arrived(id, at);
+            self.evaluate(id);
+        }
+    }
+
+    /// Declares datanodes dead that were silent for too long. If this was not called for a while, the namenode itself
+    /// stood still, and everybody gets that time back.
+    fn expire(&mut self, now: Millis) {
+        let gap = self.last_round.map_or(Duration::ZERO, |last| now.since(last));
+        self.last_round = Some(now);
+        if gap > LONGEST_ROUND {
+            self.nodes.excuse(gap);
+        }
+        for at in self.nodes.indexes() {
+            let node = self.nodes.node_mut(at);
+            if !node.live || now.since(node.last_heartbeat) < self.settings.dead_after {
+                continue;
+            }
+            node.live = false;
+            node.orders.clear();
+            let storages = node.storages.clone();
+            for storage in storages {
+                self.drop_storage(storage);
+            }
+            for pending in self.pending.values_mut() {
+                if pending.sources.contains(&at) {
+                    pending.deadline = now;
+                }
+            }
+        }
+    }
+
+    fn refresh(&mut self, now: Millis) {
+        self.topology = Arc::new(self.nodes.topology(now, self.settings.stale_after));
+    }
+
+    /// What is due every second or so: dead datanodes, safe mode, work. `total` is the namespace's count of complete
+    /// blocks. True if safe mode ended by itself just now.
+    pub fn round(&mut self, total: u64, seed: u64, now: Millis) -> bool {
+        self.expire(now);
+        self.refresh(now);
+        let counts = SafeCounts { total, safe: self.safe_blocks, datanodes: self.nodes.live() };
+        let ended = self.safe_mode.check(counts, now);
+        if ended {
+            self.activate(now);
+        }
+        self.assign_work(seed, now);
+        ended
+    }
+
+    /// Why changes are refused, if they are.
+    #[must_use]
+    pub fn safe_mode(&self, now: Millis) -> Option<String> {
+        self.safe_mode.reason(now)
+    }
+
+    /// An operator turns safe mode on or off.
+    pub fn set_safe_mode(&mut self, on: bool, now: Millis) {
+        self.safe_mode.set(on);
+        if !on {
+            self.activate(now);
+        }
+    }
+
+    /// Blocks are judged from now on; those known so far by a sweep.
+    fn activate(&mut self, now: Millis) {
+        if self.active_since.is_none() {
+            self.active_since = Some(now);
+            self.sweep.request();
+        }
+    }
+
+    /// How many of these replicas count, and were reported in the present life of their datanode.
+    pub(super) fn proven(&self, places: &[StorageIndex]) -> usize {
+        places
+            .iter()
+            .filter(|place| self.nodes.counts(**place) && self.nodes.storage(**place).reported)
+            .count()
+    }
+
+    /// A good replica is there. A datanode holds one replica of a block, so one on another of its volumes is forgotten.
+    pub(super) fn put_place(&mut self, id: BlockId, storage: StorageIndex) {
+        let node = self.nodes.storage(storage).node;
+        let Some(entry) = self.table.get_mut(id) else { return };
+        let moved = entry
+            .places
+            .as_slice()
+            .iter()
+            .copied()
+            .find(|place| *place != storage && self.nodes.storage(*place).node == node);
+        if entry.places.insert(storage) {
+            self.nodes.storage_mut(storage).blocks += 1;
+        }
+        if let Some(place) = moved {
+            self.drop_place(id, place);
+        }
+    }
+
+    /// No good replica is there.
+    pub(super) fn drop_place(&mut self, id: BlockId, storage: StorageIndex) -> bool {
+        let dropped = self.table.get_mut(id).is_some_and(|entry| entry.places.remove(storage));
+        if dropped {
+            let blocks = &mut self.nodes.storage_mut(storage).blocks;
+            *blocks = blocks.saturating_sub(1);
+        }
+        dropped
+    }
+
+    /// Judges a block by its replicas: queues what it lacks, trims what it has too much, frees it from what no longer holds.
+    pub(super) fn evaluate(&mut self, id: BlockId) {
+        self.needed.iter_mut().for_each(|queue| {
+            queue.remove(&id);
+        });
+        self.missing.remove(&id);
+        self.postponed.remove(&id);
+        let Some(entry) = self.table.get_mut(id) else {
+            self.end_pending(id);
+            return;
+        };
+        let live = entry.places.as_slice().iter().filter(|place| self.nodes.counts(**place)).count();
+        let safe = live >= usize::from(self.settings.min_replication);
+        if safe != entry.safe {
+            entry.safe = safe;
+            self.safe_blocks = if safe { self.safe_blocks + 1 } else { self.safe_blocks.saturating_sub(1) };
+        }
+        if self.active_since.is_none() {
+            return;
+        }
+        let wanted = usize::from(entry.replication);
+        if live >= wanted {
+            self.end_pending(id);
+        }
+        let coming = self.pending.get(&id).map_or(0, |pending| pending.targets.len());
+        if live == 0 && coming == 0 {
+            self.missing.insert(id);
+        } else if live > 0 && live + coming < wanted {
+            self.needed[priority(live, wanted)].insert(id);
+        } else if live > wanted {
+            self.trim(id, wanted);
+        }
+        if self.bad.contains_key(&id) {
+            self.drop_bad(id);
+        }
+    }
+
+    /// Orders the replicas past `wanted` to be deleted, once all are known to be there.
+    fn trim(&mut self, id: BlockId, wanted: usize) {
+        let Some(entry) = self.table.get(id) else { return };
+        let (stamp, length) = (entry.stamp, entry.length);
+        let live: SmallVec<[StorageIndex; 8]> =
+            entry.places.as_slice().iter().copied().filter(|place| self.nodes.counts(*place)).collect();
+        // Wanting none is not an order to delete the last.
+        let wanted = wanted.max(1);
+        if self.proven(&live) < live.len() {
+            self.postponed.insert(id);
+            return;
+        }
+        for storage in self.superfluous(&live, wanted) {
+            self.drop_place(id, storage);
+            let node = self.nodes.storage(storage).node;
+            let invalid = Invalid { stamp, length, storage, why: Why::Excess, sent: false };
+            self.nodes.node_mut(node).orders.invalidate(id, invalid);
+        }
+    }
+
+    /// Which of these replicas to give up so that `wanted` stay: those whose rack has most of them, then those whose volume
+    /// has least room.
+    fn superfluous(&self, live: &[StorageIndex], wanted: usize) -> SmallVec<[StorageIndex; 4]> {
+        let rack = |place: StorageIndex| &self.nodes.node(self.nodes.storage(place).node).rack;
+        let mut kept: SmallVec<[StorageIndex; 8]> = live.into();
+        let mut gone = SmallVec::new();
+        while kept.len() > wanted {
+            let crowd =
+                |place: StorageIndex| kept.iter().filter(|other| rack(**other) == rack(place)).count();
+            let worst = kept
+                .iter()
+                .copied()
+                .max_by_key(|place| {
+                    let free = self.nodes.storage(*place).report.remaining;
+                    // With two racks or fewer left any rack may lose one, unless that leaves a single rack.
+                    (crowd(*place) > 1, u64::MAX - free, *place)
+                })
+                .expect("there are more than are wanted");
+            kept.retain(|place| *place != worst);
+            gone.push(worst);
+        }
+        gone
+    }
+
+    /// A replica that was on its way is there, or will not come.
+    pub(super) fn arrived(&mut self, id: BlockId, storage: StorageIndex) {
+        let Some(pending) = self.pending.get_mut(&id) else { return };
+        pending.targets.retain(|target| *target != storage);
+        if pending.targets.is_empty() {
+            self.end_pending(id);
+        }
+    }
+
+    /// Nothing is on its way any more; those who copied have a hand free.
+    pub(super) fn end_pending(&mut self, id: BlockId) {
+        for source in self.pending.remove(&id).into_iter().flat_map(|pending| pending.sources) {
+            let outgoing = &mut self.nodes.node_mut(source).orders.outgoing;
+            *outgoing = outgoing.saturating_sub(1);
+        }
+    }
+
+    /// Forgets a complete block.
+    pub(super) fn take_entry(&mut self, id: BlockId) -> Option<super::table::Entry> {
+        let entry = self.table.remove(id)?;
+        if entry.safe {
+            self.safe_blocks = self.safe_blocks.saturating_sub(1);
+        }
+        for place in entry.places.as_slice() {
+            let blocks = &mut self.nodes.storage_mut(*place).blocks;
+            *blocks = blocks.saturating_sub(1);
+        }
+        self.needed.iter_mut().for_each(|queue| {
+            queue.remove(&id);
+        });
+        self.missing.remove(&id);
+        self.postponed.remove(&id);
+        self.end_pending(id);
+        Some(entry)
+    }
+
+    fn ids(&self, places: impl IntoIterator<Item = StorageIndex>) -> SmallVec<[StorageId; 3]> {
+        places.into_iter().map(|place| self.nodes.storage(place).report.id).collect()
+    }
+
+    /// Where finalized replicas with this stamp are known to be, on live datanodes.
+    #[must_use]
+    pub fn live(&self, block: BlockId, stamp: GenStamp) -> SmallVec<[StorageId; 3]> {
+        if let Some(entry) = self.table.get(block) {
+            let same = entry.stamp == stamp;
+            let places = entry.places.as_slice().iter().copied();
+            return self.ids(places.filter(|place| same && self.nodes.counts(*place)));
+        }
+        let reports = self.building.get(&block).into_iter().flat_map(|building| &building.reports);
+        self.ids(
+            reports
+                .filter(|report| report.state == ReplicaState::Finalized && report.stamp == stamp)
+                .map(|report| report.storage)
+                .filter(|place| self.nodes.counts(*place)),
+        )
+    }
+
+    /// Where a block can be read, best for `reader` first. Of a block that is not complete: its pipeline.
+    #[must_use]
+    pub fn locate(&self, block: &Block, reader: Option<IpAddr>, seed: u64) -> Located {
+        let mut located = Located::default();
+        if block.is_complete() {
+            located.storages = self.live(block.id, block.stamp);
+            if located.storages.is_empty()
+                && let Some(marks) = self.bad.get(&block.id)
+            {
+                located.storages = self.ids(marks.iter().map(|mark| mark.storage));
+                located.corrupt = true;
+            }
+        } else {
+            let known =
+                |id: &&StorageId| self.nodes.find_storage(**id).is_some_and(|at| self.nodes.counts(at));
+            located.storages = block.expected().iter().filter(known).copied().collect();
+            let reports = self.building.get(&block.id).into_iter().flat_map(|building| &building.reports);
+            if located.storages.is_empty() {
+                located.storages = self.ids(reports.map(|report| report.storage));
+            }
+        }
+        self.topology.order(reader, &mut located.storages, seed ^ block.id.0);
+        located
+    }
+
+    /// The good and the bad replicas of a block, for a check of the file system.
+    #[must_use]
+    pub fn replicas(&self, block: BlockId) -> (SmallVec<[StorageId; 3]>, SmallVec<[StorageId; 3]>) {
+        let good = self.table.get(block).into_iter().flat_map(|entry| entry.places.as_slice()).copied();
+        let bad = self.bad.get(&block).into_iter().flatten().map(|mark| mark.storage);
+        (self.ids(good.filter(|place| self.nodes.counts(*place))), self.ids(bad))
+    }
+
+    /// The first blocks without any good replica.
+    #[must_use]
+    pub fn missing(&self, limit: usize) -> Vec<BlockId> {
+        self.missing.iter().take(limit).copied().collect()
+    }
+
+    /// Sums over blocks.
+    #[must_use]
+    pub fn counts(&self) -> BlockCounts {
+        let waiting: usize = self.needed.iter().map(BTreeSet::len).sum();
+        let copied = self.pending.iter().filter(|(id, pending)| {
+            !pending.sources.is_empty() && !self.needed.iter().any(|queue| queue.contains(id))
+        });
+        let lacking = (waiting + copied.count()) as u64;
+        BlockCounts {
+            known: self.table.len(),
+            under_replicated: lacking,
+            corrupt: self.bad.len() as u64,
+            missing: self.missing.len() as u64,
+            pending_replication: lacking,
+            pending_deletion: self
+                .nodes
+                .indexes()
+                .map(|at| self.nodes.node(at).orders.invalid_len() as u64)
+                .sum(),
+            recovering: self.recoveries.len() as u64,
+        }
+    }
+
+    /// The session's datanode, which must be registered and alive.
+    ///
+    /// # Errors
+    /// [`steadfs_common::FsErrorKind::NotRegistered`].
+    pub(super) fn reporter(&self, uuid: DatanodeUuid, session: u64) -> FsResult<NodeIndex> {
+        self.nodes.session(uuid, session)?.ok_or_else(|| {
+            steadfs_common::FsError::new(
+                steadfs_common::FsErrorKind::NotRegistered,
+                format!("datanode {uuid} is not registered: it must register again"),
+            )
+        })
+    }
+
+    /// Blocks of which a finalized replica arrived since the last call.
+    pub fn take_received(&mut self) -> Vec<BlockId> {
+        std::mem::take(&mut self.received)
+    }
+}
+
+/// The queue of a block: 0 if one more loss is the last, 1 if it has less than a third, else 2.
+const fn priority(live: usize, wanted: usize) -> usize {
+    if live == 1 {
+        0
+    } else if live * 3 < wanted {
+        1
+    } else {
+        2
+    }
+}

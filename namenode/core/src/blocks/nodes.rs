@@ -1,0 +1,424 @@
+//! The datanodes: who they are, what they have, and whether they live.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use steadfs_common::limits::MAX_PRINCIPAL_BYTES;
+use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsResult, Millis, StorageId};
+
+use super::places::StorageIndex;
+use super::recent::Recent;
+use super::work::Orders;
+use crate::placement::{Machine, Topology, Volume};
+
+/// Most datanodes known at a time, dead ones included.
+pub const MAX_DATANODES: usize = 16_384;
+/// Most volumes of one datanode.
+pub const MAX_VOLUMES: usize = 256;
+/// Most volumes in all: what a [`StorageIndex`] can name.
+pub const MAX_STORAGES: usize = 1 << 16;
+/// Earlier lives of a datanode that are remembered, to refuse them.
+const MAX_SESSIONS: usize = 16;
+/// The rack of a datanode that names none.
+pub const DEFAULT_RACK: &str = "/default-rack";
+
+/// Where a datanode is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Where it is dialled.
+    pub ip: IpAddr,
+    /// Its host name.
+    pub host: String,
+    /// Port of the data-transfer protocol.
+    pub data_port: u16,
+    /// Port of Hadoop RPC and gRPC.
+    pub ipc_port: u16,
+    /// Port of HTTP; 0 for none.
+    pub http_port: u16,
+}
+
+/// What a volume is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum VolumeKind {
+    /// A spinning disk, or a disk of which nothing is known.
+    #[default]
+    Disk,
+    /// A solid-state disk.
+    Ssd,
+    /// Slow and large.
+    Archive,
+}
+
+/// A volume as its datanode reports it; sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VolumeReport {
+    /// Its id.
+    pub id: StorageId,
+    /// What it is.
+    pub kind: VolumeKind,
+    /// Whether the datanode gave it up.
+    pub failed: bool,
+    /// Bytes in all.
+    pub capacity: u64,
+    /// Bytes used by replicas.
+    pub used: u64,
+    /// Bytes free for replicas.
+    pub remaining: u64,
+}
+
+/// A datanode that begins a life.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// Who it is.
+    pub uuid: DatanodeUuid,
+    /// Which life: a number it never used before.
+    pub session: u64,
+    /// Where it is reached.
+    pub address: Address,
+    /// Its version.
+    pub version: String,
+    /// Its rack; empty for the default.
+    pub rack: String,
+    /// All its volumes.
+    pub volumes: Vec<VolumeReport>,
+}
+
+/// A datanode that lives.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    /// Who it is.
+    pub uuid: DatanodeUuid,
+    /// Which life.
+    pub session: u64,
+    /// Where it is reached now.
+    pub address: Address,
+    /// Its volumes as they are now.
+    pub volumes: Vec<VolumeReport>,
+    /// Reads and writes it serves.
+    pub active_transfers: u32,
+}
+
+/// A datanode by its index.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NodeIndex(pub u16);
+
+/// A known datanode.
+#[derive(Debug)]
+pub struct Datanode {
+    /// Who it is.
+    pub uuid: DatanodeUuid,
+    /// Where it is reached.
+    pub address: Address,
+    /// Its version.
+    pub version: String,
+    /// Its rack; begins with `/`.
+    pub rack: Arc<str>,
+    /// Whether it is heard.
+    pub live: bool,
+    /// When it was heard last.
+    pub last_heartbeat: Millis,
+    /// When it reported all its replicas last; 0 for never.
+    pub last_report: Millis,
+    /// Reads and writes it serves.
+    pub active_transfers: u32,
+    pub(super) session: u64,
+    /// Sessions that were replaced.
+    retired: VecDeque<u64>,
+    pub(super) storages: SmallVec<[StorageIndex; 4]>,
+    /// When it shall be asked for a full report.
+    pub(super) report_due: Option<Millis>,
+    pub(super) orders: Orders,
+}
+
+impl Datanode {
+    /// Whether it lives but was not heard for a while.
+    #[must_use]
+    pub fn is_stale(&self, now: Millis, after: Duration) -> bool {
+        self.live && now.since(self.last_heartbeat) >= after
+    }
+}
+
+/// A full report under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReportProgress {
+    pub(super) report: u64,
+    /// When its first slice came.
+    pub(super) began: Millis,
+    /// Replicas before this id were compared; none once all were.
+    pub(super) next: Option<BlockId>,
+}
+
+/// A known volume.
+#[derive(Debug)]
+pub struct Storage {
+    /// What its datanode says of it.
+    pub report: VolumeReport,
+    /// Good replicas of complete blocks on it.
+    pub blocks: u64,
+    pub(super) node: NodeIndex,
+    /// Whether all its replicas were reported in this life of its datanode: only then may a replica elsewhere be
+    /// deleted because there is one here.
+    pub(super) reported: bool,
+    /// Gone: its replicas are being forgotten.
+    pub(super) dropped: bool,
+    pub(super) progress: Option<ReportProgress>,
+    pub(super) recent: Recent,
+}
+
+/// All known datanodes and their volumes.
+#[derive(Debug, Default)]
+pub struct Datanodes {
+    nodes: Vec<Datanode>,
+    storages: Vec<Storage>,
+    by_uuid: BTreeMap<DatanodeUuid, NodeIndex>,
+    by_storage: BTreeMap<StorageId, StorageIndex>,
+}
+
+fn not_registered(message: String) -> FsError {
+    FsError::new(FsErrorKind::NotRegistered, message)
+}
+
+fn checked_rack(rack: &str) -> FsResult<Arc<str>> {
+    if rack.is_empty() {
+        return Ok(DEFAULT_RACK.into());
+    }
+    let odd = rack.len() > MAX_PRINCIPAL_BYTES || rack.chars().any(char::is_control);
+    if odd || !rack.starts_with('/') || rack.len() < 2 || rack.ends_with('/') {
+        return Err(FsError::invalid_argument(
+            "a rack begins with `/`, names at least one level and does not end with `/`",
+        ));
+    }
+    Ok(rack.into())
+}
+
+impl Datanodes {
+    /// The datanode at an index that this gave out.
+    #[must_use]
+    pub fn node(&self, at: NodeIndex) -> &Datanode {
+        &self.nodes[usize::from(at.0)]
+    }
+
+    pub(super) fn node_mut(&mut self, at: NodeIndex) -> &mut Datanode {
+        &mut self.nodes[usize::from(at.0)]
+    }
+
+    /// The volume at an index that this gave out.
+    #[must_use]
+    pub fn storage(&self, at: StorageIndex) -> &Storage {
+        &self.storages[usize::from(at.0)]
+    }
+
+    pub(super) fn storage_mut(&mut self, at: StorageIndex) -> &mut Storage {
+        &mut self.storages[usize::from(at.0)]
+    }
+
+    /// The volume's index.
+    #[must_use]
+    pub fn find_storage(&self, id: StorageId) -> Option<StorageIndex> {
+        self.by_storage.get(&id).copied()
+    }
+
+    /// The datanode's index.
+    #[must_use]
+    pub fn find(&self, uuid: DatanodeUuid) -> Option<NodeIndex> {
+        self.by_uuid.get(&uuid).copied()
+    }
+
+    /// All of them, by uuid, with their volumes.
+    pub fn iter(&self) -> impl Iterator<Item = (&Datanode, impl Iterator<Item = &Storage>)> {
+        self.by_uuid.values().map(|at| {
+            let node = self.node(*at);
+            (node, node.storages.iter().map(|storage| self.storage(*storage)))
+        })
+    }
+
+    pub(super) fn indexes(&self) -> impl Iterator<Item = NodeIndex> + use<> {
+        (0..self.nodes.len() as u16).map(NodeIndex)
+    }
+
+    /// How many are live.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.nodes.iter().filter(|node| node.live).count()
+    }
+
+    /// Whether a replica there counts.
+    pub(super) fn counts(&self, at: StorageIndex) -> bool {
+        let storage = self.storage(at);
+        !storage.dropped && self.node(storage.node).live
+    }
+
+    /// Whether every volume of a live datanode has reported its replicas.
+    pub(super) fn all_reported(&self) -> bool {
+        self.storages
+            .iter()
+            .all(|storage| storage.dropped || storage.reported || !self.node(storage.node).live)
+    }
+
+    /// The picture that placement works with.
+    pub(super) fn topology(&self, now: Millis, stale_after: Duration) -> Topology {
+        let machine = |node: &Datanode| Machine {
+            uuid: node.uuid,
+            ip: node.address.ip,
+            host: node.address.host.clone(),
+            port: node.address.data_port,
+            rack: Arc::clone(&node.rack),
+            live: node.live,
+            stale: node.is_stale(now, stale_after),
+            volumes: node
+                .storages
+                .iter()
+                .map(|at| self.storage(*at))
+                .filter(|storage| !storage.dropped)
+                .map(|storage| Volume { id: storage.report.id, free: storage.report.remaining })
+                .collect(),
+        };
+        Topology::new(self.by_uuid.values().map(|at| machine(self.node(*at))).collect())
+    }
+
+    /// The live datanode with this uuid and session; none if it must register (again).
+    ///
+    /// # Errors
+    /// [`FsErrorKind::NotRegistered`] for an earlier life of a datanode.
+    pub(super) fn session(&self, uuid: DatanodeUuid, session: u64) -> FsResult<Option<NodeIndex>> {
+        let Some(at) = self.find(uuid) else { return Ok(None) };
+        let node = self.node(at);
+        if node.retired.contains(&session) {
+            return Err(not_registered(format!(
+                "datanode {uuid} was started again since: this is an earlier life of it, and must end"
+            )));
+        }
+        Ok((node.session == session && node.live).then_some(at))
+    }
+
+    /// Checks that every volume may belong to `uuid`, and that there is room for the new ones.
+    fn check_volumes(&self, uuid: DatanodeUuid, volumes: &[VolumeReport]) -> FsResult<()> {
+        if volumes.len() > MAX_VOLUMES {
+            return Err(FsError::invalid_argument(format!("a datanode has at most {MAX_VOLUMES} volumes")));
+        }
+        for volume in volumes {
+            let owner = self.find_storage(volume.id).map(|at| self.node(self.storage(at).node));
+            if let Some(owner) = owner
+                && owner.uuid != uuid
+                && owner.live
+            {
+                return Err(not_registered(format!(
+                    "storage {} belongs to datanode {} at {}, which is alive: a volume was copied; give one of them an \
+                     empty volume",
+                    volume.id, owner.uuid, owner.address.ip
+                )));
+            }
+        }
+        let new = volumes.iter().filter(|volume| !self.by_storage.contains_key(&volume.id)).count();
+        if self.storages.len() + new > MAX_STORAGES {
+            return Err(FsError::new(
+                FsErrorKind::Retriable,
+                format!("more than {MAX_STORAGES} volumes are known"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Takes a datanode in, in place of an earlier life of it.
+    ///
+    /// # Errors
+    /// [`FsErrorKind::NotRegistered`] for an earlier life or a copied volume; [`FsErrorKind::Retriable`] past a limit.
+    pub(super) fn register(&mut self, registration: Registration, now: Millis) -> FsResult<NodeIndex> {
+        let Registration { uuid, session, address, version, rack, volumes } = registration;
+        self.session(uuid, session)?;
+        self.check_volumes(uuid, &volumes)?;
+        let rack = checked_rack(&rack)?;
+        let fresh = Datanode {
+            uuid,
+            address,
+            version,
+            rack,
+            live: true,
+            last_heartbeat: now,
+            last_report: Millis(0),
+            active_transfers: 0,
+            session,
+            retired: VecDeque::new(),
+            storages: SmallVec::new(),
+            report_due: None,
+            orders: Orders::default(),
+        };
+        let at = match self.find(uuid) {
+            Some(at) => {
+                let old = std::mem::replace(self.node_mut(at), fresh);
+                let node = self.node_mut(at);
+                node.retired = old.retired;
+                if old.session != session {
+                    node.retired.push_back(old.session);
+                    let extra = node.retired.len().saturating_sub(MAX_SESSIONS);
+                    node.retired.drain(..extra);
+                }
+                node.storages = old.storages;
+                node.orders = old.orders;
+                at
+            }
+            None => {
+                if self.nodes.len() >= MAX_DATANODES {
+                    return Err(FsError::new(
+                        FsErrorKind::Retriable,
+                        format!(
+                            "{MAX_DATANODES} datanodes are known; restart the namenode to forget dead ones"
+                        ),
+                    ));
+                }
+                self.nodes.push(fresh);
+                let at = NodeIndex((self.nodes.len() - 1) as u16);
+                self.by_uuid.insert(uuid, at);
+                at
+            }
+        };
+        for volume in volumes {
+            self.put_volume(at, volume);
+        }
+        Ok(at)
+    }
+
+    /// Notes a volume's state; a new one, or one of a dead datanode, becomes this datanode's.
+    pub(super) fn put_volume(&mut self, node: NodeIndex, report: VolumeReport) -> Option<StorageIndex> {
+        if let Some(at) = self.find_storage(report.id) {
+            let owner = self.storage(at).node;
+            if owner != node {
+                if self.node(owner).live {
+                    return None;
+                }
+                self.node_mut(owner).storages.retain(|storage| *storage != at);
+                self.node_mut(node).storages.push(at);
+            }
+            let storage = self.storage_mut(at);
+            storage.node = node;
+            storage.report = report;
+            return Some(at);
+        }
+        if self.storages.len() >= MAX_STORAGES || self.node(node).storages.len() >= MAX_VOLUMES {
+            return None;
+        }
+        let at = StorageIndex(self.storages.len() as u16);
+        self.storages.push(Storage {
+            report,
+            blocks: 0,
+            node,
+            reported: false,
+            dropped: false,
+            progress: None,
+            recent: Recent::default(),
+        });
+        self.by_storage.insert(report.id, at);
+        self.node_mut(node).storages.push(at);
+        Some(at)
+    }
+
+    /// Gives everybody `span` more time: the namenode itself was not running.
+    pub(super) fn excuse(&mut self, span: Duration) {
+        for node in &mut self.nodes {
+            node.last_heartbeat = node.last_heartbeat.plus(span);
+        }
+    }
+}

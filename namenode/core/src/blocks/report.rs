@@ -1,0 +1,405 @@
+//! What datanodes say of their replicas.
+
+use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsResult, GenStamp, Millis, StorageId};
+
+use super::bad::{Bad, Cause};
+use super::map::{BlockMap, Building, Reported};
+use super::nodes::{NodeIndex, ReportProgress};
+use super::places::StorageIndex;
+use super::work::RecoveryWork;
+use crate::command::BlockRef;
+use crate::record::{Block, BlockState};
+
+/// A replica's state at its datanode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaState {
+    /// Its length is final.
+    Finalized,
+    /// A writer is at it.
+    BeingWritten,
+    /// Its writer is gone, its datanode was restarted since.
+    WaitingRecovery,
+}
+
+/// A replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// The block, with the replica's own stamp and length.
+    pub block: BlockRef,
+    /// Its state.
+    pub state: ReplicaState,
+}
+
+/// What happened to a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// A writer began.
+    Receiving,
+    /// It is final.
+    Received,
+    /// It is gone.
+    Deleted,
+}
+
+/// A replica that came or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where.
+    pub storage: StorageId,
+    /// Which, with the replica's own stamp and length.
+    pub block: BlockRef,
+    /// What happened.
+    pub kind: ChangeKind,
+}
+
+/// What the namespace has of blocks, read after [`BlockMap::version`] said `version`.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// What [`BlockMap::version`] said before the namespace was read.
+    pub version: u64,
+    /// The blocks that exist among those asked for, by id.
+    pub blocks: &'a [Block],
+    /// The next block id that will be given out.
+    pub next_block: BlockId,
+}
+
+impl Facts<'_> {
+    /// The block, if it exists.
+    fn find(&self, id: BlockId) -> Option<&Block> {
+        self.blocks.binary_search_by_key(&id, |block| block.id).ok().map(|at| &self.blocks[at])
+    }
+
+    /// Whether the namespace gave this id out once. Ids are never used again; those of block groups count otherwise.
+    fn was_given(&self, id: BlockId) -> bool {
+        id >= steadfs_common::FIRST_BLOCK_ID && id < self.next_block
+    }
+}
+
+impl BlockMap {
+    /// How much the namespace has told so far. Ask before reading facts.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.changes.version()
+    }
+
+    /// Those of these blocks of which nothing is known yet: their facts must be read. In the order given.
+    pub fn unknown(&self, ids: impl IntoIterator<Item = BlockId>) -> Vec<BlockId> {
+        ids.into_iter()
+            .filter(|id| self.table.get(*id).is_none() && !self.building.contains_key(id))
+            .collect()
+    }
+
+    /// Notes replicas that a full report lists on one volume, in order of their ids. Gives back those of which the facts
+    /// are too old: read the facts again and repeat with them.
+    ///
+    /// # Errors
+    /// [`FsErrorKind::NotRegistered`] for another life of the datanode; [`FsErrorKind::InvalidRequest`] for ids that
+    /// are not in order or a volume that is not the datanode's.
+    pub fn report(
+        &mut self,
+        (uuid, session): (DatanodeUuid, u64),
+        (report, storage): (u64, StorageId),
+        replicas: &[Replica],
+        facts: &Facts<'_>,
+        now: Millis,
+    ) -> FsResult<Vec<Replica>> {
+        let at = self.reported_storage(uuid, session, storage)?;
+        let progress = self.progress(at, report, now);
+        let first = progress.next.unwrap_or(BlockId(u64::MAX));
+        let ordered = replicas.windows(2).all(|pair| pair[0].block.id < pair[1].block.id);
+        if !ordered
+            || replicas.first().is_some_and(|replica| replica.block.id < first || progress.next.is_none())
+        {
+            return Err(invalid("a report's replicas are not in order of their block ids".into()));
+        }
+        let mut again = Vec::new();
+        for replica in replicas {
+            let id = replica.block.id;
+            let outdated = self.nodes.storage(at).recent.outdates(id, progress.began);
+            let node = self.nodes.node(self.nodes.storage(at).node);
+            let leaving = node.orders.invalid(id).is_some_and(|order| order.stamp == replica.block.stamp);
+            if !outdated && !leaving && !self.note(at, *replica, facts, now) {
+                again.push(*replica);
+            }
+        }
+        let node = self.nodes.storage(at).node;
+        let node = self.nodes.node_mut(node);
+        if !node.orders.report_again {
+            node.report_due = Some(now.plus(super::work::REPORT_RETRY));
+        }
+        Ok(again)
+    }
+
+    /// Compares what is known to be on a volume with the report, up to `last`: what the report does not list is gone.
+    /// `replicas` are those listed since the last call. Looks at no more than `budget` blocks; true when it is done.
+    ///
+    /// # Errors
+    /// As [`BlockMap::report`].
+    pub fn compare(
+        &mut self,
+        (uuid, session): (DatanodeUuid, u64),
+        (report, storage): (u64, StorageId),
+        replicas: &[Replica],
+        last: BlockId,
+        budget: usize,
+        now: Millis,
+    ) -> FsResult<bool> {
+        let at = self.reported_storage(uuid, session, storage)?;
+        let progress = self.progress(at, report, now);
+        let Some(first) = progress.next.filter(|first| *first <= last) else { return Ok(true) };
+        let listed = |id: &BlockId| replicas.binary_search_by_key(id, |replica| replica.block.id).is_ok();
+        let mut stopped = None;
+        let mut gone: Vec<BlockId> = Vec::new();
+        for (looked, (id, entry)) in self.table.range(first..=last).enumerate() {
+            if looked >= budget {
+                stopped = Some(id);
+                break;
+            }
+            if entry.places.contains(at) && !listed(&id) {
+                gone.push(id);
+            }
+        }
+        let until = stopped.map_or(last, |next| BlockId(next.0 - 1));
+        let reported = |building: &Building| building.reports.iter().any(|report| report.storage == at);
+        let building =
+            self.building.range(first..=until).filter(|(id, building)| reported(building) && !listed(id));
+        gone.extend(building.map(|(id, _)| *id));
+        let marked = self
+            .bad
+            .range(first..=until)
+            .filter(|(id, marks)| marks.iter().any(|mark| mark.storage == at) && !listed(id));
+        gone.extend(marked.map(|(id, _)| *id));
+        for id in gone {
+            if !self.nodes.storage(at).recent.outdates(id, progress.began) {
+                self.forget(id, at);
+            }
+        }
+        let next = match stopped {
+            Some(id) => Some(id),
+            None => last.0.checked_add(1).map(BlockId),
+        };
+        self.nodes.storage_mut(at).progress = Some(ReportProgress { next, ..progress });
+        Ok(stopped.is_none())
+    }
+
+    /// All replicas of a volume were reported and compared: from now on those there count when others are deleted.
+    ///
+    /// # Errors
+    /// As [`BlockMap::report`].
+    pub fn storage_reported(
+        &mut self,
+        (uuid, session): (DatanodeUuid, u64),
+        storage: StorageId,
+        now: Millis,
+    ) -> FsResult<()> {
+        let at = self.reported_storage(uuid, session, storage)?;
+        let entry = self.nodes.storage_mut(at);
+        entry.reported = true;
+        entry.progress = None;
+        let node = entry.node;
+        let node = self.nodes.node_mut(node);
+        node.last_report = now;
+        let storages = node.storages.clone();
+        if storages
+            .iter()
+            .all(|other| self.nodes.storage(*other).reported || self.nodes.storage(*other).dropped)
+        {
+            let node = self.nodes.node_mut(self.nodes.storage(at).node);
+            node.report_due = node.report_due.filter(|_| node.orders.report_again);
+        }
+        Ok(())
+    }
+
+    /// Takes what came and went since the last call. Gives back what must be repeated with newer facts.
+    ///
+    /// # Errors
+    /// [`FsErrorKind::NotRegistered`] for another life of the datanode.
+    pub fn changed(
+        &mut self,
+        (uuid, session): (DatanodeUuid, u64),
+        changes: &[Change],
+        facts: &Facts<'_>,
+        now: Millis,
+    ) -> FsResult<Vec<Change>> {
+        let node = self.reporter(uuid, session)?;
+        let mut again = Vec::new();
+        for change in changes {
+            let found = self.nodes.find_storage(change.storage);
+            let Some(at) = found.filter(|at| self.nodes.storage(*at).node == node) else { continue };
+            if self.nodes.storage(at).dropped {
+                continue;
+            }
+            let id = change.block.id;
+            let state = match change.kind {
+                ChangeKind::Receiving => ReplicaState::BeingWritten,
+                ChangeKind::Received => ReplicaState::Finalized,
+                ChangeKind::Deleted => {
+                    self.deleted(id, change.block.stamp, at, node, now);
+                    continue;
+                }
+            };
+            if state == ReplicaState::Finalized {
+                self.arrived(id, at);
+            }
+            // Something new is there: what was to be deleted is not it.
+            self.nodes.node_mut(node).orders.keep(id);
+            let replica = Replica { block: change.block, state };
+            if self.note(at, replica, facts, now) {
+                self.nodes.storage_mut(at).recent.note(id, now);
+            } else {
+                again.push(*change);
+            }
+        }
+        Ok(again)
+    }
+
+    fn deleted(&mut self, id: BlockId, stamp: GenStamp, at: StorageIndex, node: NodeIndex, now: Millis) {
+        let orders = &mut self.nodes.node_mut(node).orders;
+        if orders.invalid(id).is_some_and(|order| order.storage == at && order.stamp == stamp) {
+            orders.keep(id);
+        }
+        self.nodes.storage_mut(at).recent.note(id, now);
+        self.forget(id, at);
+    }
+
+    /// No replica of the block is there any more.
+    fn forget(&mut self, id: BlockId, at: StorageIndex) {
+        self.clear_bad(id, at);
+        if let Some(building) = self.building.get_mut(&id) {
+            building.reports.retain(|report| report.storage != at);
+        } else {
+            self.drop_place(id, at);
+            self.evaluate(id);
+        }
+    }
+
+    fn reported_storage(
+        &self,
+        uuid: DatanodeUuid,
+        session: u64,
+        storage: StorageId,
+    ) -> FsResult<StorageIndex> {
+        let node = self.reporter(uuid, session)?;
+        self.nodes
+            .find_storage(storage)
+            .filter(|at| self.nodes.storage(*at).node == node && !self.nodes.storage(*at).dropped)
+            .ok_or_else(|| invalid(format!("storage {storage} is no working volume of datanode {uuid}")))
+    }
+
+    /// How far this report is; a new one begins at the first block.
+    fn progress(&mut self, at: StorageIndex, report: u64, now: Millis) -> ReportProgress {
+        let storage = self.nodes.storage_mut(at);
+        let fresh = ReportProgress { report, began: now, next: Some(BlockId(0)) };
+        let progress = storage.progress.filter(|old| old.report == report).unwrap_or(fresh);
+        storage.progress = Some(progress);
+        progress
+    }
+
+    /// Notes one replica; false if the facts that it needs are too old.
+    fn note(&mut self, at: StorageIndex, replica: Replica, facts: &Facts<'_>, now: Millis) -> bool {
+        let id = replica.block.id;
+        if self.building.contains_key(&id) {
+            self.note_building(at, replica);
+            return true;
+        }
+        if self.table.get(id).is_some() {
+            self.note_complete(at, replica);
+            return true;
+        }
+        if self.changes.changed_since(id, facts.version) {
+            return false;
+        }
+        match facts.find(id) {
+            Some(block) if block.is_complete() => {
+                self.table.insert(id, block.stamp, block.length, block.replication);
+                self.note_complete(at, replica);
+            }
+            Some(block) => {
+                self.adopt_building(block);
+                self.note_building(at, replica);
+            }
+            None if !facts.was_given(id) => {}
+            None if self.safe_mode.is_on() => self.ask_after_safe_mode(at, now),
+            None => self.delete_gone(id, at, replica.block.stamp, replica.block.length),
+        }
+        true
+    }
+
+    /// Nothing is deleted in safe mode, not even what the namespace does not have: it is asked for again afterwards.
+    fn ask_after_safe_mode(&mut self, at: StorageIndex, now: Millis) {
+        let node = self.nodes.storage(at).node;
+        let node = self.nodes.node_mut(node);
+        node.orders.report_again = true;
+        node.report_due.get_or_insert(now.plus(super::work::REPORT_RETRY));
+    }
+
+    /// Learns of a block under construction that this process did not see begin. A recovery that the last process ordered
+    /// is ordered again.
+    fn adopt_building(&mut self, block: &Block) {
+        let building = Building {
+            replication: block.replication,
+            expected: block.expected().into(),
+            ..Building::default()
+        };
+        self.building.insert(block.id, building);
+        if let BlockState::UnderConstruction { expected, recovery: Some(recovery) } = &block.state {
+            let work = RecoveryWork {
+                block: BlockRef { id: block.id, stamp: block.stamp, length: block.length },
+                stamp: recovery.stamp,
+                truncate_to: recovery.truncate_to,
+                storages: expected.clone(),
+                primary: None,
+                tried: smallvec::SmallVec::new(),
+            };
+            self.recoveries.entry(block.id).or_insert(work);
+        }
+    }
+
+    fn note_building(&mut self, at: StorageIndex, replica: Replica) {
+        let id = replica.block.id;
+        let node = self.nodes.storage(at).node;
+        let Some(building) = self.building.get_mut(&id) else { return };
+        // A datanode has one replica of a block; a report of an older life of it comes too late.
+        let newer = building
+            .reports
+            .iter()
+            .any(|old| self.nodes.storage(old.storage).node == node && old.stamp > replica.block.stamp);
+        if newer {
+            return;
+        }
+        building.reports.retain(|old| self.nodes.storage(old.storage).node != node);
+        building.reports.push(Reported {
+            storage: at,
+            stamp: replica.block.stamp,
+            length: replica.block.length,
+            state: replica.state,
+        });
+        if replica.state == ReplicaState::Finalized {
+            self.received.push(id);
+        }
+    }
+
+    fn note_complete(&mut self, at: StorageIndex, replica: Replica) {
+        let Some(entry) = self.table.get(replica.block.id) else { return };
+        let Replica { block: BlockRef { id, stamp, length }, state } = replica;
+        let same_stamp = entry.stamp == stamp;
+        match state {
+            ReplicaState::Finalized if same_stamp && entry.length == length => {
+                // A reader's suspicion outlives a mere report; a replica that arrives anew ends it.
+                let suspected = self.is_bad(id, at).is_some_and(|mark| mark.cause == Cause::Suspected);
+                if !suspected {
+                    self.clear_bad(id, at);
+                    self.put_place(id, at);
+                }
+            }
+            // Its last word is on its way.
+            ReplicaState::BeingWritten if same_stamp => {}
+            _ => self.mark_bad(id, Bad { storage: at, stamp, length, cause: Cause::Proven }),
+        }
+        self.evaluate(id);
+    }
+}
+
+fn invalid(message: String) -> FsError {
+    FsError::new(FsErrorKind::InvalidRequest, message)
+}

@@ -1,0 +1,424 @@
+//! What datanodes are told to do.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, Millis, StorageId};
+
+use super::map::{BlockMap, Pending};
+use super::nodes::{Heartbeat, NodeIndex};
+use super::places::StorageIndex;
+use crate::command::BlockRef;
+use crate::placement::{PlacementRequest, Random};
+
+/// Replicas that one answer to a heartbeat orders to be deleted (HDFS: `dfs.block.invalidate.limit`).
+pub(super) const INVALIDATE_PER_HEARTBEAT: usize = 1_000;
+/// Replicas of one datanode that wait to be deleted. What does not fit is found again by the next full report.
+const MAX_INVALID: usize = 1_000_000;
+/// An order to delete is forgotten after this; the next full report shows whether it was followed.
+const INVALID_EXPIRY: Duration = Duration::from_secs(600);
+/// Recoveries that one answer to a heartbeat orders.
+const RECOVERS_PER_HEARTBEAT: usize = 64;
+/// Blocks looked at in one round of ordering replicas, whether or not anything can be done for them.
+const BLOCKS_PER_ROUND: usize = 2_000;
+/// A datanode that was asked for a report is asked again after this.
+pub(super) const REPORT_RETRY: Duration = Duration::from_secs(60);
+/// After safe mode, replication waits this long for datanodes that are alive but have not reported yet.
+const REPORT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the namenode wants a datanode to do. Each may be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeCommand {
+    /// Register: this namenode does not know you.
+    Register,
+    /// Report all your replicas.
+    Report,
+    /// Copy a replica to these storages, in a pipeline.
+    Transfer {
+        /// Which.
+        block: BlockRef,
+        /// Where to.
+        targets: SmallVec<[StorageId; 3]>,
+    },
+    /// Delete these replicas, if they have these stamps.
+    Invalidate(Vec<BlockRef>),
+    /// Be the primary of a block's recovery.
+    Recover {
+        /// The block as the namespace has it.
+        block: BlockRef,
+        /// The stamp it will have.
+        stamp: GenStamp,
+        /// The length that a truncate asks for.
+        truncate_to: Option<u64>,
+        /// Where it has replicas, on live datanodes.
+        storages: SmallVec<[StorageId; 3]>,
+    },
+}
+
+/// Why a replica is to be deleted: decides what is looked at again before the order goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The namespace has no such block.
+    Gone,
+    /// There are more than wanted.
+    Excess,
+    /// It is bad.
+    Corrupt,
+}
+
+/// A replica to be deleted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Invalid {
+    pub(super) stamp: GenStamp,
+    pub(super) length: u64,
+    pub(super) storage: StorageIndex,
+    pub(super) why: Why,
+    pub(super) sent: bool,
+}
+
+/// What one datanode is to do.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    invalid: BTreeMap<BlockId, Invalid>,
+    /// Blocks of `invalid` not yet ordered; may name some that are gone from it.
+    unsent: VecDeque<BlockId>,
+    sent: VecDeque<(Millis, BlockId)>,
+    transfers: VecDeque<(BlockRef, SmallVec<[StorageIndex; 3]>)>,
+    recovers: VecDeque<BlockId>,
+    /// Copies it was told to make, or will be, that have not ended.
+    pub(super) outgoing: u32,
+    /// It has replicas that could not be judged in safe mode.
+    pub(super) report_again: bool,
+}
+
+impl Orders {
+    pub(super) fn invalid(&self, block: BlockId) -> Option<&Invalid> {
+        self.invalid.get(&block)
+    }
+
+    pub(super) fn invalid_len(&self) -> usize {
+        self.invalid.len()
+    }
+
+    /// Notes a replica to delete; a full list forgets it.
+    pub(super) fn invalidate(&mut self, block: BlockId, invalid: Invalid) {
+        if self.invalid.len() >= MAX_INVALID {
+            return;
+        }
+        if self.invalid.insert(block, invalid).is_none_or(|old| old.sent) {
+            self.unsent.push_back(block);
+        }
+    }
+
+    pub(super) fn keep(&mut self, block: BlockId) -> Option<Invalid> {
+        self.invalid.remove(&block)
+    }
+
+    /// The datanode died: it will report what it has.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The datanode begins a new life: what it was told before may be forgotten there.
+    pub(super) fn resend(&mut self) {
+        self.sent.clear();
+        self.unsent = self.invalid.keys().copied().collect();
+        self.invalid.values_mut().for_each(|invalid| invalid.sent = false);
+        self.recovers.clear();
+    }
+
+    fn expire(&mut self, now: Millis) {
+        while let Some((at, block)) = self.sent.front().copied()
+            && now.since(at) >= INVALID_EXPIRY
+        {
+            self.sent.pop_front();
+            if self.invalid.get(&block).is_some_and(|invalid| invalid.sent) {
+                self.invalid.remove(&block);
+            }
+        }
+    }
+}
+
+/// A recovery that some primary shall bring to its end.
+#[derive(Debug)]
+pub(super) struct RecoveryWork {
+    pub(super) block: BlockRef,
+    pub(super) stamp: GenStamp,
+    pub(super) truncate_to: Option<u64>,
+    pub(super) storages: SmallVec<[StorageId; 3]>,
+    /// Who was told, and when it counts as not coming back.
+    pub(super) primary: Option<(NodeIndex, Millis)>,
+    /// Primaries that did not come back.
+    pub(super) tried: SmallVec<[NodeIndex; 3]>,
+}
+
+impl BlockMap {
+    /// Takes a heartbeat and gives the datanode's work. A datanode that is not known (any more) is told to register.
+    ///
+    /// # Errors
+    /// [`steadfs_common::FsErrorKind::NotRegistered`] for an earlier life of a datanode.
+    pub fn heartbeat(&mut self, heartbeat: Heartbeat, now: Millis) -> FsResult<Vec<NodeCommand>> {
+        let Some(at) = self.nodes.session(heartbeat.uuid, heartbeat.session)? else {
+            return Ok(vec![NodeCommand::Register]);
+        };
+        let node = self.nodes.node_mut(at);
+        node.last_heartbeat = now;
+        node.address = heartbeat.address;
+        node.active_transfers = heartbeat.active_transfers;
+        for volume in heartbeat.volumes.into_iter().take(super::nodes::MAX_VOLUMES) {
+            self.update_volume(at, volume, now);
+        }
+        Ok(self.commands(at, now))
+    }
+
+    fn commands(&mut self, at: NodeIndex, now: Millis) -> Vec<NodeCommand> {
+        let mut commands = Vec::new();
+        let node = self.nodes.node_mut(at);
+        // What waits for the end of safe mode is not asked for before.
+        let early = node.orders.report_again && self.safe_mode.is_on();
+        if node.report_due.is_some_and(|due| due <= now) && !early {
+            node.report_due = Some(now.plus(REPORT_RETRY));
+            node.orders.report_again = false;
+            commands.push(NodeCommand::Report);
+        }
+        if self.safe_mode.is_on() {
+            return commands;
+        }
+        self.give_recovers(at, &mut commands);
+        self.give_transfers(at, &mut commands);
+        let blocks = self.take_invalid(at, now);
+        if !blocks.is_empty() {
+            commands.push(NodeCommand::Invalidate(blocks));
+        }
+        commands
+    }
+
+    /// The next replicas to delete. Each is looked at again: what was too many when it was noted may be needed by now.
+    fn take_invalid(&mut self, at: NodeIndex, now: Millis) -> Vec<BlockRef> {
+        let mut blocks = Vec::new();
+        while blocks.len() < INVALIDATE_PER_HEARTBEAT
+            && let Some(id) = self.nodes.node_mut(at).orders.unsent.pop_front()
+        {
+            let Some(invalid) =
+                self.nodes.node(at).orders.invalid(id).copied().filter(|invalid| !invalid.sent)
+            else {
+                continue;
+            };
+            if self.still_deletable(id, &invalid) {
+                let orders = &mut self.nodes.node_mut(at).orders;
+                orders.sent.push_back((now, id));
+                orders.invalid.entry(id).and_modify(|invalid| invalid.sent = true);
+                blocks.push(BlockRef { id, stamp: invalid.stamp, length: invalid.length });
+            } else {
+                self.nodes.node_mut(at).orders.keep(id);
+                if invalid.why == Why::Excess {
+                    self.restore(id, &invalid);
+                }
+                self.evaluate(id);
+            }
+        }
+        blocks
+    }
+
+    fn still_deletable(&self, id: BlockId, invalid: &Invalid) -> bool {
+        match invalid.why {
+            Why::Gone => true,
+            Why::Corrupt => self.bad_is_deletable(id, invalid.storage),
+            Why::Excess => self.table.get(id).is_none_or(|entry| {
+                entry.stamp == invalid.stamp
+                    && self.proven(entry.places.as_slice()) >= usize::from(entry.replication.max(1))
+            }),
+        }
+    }
+
+    /// A replica that was too many counts again.
+    fn restore(&mut self, id: BlockId, invalid: &Invalid) {
+        let same =
+            |entry: &super::table::Entry| entry.stamp == invalid.stamp && entry.length == invalid.length;
+        if self.table.get(id).is_some_and(same) {
+            self.put_place(id, invalid.storage);
+        }
+    }
+
+    fn give_transfers(&mut self, at: NodeIndex, commands: &mut Vec<NodeCommand>) {
+        while let Some((block, targets)) = self.nodes.node_mut(at).orders.transfers.pop_front() {
+            let held = self.table.get(block.id).is_some_and(|entry| {
+                entry.stamp == block.stamp
+                    && entry.places.as_slice().iter().any(|place| self.nodes.storage(*place).node == at)
+            });
+            if held {
+                let targets = targets.iter().map(|target| self.nodes.storage(*target).report.id).collect();
+                commands.push(NodeCommand::Transfer { block, targets });
+            } else {
+                self.end_pending(block.id);
+                self.evaluate(block.id);
+            }
+        }
+    }
+
+    fn give_recovers(&mut self, at: NodeIndex, commands: &mut Vec<NodeCommand>) {
+        for _ in 0..RECOVERS_PER_HEARTBEAT {
+            let Some(id) = self.nodes.node_mut(at).orders.recovers.pop_front() else { return };
+            let Some(work) =
+                self.recoveries.get(&id).filter(|work| work.primary.is_some_and(|(node, _)| node == at))
+            else {
+                continue;
+            };
+            commands.push(NodeCommand::Recover {
+                block: work.block,
+                stamp: work.stamp,
+                truncate_to: work.truncate_to,
+                storages: self.recovery_storages(work).into_iter().map(|(_, id)| id).collect(),
+            });
+        }
+    }
+
+    /// Where a block under recovery has or may have replicas, on live datanodes.
+    fn recovery_storages(&self, work: &RecoveryWork) -> SmallVec<[(NodeIndex, StorageId); 3]> {
+        let reported = self.building.get(&work.block.id).into_iter().flat_map(|building| &building.reports);
+        let expected = work.storages.iter().filter_map(|id| self.nodes.find_storage(*id));
+        let mut found: SmallVec<[(NodeIndex, StorageId); 3]> = SmallVec::new();
+        for storage in expected.chain(reported.map(|report| report.storage)) {
+            let node = self.nodes.storage(storage).node;
+            if self.nodes.counts(storage) && found.iter().all(|(other, _)| *other != node) {
+                found.push((node, self.nodes.storage(storage).report.id));
+            }
+        }
+        found
+    }
+
+    /// Gives each recovery that nobody works on a primary: one that was not tried, if there is one.
+    pub(super) fn assign_recoveries(&mut self, now: Millis) {
+        let due: Vec<BlockId> = self
+            .recoveries
+            .iter()
+            .filter(|(_, work)| {
+                work.primary.is_none_or(|(node, until)| until <= now || !self.nodes.node(node).live)
+            })
+            .map(|(id, _)| *id)
+            .take(BLOCKS_PER_ROUND)
+            .collect();
+        for id in due {
+            let candidates =
+                self.recoveries.get(&id).map(|work| self.recovery_storages(work)).unwrap_or_default();
+            let until = now.plus(self.settings.recovery_retry);
+            let Some(work) = self.recoveries.get_mut(&id) else { continue };
+            if let Some((node, _)) = work.primary.take() {
+                work.tried.push(node);
+            }
+            if candidates.iter().all(|(node, _)| work.tried.contains(node)) {
+                work.tried.clear();
+            }
+            if let Some((node, _)) = candidates.iter().find(|(node, _)| !work.tried.contains(node)) {
+                work.primary = Some((*node, until));
+                self.nodes.node_mut(*node).orders.recovers.push_back(id);
+            }
+        }
+    }
+
+    /// One round of what is due: pending copies that did not come, recoveries, and new copies for blocks that lack
+    /// replicas, the most endangered first.
+    pub(super) fn assign_work(&mut self, seed: u64, now: Millis) {
+        for at in self.nodes.indexes() {
+            self.nodes.node_mut(at).orders.expire(now);
+        }
+        let late: Vec<BlockId> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.deadline <= now)
+            .map(|(id, _)| *id)
+            .take(BLOCKS_PER_ROUND)
+            .collect();
+        for id in late {
+            self.end_pending(id);
+            self.evaluate(id);
+        }
+        if self.safe_mode.is_on() {
+            return;
+        }
+        self.assign_recoveries(now);
+        let waited = self.active_since.is_some_and(|since| now.since(since) >= REPORT_PATIENCE);
+        if waited || self.nodes.all_reported() {
+            self.assign_copies(seed, now);
+        }
+    }
+
+    fn assign_copies(&mut self, seed: u64, now: Millis) {
+        let mut random = Random::new(seed);
+        let mut looked = 0;
+        for priority in 0..self.needed.len() {
+            let after = self.cursors[priority];
+            let later = self.needed[priority].range(after.next()..);
+            let earlier = self.needed[priority].range(..=after);
+            let round: Vec<BlockId> = later.chain(earlier).copied().take(BLOCKS_PER_ROUND - looked).collect();
+            looked += round.len();
+            for id in round {
+                self.cursors[priority] = id;
+                self.copy(id, &mut random, now);
+            }
+        }
+    }
+
+    /// Orders the copies that a block lacks, if a source has a hand free and there is somewhere to put them.
+    fn copy(&mut self, id: BlockId, random: &mut Random, now: Millis) {
+        let Some(entry) = self.table.get(id) else { return };
+        let (block, replication) =
+            (BlockRef { id, stamp: entry.stamp, length: entry.length }, usize::from(entry.replication));
+        let places: SmallVec<[StorageIndex; 8]> =
+            entry.places.as_slice().iter().copied().filter(|place| self.nodes.counts(*place)).collect();
+        let pending = self.pending.get(&id);
+        let targets = pending.map(|pending| pending.targets.clone()).unwrap_or_default();
+        let wanted = replication.saturating_sub(places.len() + targets.len());
+        let most = self.settings.max_transfers_per_node;
+        let free = |place: &&StorageIndex| {
+            let node = self.nodes.node(self.nodes.storage(**place).node);
+            node.orders.outgoing < most
+        };
+        let sources: SmallVec<[StorageIndex; 8]> = places.iter().filter(free).copied().collect();
+        if wanted == 0 || sources.is_empty() {
+            return;
+        }
+        let storage_id = |place: &StorageIndex| self.nodes.storage(*place).report.id;
+        let existing: Vec<StorageId> = places.iter().chain(&targets).map(storage_id).collect();
+        let chosen = self.topology.choose(&PlacementRequest {
+            wanted,
+            writer: None,
+            existing: &existing,
+            excluded: &self.unfit_for(id),
+            favored: &[],
+            avoid_local: false,
+            block_size: block.length.max(1),
+            seed: random.draw(),
+        });
+        // A datanode that is still to delete a replica of the block would delete the new one.
+        let clear = |target: &StorageIndex| {
+            self.nodes.node(self.nodes.storage(*target).node).orders.invalid(id).is_none()
+        };
+        let chosen: SmallVec<[StorageIndex; 3]> =
+            chosen.iter().filter_map(|target| self.nodes.find_storage(*target)).filter(clear).collect();
+        if chosen.is_empty() {
+            return;
+        }
+        let source = self.nodes.storage(sources[random.below(sources.len() as u64) as usize]).node;
+        let orders = &mut self.nodes.node_mut(source).orders;
+        orders.outgoing += 1;
+        orders.transfers.push_back((block, chosen.clone()));
+        let deadline = now.plus(self.settings.transfer_timeout);
+        let pending = self.pending.entry(id).or_insert_with(|| Pending {
+            targets: SmallVec::new(),
+            sources: SmallVec::new(),
+            deadline,
+        });
+        pending.targets.extend(chosen);
+        pending.sources.push(source);
+        pending.deadline = deadline;
+        self.evaluate(id);
+    }
+
+    /// Datanodes that must not get a copy: they have a bad replica.
+    fn unfit_for(&self, id: BlockId) -> Vec<DatanodeUuid> {
+        let marks = self.bad.get(&id).into_iter().flatten();
+        marks.map(|bad| self.nodes.node(self.nodes.storage(bad.storage).node).uuid).collect()
+    }
+}
