@@ -10,10 +10,13 @@
 
 pub mod blocks;
 pub mod config;
+pub mod fatal;
 pub mod grpc;
 pub mod hadoop;
 pub mod http;
+pub mod journal;
 pub mod service;
+pub mod store;
 
 pub use config::NamenodeConfig;
 pub use config::NamenodeConfig as Config;

@@ -1,0 +1,219 @@
+//! Opening a journal: from what lies in the copies to one chain of entries, and every copy made to hold it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::entry::{EntryKind, Found, HEADER_BYTES};
+use super::segment::{self, Scan, SegmentHead, Tail};
+use super::{JournalError, Position};
+
+/// One entry of the chain and where to read it.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    copy: usize,
+    segment: u64,
+    found: Found,
+}
+
+/// The segments of one copy, by the first index in their names.
+type Copy = BTreeMap<u64, Scan>;
+
+/// What was found.
+pub(super) struct Chain {
+    /// The entries after the store's position, in order.
+    links: Vec<Link>,
+    copies: Vec<Copy>,
+    /// The last entry.
+    pub(super) end: Position,
+}
+
+impl Chain {
+    /// Reads all copies and chains their entries from `store` on. Changes nothing.
+    pub(super) fn read(folders: &[PathBuf], store: Position) -> Result<Self, JournalError> {
+        let names: Vec<Vec<(u64, PathBuf)>> =
+            folders.iter().map(|folder| segment::list(folder)).collect::<Result<_, _>>()?;
+        let start = first_needed(&names, store)?;
+        let copies = names
+            .iter()
+            .map(|copy| {
+                let needed = copy.iter().filter(|(first, _)| *first >= start);
+                needed.map(|(first, path)| Ok((*first, Scan::read(path, *first)?))).collect()
+            })
+            .collect::<Result<Vec<Copy>, JournalError>>()?;
+        let mut chain = Self { links: Vec::new(), copies, end: store };
+        chain.link(store)?;
+        Ok(chain)
+    }
+
+    /// Whether there is no segment at all: a journal that is being made.
+    pub(super) fn is_empty(&self) -> bool {
+        self.copies.iter().all(BTreeMap::is_empty)
+    }
+
+    /// The highest epoch that anything good has; 0 in an empty journal.
+    pub(super) fn epoch(&self) -> u64 {
+        let entries = self.copies.iter().flat_map(BTreeMap::values).flat_map(|scan| &scan.entries);
+        let epochs = entries.map(|found| found.head.epoch).chain(self.heads().map(|(_, head)| head.epoch));
+        epochs.max().unwrap_or(0)
+    }
+
+    /// Hands the batches after the store's position to `replay`, in order.
+    pub(super) fn replay<E>(&self, mut replay: impl FnMut(Position, &[u8]) -> Result<(), E>) -> Result<(), E> {
+        for link in self.links.iter().filter(|link| link.found.head.kind == EntryKind::Batch) {
+            if let Some(scan) = self.copies[link.copy].get(&link.segment) {
+                let position = Position { index: link.found.head.index, hash: link.found.hash };
+                replay(position, scan.payload(&link.found))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Segments by first index: the good entries of all copies, first copy first.
+    fn candidates(&self, index: u64) -> impl Iterator<Item = Link> {
+        self.copies.iter().enumerate().filter_map(move |(copy, segments)| {
+            let (first, scan) = segments.range(..=index).next_back()?;
+            let at = scan.entries.binary_search_by_key(&index, |found| found.head.index).ok()?;
+            Some(Link { copy, segment: *first, found: scan.entries[at] })
+        })
+    }
+
+    fn heads(&self) -> impl Iterator<Item = (u64, SegmentHead)> {
+        self.copies.iter().flatten().filter_map(|(first, scan)| scan.head.map(|head| (*first, head)))
+    }
+
+    fn next_link(&self) -> Option<Link> {
+        self.candidates(self.end.index + 1).find(|link| link.found.head.previous == self.end.hash)
+    }
+
+    /// Builds the chain from the store's position to the last entry that some copy has.
+    fn link(&mut self, store: Position) -> Result<(), JournalError> {
+        let of_store = self.candidates(store.index).next();
+        let next = self.candidates(store.index + 1).next();
+        let parted = of_store.is_some_and(|link| link.found.hash != store.hash)
+            || next.is_some_and(|link| link.found.head.previous != store.hash);
+        if parted {
+            return Err(JournalError::Foreign { index: store.index });
+        }
+        while let Some(link) = self.next_link() {
+            self.end = Position { index: link.found.head.index, hash: link.found.hash };
+            self.links.push(link);
+        }
+        self.check_end(store)
+    }
+
+    /// The chain ends here: is that the end, or was there more?
+    fn check_end(&self, store: Position) -> Result<(), JournalError> {
+        let end = self.end.index;
+        let later_entry = self
+            .copies
+            .iter()
+            .flat_map(BTreeMap::values)
+            .flat_map(|scan| &scan.entries)
+            .any(|found| found.head.index > end);
+        let later_segment = self.copies.iter().flat_map(BTreeMap::keys).any(|first| *first > end + 1);
+        // Every copy of the segment that should go on is cut short right where the chain ends, or has lost its header.
+        let last_segments = || self.copies.iter().filter_map(|copy| copy.range(..=end + 1).next_back());
+        let all_lost = last_segments().count() > 0
+            && last_segments().all(|(_, scan)| scan.head.is_none() || scan.tail == Tail::Cut);
+        if later_entry || later_segment || all_lost {
+            return Err(JournalError::Rotten { index: end + 1, copies: self.describe(end + 1) });
+        }
+        // The chain begins at the store's position even if no entry reaches it: then the journal must say it was there.
+        let reaches = |first: u64, scan: &Scan| {
+            let last = scan.entries.iter().map(|found| found.head.index).max();
+            last.unwrap_or(first - 1) >= store.index
+        };
+        if !self.is_empty() && !self.copies.iter().flatten().any(|(first, scan)| reaches(*first, scan)) {
+            let ends = self.copies.iter().flat_map(BTreeMap::values).flat_map(|scan| &scan.entries);
+            let end = ends.map(|found| found.head.index).max().unwrap_or(0);
+            return Err(JournalError::Behind { end, store: store.index });
+        }
+        Ok(())
+    }
+
+    fn describe(&self, index: u64) -> String {
+        let one = |copy: &Copy| match copy.range(..=index).next_back() {
+            None => "no segment".to_owned(),
+            Some((first, scan)) => {
+                let name = segment::file_name(*first);
+                match (scan.head, scan.tail) {
+                    (None, _) => format!("{name}: header damaged"),
+                    (_, Tail::Cut) => format!("{name}: cut short"),
+                    _ => format!("{name}: no good entry {index}"),
+                }
+            }
+        };
+        self.copies.iter().map(one).collect::<Vec<_>>().join("; ")
+    }
+
+    /// The bytes of the good entries of a segment, one upon another.
+    fn good_entries(&self, first: u64) -> Vec<u8> {
+        let next = self.copies.iter().flat_map(BTreeMap::keys).filter(|other| **other > first).min();
+        let last = next.map_or(self.end.index, |next| next - 1);
+        let mut out = Vec::new();
+        for link in (first..=last).filter_map(|index| self.candidates(index).next()) {
+            if let Some(scan) = self.copies[link.copy].get(&link.segment) {
+                out.extend_from_slice(&scan.bytes[link.found.offset..link.found.end()]);
+            }
+        }
+        out
+    }
+
+    /// Makes every copy hold the chain.
+    pub(super) fn repair(&self, folders: &[PathBuf]) -> Result<Repaired, JournalError> {
+        let heads: BTreeMap<u64, SegmentHead> = self.heads().collect();
+        let mut repaired = Repaired { files: Vec::new(), active: None };
+        for (first, head) in &heads {
+            let entries = self.good_entries(*first);
+            for (folder, copy) in folders.iter().zip(&self.copies) {
+                if copy.get(first).is_some_and(|scan| holds(scan, head, &entries)) {
+                    continue;
+                }
+                segment::rewrite(folder, head, &entries).map_err(JournalError::io(folder))?;
+                repaired.files.push(folder.join(segment::file_name(*first)));
+            }
+            repaired.active = Some((*head, segment::HEADER_BYTES + entries.len()));
+        }
+        Ok(repaired)
+    }
+}
+
+/// What [`Chain::repair`] left.
+pub(super) struct Repaired {
+    /// The files that were written anew.
+    pub(super) files: Vec<PathBuf>,
+    /// The segment to go on in, and where in it.
+    pub(super) active: Option<(SegmentHead, usize)>,
+}
+
+/// Whether the file is exactly header, entries and zeros.
+fn holds(scan: &Scan, head: &SegmentHead, entries: &[u8]) -> bool {
+    let end = scan.entries.last().map_or(segment::HEADER_BYTES, Found::end);
+    scan.intact && scan.head.as_ref() == Some(head) && scan.bytes[segment::HEADER_BYTES..end] == *entries
+}
+
+/// The first index of the segment that holds what comes after the store's position.
+fn first_needed(names: &[Vec<(u64, PathBuf)>], store: Position) -> Result<u64, JournalError> {
+    let firsts = || names.iter().flatten().map(|(first, _)| *first);
+    let Some(oldest) = firsts().min() else {
+        return if store.index == 0 { Ok(1) } else { Err(JournalError::Behind { end: 0, store: store.index }) };
+    };
+    firsts()
+        .filter(|first| *first <= store.index + 1)
+        .max()
+        .ok_or(JournalError::Gap { first: oldest, store: store.index })
+}
+
+/// Removes what a crash left half made.
+pub(super) fn remove_leftovers(folder: &Path) -> Result<(), JournalError> {
+    for item in std::fs::read_dir(folder).map_err(JournalError::io(folder))? {
+        let path = item.map_err(JournalError::io(folder))?.path();
+        let leftover = path.extension().is_some_and(|extension| extension == "rewrite" || extension == "spare");
+        if leftover {
+            std::fs::remove_file(&path).map_err(JournalError::io(&path))?;
+        }
+    }
+    Ok(())
+}
+
+const _: () = assert!(HEADER_BYTES.is_multiple_of(8) && segment::HEADER_BYTES.is_multiple_of(8));

@@ -1,0 +1,168 @@
+//! The records of a line or two. Version 1 of each is its fields in the order of the struct.
+
+use steadfs_common::{BlockId, GenStamp, InodeId, Millis, TxId};
+use steadfs_namenode_core::record::{Counters, Lease, Retry, RetryReply, Totals};
+
+use super::{Stored, unknown_version};
+use crate::store::codec::{CodecError, Reader, Writer};
+
+/// What a name stands for.
+pub struct Entry(pub InodeId);
+
+/// The block at an index of a file.
+pub struct FileBlock(pub BlockId);
+
+/// The mark on a tree to reclaim.
+pub(super) struct Reclaim;
+
+impl Stored for Entry {
+    const WHAT: &'static str = "entry";
+    const VERSION: u8 = 1;
+
+    fn write(&self, out: &mut Writer) {
+        out.number(self.0.0);
+    }
+
+    fn read(version: u8, input: &mut Reader<'_>) -> Result<Self, CodecError> {
+        match version {
+            1 => Ok(Self(InodeId(input.number()?))),
+            _ => Err(unknown_version(input)),
+        }
+    }
+}
+
+impl Stored for FileBlock {
+    const WHAT: &'static str = "block of a file";
+    const VERSION: u8 = 1;
+
+    fn write(&self, out: &mut Writer) {
+        out.number(self.0.0);
+    }
+
+    fn read(version: u8, input: &mut Reader<'_>) -> Result<Self, CodecError> {
+        match version {
+            1 => Ok(Self(BlockId(input.number()?))),
+            _ => Err(unknown_version(input)),
+        }
+    }
+}
+
+impl Stored for Reclaim {
+    const WHAT: &'static str = "tree to reclaim";
+    const VERSION: u8 = 1;
+
+    fn write(&self, _out: &mut Writer) {}
+
+    fn read(version: u8, input: &mut Reader<'_>) -> Result<Self, CodecError> {
+        if version == 1 { Ok(Self) } else { Err(unknown_version(input)) }
+    }
+}
+
+impl Stored for Totals {
+    const WHAT: &'static str = "totals";
+    const VERSION: u8 = 1;
+
+    fn write(&self, out: &mut Writer) {
+        out.number(self.directories);
+        out.number(self.files);
+        out.number(self.bytes);
+        out.number(self.space);
+        out.number(self.guarded.0);
+    }
+
+    fn read(version: u8, input: &mut Reader<'_>) -> Result<Self, CodecError> {
+        match version {
+            1 => Ok(Self {
+                directories: input.number()?,
+                files: input.number()?,
+                bytes: input.number()?,
+                space: input.number()?,
+                guarded: TxId(input.number()?),
+            }),
+            _ => Err(unknown_version(input)),
+        }
+    }
+}
+
+impl Stored for Lease {
+    const WHAT: &'static str = "lease";
+    const VERSION: u8 = 1;
+
+    fn write(&self, out: &mut Writer) {
+        out.text(&self.holder);
+        out.text(&self.machine);
+    }
+
+    fn read(version: u8, input: &mut Reader<'_>) -> Result<Self, CodecError> {
+        match version {
+            1 => Ok(Self { holder: input.text()?.to_owned(), machine: input.text()?.to_owned() }),
+            _ => Err(unknown_version(input)),
+        }
+    }
+}
+
+const DONE: u8 = 0;
+const FALSE: u8 = 1;
+const TRUE: u8 = 2;
+const FILE: u8 = 3;
+
+impl Stored for Retry {
+    const WHAT: &'static str = "saved answer";
+    const VERSION: u8 = 1;
+
+    fn write(&self, out: &mut Writer) {
+        out.number(self.expires.0);
+        match self.reply {
+            RetryReply::Done => out.byte(DONE),
+            RetryReply::Bool(false) => out.byte(FALSE),
+            RetryReply::Bool(true) => out.byte(TRUE),
+            RetryReply::File(id) => {
+                out.byte(FILE);
+                out.number(id.0);
+            }
+        }
+    }
+
+    fn read(version: u8, input: &mut Reader<'_>) -> Result<Self, CodecError> {
+        if version != 1 {
+            return Err(unknown_version(input));
+        }
+        let expires = Millis(input.number()?);
+        let reply = match input.byte()? {
+            DONE => RetryReply::Done,
+            FALSE => RetryReply::Bool(false),
+            TRUE => RetryReply::Bool(true),
+            FILE => RetryReply::File(InodeId(input.number()?)),
+            _ => return Err(input.error("its answer is not known")),
+        };
+        Ok(Self { expires, reply })
+    }
+}
+
+impl Stored for Counters {
+    const WHAT: &'static str = "counters";
+    const VERSION: u8 = 1;
+
+    fn write(&self, out: &mut Writer) {
+        out.number(self.next_inode.0);
+        out.number(self.next_block.0);
+        out.number(self.next_stamp.0);
+        out.number(self.last_tx.0);
+        out.number(self.complete_blocks);
+        out.number(self.blocks);
+    }
+
+    fn read(version: u8, input: &mut Reader<'_>) -> Result<Self, CodecError> {
+        match version {
+            1 => Ok(Self {
+                next_inode: InodeId(input.number()?),
+                next_block: BlockId(input.number()?),
+                next_stamp: GenStamp(input.number()?),
+                last_tx: TxId(input.number()?),
+                complete_blocks: input.number()?,
+                blocks: input.number()?,
+            }),
+            _ => Err(unknown_version(input)),
+        }
+    }
+}

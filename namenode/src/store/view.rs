@@ -1,0 +1,298 @@
+//! The namespace as of one journal position.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use rocksdb::{DBPinnableSlice, DBRawIteratorWithThreadMode, ErrorKind, ReadOptions, ReadTier};
+use steadfs_common::{BlockId, CallKey, InodeId, Name};
+use steadfs_namenode_core::View;
+use steadfs_namenode_core::record::{Block, Counters, Inode, Lease, Retry, Totals};
+
+use super::cache::Cache;
+use super::codec::CodecError;
+use super::database::{Database, Position, Snapshot};
+use super::keys::{self, Table};
+use super::records::{Entry, FileBlock, Stored};
+
+/// A consistent picture of the namespace. Everything read from it is as of [`StoreView::position`].
+///
+/// Reading may go to the disk; [`MemoryOnly`] reads what needs none.
+pub struct StoreView {
+    snapshot: Snapshot,
+    cache: Arc<Cache>,
+    position: Position,
+    counters: Option<Counters>,
+}
+
+impl StoreView {
+    /// The view of a store that was just opened.
+    pub(super) fn initial(database: Arc<Database>, cache: Arc<Cache>, position: Position) -> Self {
+        let mut view = Self { snapshot: Snapshot::take(database), cache, position, counters: None };
+        view.counters = Rows { view: &view, missed: None }.point(Table::Counters, &keys::counters::encode());
+        view
+    }
+
+    /// The view after the next batch was written.
+    pub(super) fn successor(&self, position: Position, counters: Option<Counters>) -> Self {
+        let snapshot = Snapshot::take(self.snapshot.borrow_owner().clone());
+        Self { snapshot, cache: self.cache.clone(), position, counters }
+    }
+
+    pub(super) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    pub(super) const fn counters_at_hand(&self) -> Option<Counters> {
+        self.counters
+    }
+
+    /// The last journal entry that this includes.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Up to `limit` blocks from `from` on, in order of id.
+    #[must_use]
+    pub fn blocks_from(&self, from: BlockId, limit: usize) -> Vec<Block> {
+        self.rows().range(Table::Block, &keys::block::encode(from), &[], None, limit, |_, value| Block::decode(value))
+    }
+
+    const fn rows(&self) -> Rows<'_> {
+        Rows { view: self, missed: None }
+    }
+}
+
+/// A view that never goes to the disk. Once it would have had to, [`MemoryOnly::missed`] says so, and everything it
+/// answered is to be thrown away: ask the [`StoreView`] instead, where blocking is allowed.
+pub struct MemoryOnly<'a> {
+    view: &'a StoreView,
+    missed: Cell<bool>,
+}
+
+impl<'a> MemoryOnly<'a> {
+    /// Reads from `view` what is in memory.
+    #[must_use]
+    pub const fn new(view: &'a StoreView) -> Self {
+        Self { view, missed: Cell::new(false) }
+    }
+
+    /// Whether something was asked for that is not in memory.
+    #[must_use]
+    pub const fn missed(&self) -> bool {
+        self.missed.get()
+    }
+
+    const fn rows(&self) -> Rows<'_> {
+        Rows { view: self.view, missed: Some(&self.missed) }
+    }
+}
+
+/// Reads rows; with `missed`, from memory alone.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    view: &'a StoreView,
+    missed: Option<&'a Cell<bool>>,
+}
+
+impl<'a> Rows<'a> {
+    fn database(&self) -> &'a Database {
+        self.view.snapshot.borrow_owner()
+    }
+
+    fn options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        if self.missed.is_some() {
+            options.set_read_tier(ReadTier::BlockCache);
+        }
+        options
+    }
+
+    fn gave_up(&self) -> bool {
+        self.missed.is_some_and(Cell::get)
+    }
+
+    /// Notes that memory alone was not enough; any other error ends the process.
+    fn failed(&self, error: &rocksdb::Error) {
+        match self.missed {
+            Some(missed) if error.kind() == ErrorKind::Incomplete => missed.set(true),
+            _ => self.database().failed(error),
+        }
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Option<DBPinnableSlice<'a>> {
+        if self.gave_up() {
+            return None;
+        }
+        let database = self.database();
+        database.count_row();
+        let snapshot = self.view.snapshot.borrow_dependent();
+        snapshot.get_pinned_cf_opt(database.family(table), key, self.options()).unwrap_or_else(|error| {
+            self.failed(&error);
+            None
+        })
+    }
+
+    fn point<T: Stored>(&self, table: Table, key: &[u8]) -> Option<T> {
+        let bytes = self.get(table, key)?;
+        Some(T::decode(&bytes).unwrap_or_else(|error| self.database().damaged(&error)))
+    }
+
+    /// Rows from `first` on whose keys begin with `prefix`, the row at `skip` left out.
+    fn range<T>(
+        &self,
+        table: Table,
+        first: &[u8],
+        prefix: &[u8],
+        skip: Option<&[u8]>,
+        limit: usize,
+        row: impl Fn(&[u8], &[u8]) -> Result<T, CodecError>,
+    ) -> Vec<T> {
+        let mut out = Vec::new();
+        if self.gave_up() || limit == 0 {
+            return out;
+        }
+        let database = self.database();
+        let snapshot = self.view.snapshot.borrow_dependent();
+        let mut rows = snapshot.raw_iterator_cf_opt(database.family(table), self.options());
+        rows.seek(first);
+        while out.len() < limit
+            && let Some((key, value)) = item(&rows)
+            && key.starts_with(prefix)
+        {
+            database.count_row();
+            if skip != Some(key) {
+                out.push(row(key, value).unwrap_or_else(|error| database.damaged(&error)));
+            }
+            rows.next();
+        }
+        if let Err(error) = rows.status() {
+            self.failed(&error);
+        }
+        out
+    }
+
+    fn inode(&self, id: InodeId) -> Option<Arc<Inode>> {
+        let at = self.view.position.index;
+        if let Some(known) = self.view.cache.inode(at, id) {
+            return known;
+        }
+        let inode = self.point::<Inode>(Table::Inode, &keys::inode::encode(id)).map(Arc::new);
+        if !self.gave_up() {
+            self.view.cache.keep_inode(at, id, inode.clone());
+        }
+        inode
+    }
+
+    fn entry(&self, folder: InodeId, name: &Name) -> Option<InodeId> {
+        let at = self.view.position.index;
+        if let Some(known) = self.view.cache.entry(at, folder, name) {
+            return known;
+        }
+        let id = self.point::<Entry>(Table::Entry, &keys::entry::encode(folder, name)).map(|entry| entry.0);
+        if !self.gave_up() {
+            self.view.cache.keep_entry(at, folder, name, id);
+        }
+        id
+    }
+
+    fn entries(&self, folder: InodeId, after: Option<&Name>, limit: usize) -> Vec<(Name, InodeId)> {
+        let prefix = keys::entry::prefix(folder);
+        let after = after.map(|name| keys::entry::encode(folder, name));
+        self.range(Table::Entry, after.as_deref().unwrap_or(&prefix), &prefix, after.as_deref(), limit, |key, value| {
+            Ok((keys::entry::decode(key)?.1, Entry::decode(value)?.0))
+        })
+    }
+
+    fn file_blocks(&self, file: InodeId, from: u32, limit: usize) -> Vec<BlockId> {
+        let first = keys::file_block::encode(file, from);
+        let prefix = keys::file_block::prefix(file);
+        self.range(Table::FileBlock, &first, &prefix, None, limit, |_, value| Ok(FileBlock::decode(value)?.0))
+    }
+
+    fn leases(&self, after: Option<InodeId>, limit: usize) -> Vec<(InodeId, Lease)> {
+        let after = after.map(keys::lease::encode);
+        let first = after.as_ref().map_or(&[][..], |key| &key[..]);
+        self.range(Table::Lease, first, &[], after.as_ref().map(|key| &key[..]), limit, |key, value| {
+            Ok((keys::lease::decode(key)?, Lease::decode(value)?))
+        })
+    }
+
+    fn reclaims(&self, limit: usize) -> Vec<InodeId> {
+        self.range(Table::Reclaim, &[], &[], None, limit, |key, _| keys::reclaim::decode(key))
+    }
+
+    fn retries(&self, after: Option<&CallKey>, limit: usize) -> Vec<(CallKey, Retry)> {
+        let after = after.map(keys::retry::encode);
+        let first = after.as_ref().map_or(&[][..], |key| &key[..]);
+        self.range(Table::Retry, first, &[], after.as_ref().map(|key| &key[..]), limit, |key, value| {
+            Ok((keys::retry::decode(key)?, Retry::decode(value)?))
+        })
+    }
+}
+
+fn item<'r>(rows: &'r DBRawIteratorWithThreadMode<'_, rocksdb::DB>) -> Option<(&'r [u8], &'r [u8])> {
+    Some((rows.key()?, rows.value()?))
+}
+
+macro_rules! view_by_rows {
+    ($type:ty) => {
+        impl View for $type {
+            fn inode(&self, id: InodeId) -> Option<Arc<Inode>> {
+                self.rows().inode(id)
+            }
+
+            fn entry(&self, folder: InodeId, name: &Name) -> Option<InodeId> {
+                self.rows().entry(folder, name)
+            }
+
+            fn entries(&self, folder: InodeId, after: Option<&Name>, limit: usize) -> Vec<(Name, InodeId)> {
+                self.rows().entries(folder, after, limit)
+            }
+
+            fn totals(&self, folder: InodeId) -> Totals {
+                self.rows().point(Table::Totals, &keys::totals::encode(folder)).unwrap_or_default()
+            }
+
+            fn block(&self, id: BlockId) -> Option<Block> {
+                self.rows().point(Table::Block, &keys::block::encode(id))
+            }
+
+            fn file_block(&self, file: InodeId, index: u32) -> Option<BlockId> {
+                let row = self.rows().point::<FileBlock>(Table::FileBlock, &keys::file_block::encode(file, index));
+                row.map(|row| row.0)
+            }
+
+            fn file_blocks(&self, file: InodeId, from: u32, limit: usize) -> Vec<BlockId> {
+                self.rows().file_blocks(file, from, limit)
+            }
+
+            fn lease(&self, file: InodeId) -> Option<Lease> {
+                self.rows().point(Table::Lease, &keys::lease::encode(file))
+            }
+
+            fn leases(&self, after: Option<InodeId>, limit: usize) -> Vec<(InodeId, Lease)> {
+                self.rows().leases(after, limit)
+            }
+
+            fn reclaims(&self, limit: usize) -> Vec<InodeId> {
+                self.rows().reclaims(limit)
+            }
+
+            fn retry(&self, key: &CallKey) -> Option<Retry> {
+                self.rows().point(Table::Retry, &keys::retry::encode(key))
+            }
+
+            fn retries(&self, after: Option<&CallKey>, limit: usize) -> Vec<(CallKey, Retry)> {
+                self.rows().retries(after, limit)
+            }
+
+            fn counters(&self) -> Option<Counters> {
+                self.rows().view.counters
+            }
+        }
+    };
+}
+
+view_by_rows!(StoreView);
+view_by_rows!(MemoryOnly<'_>);
