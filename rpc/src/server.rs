@@ -21,6 +21,8 @@ use crate::options::{ACCEPT_PAUSE, LINGER, LINGER_BYTES, Options, READ_BYTES};
 
 /// How HTTP/2 with prior knowledge begins.
 const HTTP2: [u8; 4] = *b"PRI ";
+/// All of how it begins. It is awaited here because hyper would wait for ever.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A port that speaks Hadoop RPC and, if it was given routes, gRPC.
 #[derive(Clone)]
@@ -170,8 +172,11 @@ impl Server {
     ) -> Result<[u8; 4], Ended> {
         let read = async {
             loop {
-                if let Some(bytes) = first.first_chunk::<4>() {
-                    return Ok(*bytes);
+                match first.first_chunk::<4>() {
+                    Some(&HTTP2) if first.len() < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(first) => {
+                    }
+                    Some(bytes) => return Ok(*bytes),
+                    None => {}
                 }
                 if stream.read_buf(first).await.map_err(Ended::lost)? == 0 {
                     return Err(match first.len() {

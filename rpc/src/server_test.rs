@@ -359,7 +359,7 @@ async fn large_frames_share_a_bound() {
 async fn who_is_slow_or_silent_is_closed() {
     let short = Duration::from_millis(50);
     let server = start(Options { handshake: short, frame: short, idle: short, ..Options::default() }).await;
-    for bytes in [&b""[..], b"hr", b"hrpc\x09", SIMPLE, &[SIMPLE, b"\0\0\0\x09abc"].concat()] {
+    for bytes in [&b""[..], b"hr", b"hrpc\x09", b"PRI * HT", SIMPLE, &[SIMPLE, b"\0\0\0\x09abc"].concat()] {
         assert!(all_answers(&server, bytes).await.is_empty());
     }
     for rest in [&b""[..], b"\0\0", b"\0\0\0\x09abc"] {

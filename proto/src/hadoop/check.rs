@@ -126,6 +126,8 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::hadoop::{
         AddBlockRequestProto, CompleteRequestProto, DeleteRequestProto, ExtendedBlockProto,
@@ -185,5 +187,45 @@ mod tests {
         let many = Bytes::from(b"\x32\x00".repeat(MAX_FIELDS + 1));
         let error = decode::<AddBlockRequestProto>(many).unwrap_err();
         assert!(error.message().contains("more fields"), "{error}");
+    }
+
+    fn add_block() -> Vec<u8> {
+        let block = |id| ExtendedBlockProto {
+            pool_id: "BP-1".into(),
+            block_id: id,
+            generation_stamp: 1_001,
+            num_bytes: Some(u64::MAX),
+        };
+        let request = AddBlockRequestProto {
+            src: "/a/b".into(),
+            client_name: "DFSClient_1".into(),
+            previous: Some(block(1_073_741_825)),
+            exclude_nodes: vec![crate::hadoop::DatanodeInfoProto::default(); 3],
+            file_id: Some(16_386),
+            favored_nodes: vec!["h:1".into()],
+            flags: vec![1, 2],
+        };
+        request.encode_to_vec()
+    }
+
+    proptest! {
+        /// Whatever the bytes, there is an answer; and what is let through is what prost reads by itself.
+        #[test]
+        fn no_bytes_are_too_strange(
+            cut in any::<prop::sample::Index>(),
+            at in any::<prop::sample::Index>(),
+            byte: u8,
+            tail in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let mut bytes = add_block();
+            let place = at.index(bytes.len());
+            bytes[place] = byte;
+            bytes.truncate(cut.index(bytes.len() + 1));
+            bytes.extend(tail);
+            let bytes = Bytes::from(bytes);
+            if let Ok(request) = decode::<AddBlockRequestProto>(bytes.clone()) {
+                prop_assert_eq!(request, AddBlockRequestProto::decode(bytes).unwrap());
+            }
+        }
     }
 }
