@@ -77,7 +77,8 @@ impl Server {
     /// Accepts connections until `shutdown`, then waits for those that are open, at most
     /// [`Options::grace`].
     pub async fn serve(self, listener: TcpListener, shutdown: Shutdown) {
-        let open = shutdown.child();
+        // Triggered only for connections that outlive the grace.
+        let open = Shutdown::new();
         while !shutdown.is_triggered() {
             let accepted = tokio::select! {
                 accepted = self.accept(&listener) => accepted,
@@ -85,8 +86,13 @@ impl Server {
             };
             match accepted {
                 Ok((stream, peer, permit)) => {
-                    let (server, shutdown) = (self.clone(), shutdown.clone());
-                    open.spawn(async move { server.connection(stream, peer, permit, &shutdown).await });
+                    let (server, shutdown, kill) = (self.clone(), shutdown.clone(), open.clone());
+                    open.spawn(async move {
+                        tokio::select! {
+                            () = server.connection(stream, peer, permit, &shutdown) => {}
+                            () = kill.triggered() => {}
+                        }
+                    });
                 }
                 Err(error) => {
                     // No file handles or memory left: what is open goes on, and frees some.
@@ -97,7 +103,9 @@ impl Server {
         }
         drop(listener);
         if !open.drained(self.options.grace + LINGER).await {
-            tracing::warn!("connections still open; they are dropped");
+            tracing::warn!("connections are still open; they are dropped");
+            open.trigger();
+            open.drained(LINGER).await;
         }
     }
 

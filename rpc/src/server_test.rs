@@ -382,6 +382,18 @@ async fn calls_are_finished_when_the_server_stops() {
 }
 
 #[tokio::test]
+async fn a_call_that_does_not_end_does_not_keep_the_server() {
+    let server = start(Options { grace: Duration::from_millis(10), ..Options::default() }).await;
+    let mut stream = client(&server).await;
+    stream.write_all(&[call(1, "wait", "/w"), call(2, "echo", "/e")].concat()).await.unwrap();
+    assert_eq!(answer(&mut stream).await.unwrap().id(), 2);
+    server.shutdown.trigger();
+    server.task.await.unwrap();
+    assert!(answer(&mut stream).await.is_err());
+    assert_eq!((server.metrics.open.get(), server.metrics.in_flight.get()), (0, 0));
+}
+
+#[tokio::test]
 async fn connections_past_the_limit_wait() {
     let server = start(Options { max_connections: 2, ..Options::default() }).await;
     let (first, _second) = (client(&server).await, client(&server).await);
