@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use steadfs_datanode_store::{VolumeConfig, VolumeKind};
 
 /// Configuration of a datanode; `config/datanode.example.toml` documents each key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,5 +64,137 @@ impl Default for Config {
             max_transfer_connections: 4096,
             max_replication_streams: 2,
         }
+    }
+}
+
+/// A configuration that cannot be used. The sentence names the key and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("datanode configuration: {0}")]
+pub struct InvalidConfig(String);
+
+impl Config {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// The first key that cannot be used.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        let invalid = |text: String| Err(InvalidConfig(text));
+        let port = self.namenode.rsplit_once(':').and_then(|(host, port)| {
+            (!host.is_empty() && !host.contains('/')).then_some(())?;
+            port.parse::<u16>().ok().filter(|port| *port > 0)
+        });
+        if port.is_none() {
+            return invalid(format!(
+                "namenode = \"{}\" is not host:port, such as namenode:8020",
+                self.namenode
+            ));
+        }
+        if self.volumes.is_empty() {
+            return invalid("no [[volumes]]: name at least one folder to keep replicas in".into());
+        }
+        if self.volumes.iter().any(|volume| volume.path.as_os_str().is_empty()) {
+            return invalid("a [[volumes]] entry has no path".into());
+        }
+        if !self.rack.is_empty() && (!self.rack.starts_with('/') || self.rack.len() < 2) {
+            return invalid(format!(
+                "rack = \"{}\" does not begin with / and a name, such as /zone-a",
+                self.rack
+            ));
+        }
+        let counts = [
+            ("disk_threads_per_volume", self.disk_threads_per_volume, 64),
+            ("max_transfer_connections", self.max_transfer_connections, 1 << 20),
+            ("max_replication_streams", self.max_replication_streams, 1 << 10),
+        ];
+        for (key, count, most) in counts {
+            if !(1..=most).contains(&count) {
+                return invalid(format!("{key} = {count} is not between 1 and {most}"));
+            }
+        }
+        self.store_volumes().map(|_| ())
+    }
+
+    /// The volumes as the store takes them.
+    pub(crate) fn store_volumes(&self) -> Result<Vec<VolumeConfig>, InvalidConfig> {
+        self.volumes.iter().map(VolumeSettings::to_store).collect()
+    }
+}
+
+impl VolumeSettings {
+    fn to_store(&self) -> Result<VolumeConfig, InvalidConfig> {
+        let kind = match self.kind.as_str() {
+            "" | "disk" => VolumeKind::Disk,
+            "ssd" => VolumeKind::Ssd,
+            "archive" => VolumeKind::Archive,
+            other => {
+                return Err(InvalidConfig(format!(
+                    "kind = \"{other}\" of a volume is not disk, ssd or archive"
+                )));
+            }
+        };
+        Ok(VolumeConfig { path: self.path.clone(), kind, reserved: self.reserved_bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../config/datanode.example.toml");
+
+    fn example() -> Config {
+        steadfs_daemon::config::parse(EXAMPLE, Path::new("datanode.example.toml")).unwrap()
+    }
+
+    #[test]
+    fn the_example_gives_the_defaults() {
+        let example = example();
+        example.validate().unwrap();
+        let volumes = vec![VolumeSettings {
+            path: "/var/lib/steadfs/data".into(),
+            kind: "disk".into(),
+            reserved_bytes: 0,
+        }];
+        assert_eq!(example, Config { volumes, ..Config::default() });
+    }
+
+    #[test]
+    fn the_example_has_every_key() {
+        let whole = Config {
+            advertised_ip: Some([10, 0, 0, 1].into()),
+            volumes: vec![VolumeSettings::default()],
+            ..Config::default()
+        };
+        let text = toml::to_string(&whole).unwrap();
+        for key in text.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key) {
+            let documented =
+                EXAMPLE.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
+            assert!(documented, "{key}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_name() {
+        let error =
+            steadfs_daemon::config::parse::<Config>("heartbeats = 3", Path::new("d.toml")).unwrap_err();
+        assert!(error.to_string().contains("heartbeats"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_key() {
+        let refused = |change: fn(&mut Config)| {
+            let mut config = example();
+            change(&mut config);
+            config.validate().unwrap_err().to_string()
+        };
+        assert!(refused(|c| c.namenode = "http://x:1".into()).contains("namenode"));
+        assert!(refused(|c| c.namenode = "x:0".into()).contains("namenode"));
+        assert!(refused(|c| c.volumes.clear()).contains("volumes"));
+        assert!(refused(|c| c.volumes[0].kind = "tape".into()).contains("tape"));
+        assert!(refused(|c| c.volumes[0].path = PathBuf::new()).contains("path"));
+        assert!(refused(|c| c.rack = "zone".into()).contains("rack"));
+        assert!(refused(|c| c.disk_threads_per_volume = 0).contains("disk_threads_per_volume"));
     }
 }

@@ -1,16 +1,33 @@
 //! The datanode: data server, write pipeline, reports and replication work.
+//!
+//! Serves the replicas of `steadfs-datanode-store`: bulk bytes at its data-transfer port, lengths and recoveries at its RPC
+//! port. It does what the namenode says in answer to its heartbeats, and never allocates a name or a block.
+//!
+//! Invariants:
+//! * The store's calls block: they run on [`Node::disks`] and nowhere else.
+//! * The namenode never dials; nobody but the configuration says who it is.
+//! * Commands may be lost, repeated or late: each is checked against the store when it runs.
 
+mod changes;
 mod checksum;
 mod config;
 mod connection;
+mod convert;
+mod datanode;
+mod ipc;
+mod link;
+mod metrics;
 mod node;
+mod peer;
 mod pipeline;
 mod ranges;
 mod read;
+mod recovery;
 pub mod send;
 pub mod server;
 mod transfer;
 
 pub use config::{Config, VolumeSettings};
+pub use datanode::{Datanode, run};
 pub use node::Node;
 pub use transfer::{TransferMetrics, TransferTimeouts};

@@ -189,6 +189,12 @@ impl Store {
         core.volumes.iter().map(|volume| volume.status(core.map.count(volume.index))).collect()
     }
 
+    /// The volumes that have not failed.
+    #[must_use]
+    pub fn volumes_in_service(&self) -> Vec<StorageId> {
+        self.core.volumes.iter().filter(|volume| !volume.has_failed()).map(|volume| volume.storage).collect()
+    }
+
     /// Writes and reads a small file on each volume, and drops those where that fails.
     pub fn check_volumes(&self) {
         for volume in self.core.volumes.iter().filter(|volume| !volume.has_failed()) {

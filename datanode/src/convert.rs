@@ -1,0 +1,68 @@
+//! Between the store's types and our gRPC messages.
+
+use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp};
+use steadfs_datanode_store::{
+    Block, ChangeKind, ReplicaChange, ReplicaState, ReplicaStatus, VolumeKind, VolumeStatus,
+};
+use steadfs_proto::convert::required;
+use steadfs_proto::steadfs as pb;
+
+pub(crate) fn to_block(block: Block) -> pb::Block {
+    pb::Block { id: block.id.0, stamp: block.stamp.0, length: block.len }
+}
+
+pub(crate) fn block(field: &str, block: Option<pb::Block>) -> FsResult<Block> {
+    let block = required(field, block)?;
+    Ok(Block { id: BlockId(block.id), stamp: GenStamp(block.stamp), len: block.length })
+}
+
+/// The state that another datanode or the namenode should know of.
+pub(crate) fn to_state(state: ReplicaState) -> pb::ReplicaState {
+    match state {
+        ReplicaState::Finalized => pb::ReplicaState::Finalized,
+        ReplicaState::Rwr => pb::ReplicaState::WaitingRecovery,
+        ReplicaState::Rbw | ReplicaState::Rur | ReplicaState::Temporary => pb::ReplicaState::BeingWritten,
+    }
+}
+
+pub(crate) fn state(number: i32) -> FsResult<ReplicaState> {
+    match pb::ReplicaState::try_from(number) {
+        Ok(pb::ReplicaState::Finalized) => Ok(ReplicaState::Finalized),
+        Ok(pb::ReplicaState::BeingWritten) => Ok(ReplicaState::Rbw),
+        Ok(pb::ReplicaState::WaitingRecovery) => Ok(ReplicaState::Rwr),
+        Err(_) => {
+            Err(FsError::new(FsErrorKind::InvalidRequest, format!("{number} is not the state of a replica")))
+        }
+    }
+}
+
+pub(crate) fn to_replica(replica: &ReplicaStatus) -> pb::Replica {
+    pb::Replica { block: Some(to_block(replica.block)), state: to_state(replica.state) as i32 }
+}
+
+pub(crate) fn to_change(change: &ReplicaChange) -> pb::blocks_changed_request::Change {
+    use pb::blocks_changed_request::{Change, Kind};
+    let kind = match change.kind {
+        ChangeKind::Receiving => Kind::Receiving,
+        ChangeKind::Received => Kind::Received,
+        ChangeKind::Deleted => Kind::Deleted,
+    };
+    Change { storage_id: change.storage.to_string(), block: Some(to_block(change.block)), kind: kind as i32 }
+}
+
+pub(crate) fn to_storage_report(volume: &VolumeStatus) -> pb::StorageReport {
+    let kind = match volume.kind {
+        VolumeKind::Disk => pb::StorageKind::Disk,
+        VolumeKind::Ssd => pb::StorageKind::Ssd,
+        VolumeKind::Archive => pb::StorageKind::Archive,
+    };
+    pb::StorageReport {
+        storage_id: volume.storage.to_string(),
+        kind: kind as i32,
+        failed: volume.failed,
+        capacity: volume.capacity,
+        used: volume.used,
+        remaining: volume.remaining,
+        blocks: volume.blocks,
+    }
+}

@@ -1,0 +1,236 @@
+//! Wiring: ports, store, link.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use anyhow::Context;
+use prometheus_client::registry::Registry;
+use steadfs_common::DatanodeUuid;
+use steadfs_daemon::http::{self, Endpoints};
+use steadfs_daemon::net::listen;
+use steadfs_daemon::pool::DiskPool;
+use steadfs_daemon::shutdown::Shutdown;
+use steadfs_datanode_store::{Store, StoreOptions};
+use steadfs_proto::steadfs as pb;
+use tokio::net::{TcpListener, UdpSocket};
+
+use crate::changes::Changes;
+use crate::config::Config;
+use crate::ipc::Ipc;
+use crate::link::Link;
+use crate::metrics::LinkMetrics;
+use crate::node::Node;
+use crate::transfer::{TransferMetrics, TransferTimeouts};
+use crate::{peer, server};
+
+/// Jobs that may wait for a disk thread.
+const DISK_QUEUE: usize = 4_096;
+/// How often volumes are looked at, whatever else happens.
+const VOLUME_CHECK_EVERY: Duration = Duration::from_secs(60);
+/// Wait between tries to find the own address.
+const ADDRESS_RETRY: Duration = Duration::from_secs(1);
+/// How long tasks may take to end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// A running datanode.
+pub struct Datanode {
+    uuid: DatanodeUuid,
+    data: SocketAddr,
+    ipc: SocketAddr,
+    http: Option<SocketAddr>,
+    tasks: Shutdown,
+    shutdown: Shutdown,
+}
+
+struct Ports {
+    data: TcpListener,
+    ipc: TcpListener,
+    http: Option<TcpListener>,
+}
+
+impl Datanode {
+    /// Opens the ports and the store, and begins to serve and to look for the namenode. Returns when the ports listen.
+    ///
+    /// # Errors
+    /// The configuration, a port, or the folders cannot be used: the sentence says why and what to do.
+    pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Self> {
+        config.validate()?;
+        let ports = Ports {
+            data: listen(config.data_listen, "data_listen").await?,
+            ipc: listen(config.ipc_listen, "ipc_listen").await?,
+            http: match config.http_listen {
+                Some(address) => Some(listen(address, "http_listen").await?),
+                None => None,
+            },
+        };
+        let (data, ipc) = (ports.data.local_addr()?, ports.ipc.local_addr()?);
+        let http = ports.http.as_ref().map(TcpListener::local_addr).transpose()?;
+        let ip = own_ip(&config, data, &shutdown).await?;
+        let threads = config.disk_threads_per_volume.max(1) * config.volumes.len();
+        let disks = DiskPool::new("disk", threads, DISK_QUEUE).context("starting the disk threads")?;
+        let changes = Arc::new(Changes::new());
+        let options = StoreOptions { volumes: config.store_volumes()?, faults: None };
+        let listener = changes.clone();
+        let store = disks.run(move || Store::open(options, listener)).await?;
+        let uuid = store.identity().uuid;
+        let address = pb::DatanodeAddress {
+            uuid: uuid.to_string(),
+            ip: ip.to_string(),
+            host_name: if config.host_name.is_empty() { ip.to_string() } else { config.host_name.clone() },
+            data_port: data.port().into(),
+            ipc_port: ipc.port().into(),
+            http_port: http.map_or(0, |http| http.port().into()),
+        };
+        let node = Arc::new(Node {
+            config,
+            store,
+            disks,
+            uuid,
+            ip,
+            data_port: data.port(),
+            active_transfers: AtomicU32::new(0),
+            transfer_metrics: TransferMetrics::default(),
+        });
+        let tasks = shutdown.child();
+        serve(node, changes, address, ports, &shutdown, &tasks)?;
+        tracing::info!(%uuid, %data, %ipc, "the datanode serves");
+        Ok(Self { uuid, data: reachable(data, ip), ipc: reachable(ipc, ip), http, tasks, shutdown })
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn uuid(&self) -> DatanodeUuid {
+        self.uuid
+    }
+
+    /// Where others reach its data-transfer port.
+    #[must_use]
+    pub fn data_address(&self) -> SocketAddr {
+        self.data
+    }
+
+    /// Where others reach its RPC port.
+    #[must_use]
+    pub fn ipc_address(&self) -> SocketAddr {
+        self.ipc
+    }
+
+    /// Where its port for operators listens, if it has one.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// Waits for the end that `shutdown` tells, and for all work to have ended.
+    pub async fn stopped(&self) {
+        self.shutdown.triggered().await;
+        if !self.tasks.drained(DRAIN).await {
+            tracing::warn!("some of the datanode's tasks did not end in time");
+        }
+    }
+}
+
+/// Runs a datanode until `shutdown`.
+///
+/// # Errors
+/// It cannot start, or could not go on.
+pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let node = Datanode::start(config, shutdown.clone()).await?;
+    node.stopped().await;
+    match shutdown.failure() {
+        Some(reason) => anyhow::bail!(reason),
+        None => Ok(()),
+    }
+}
+
+fn serve(
+    node: Arc<Node>,
+    changes: Arc<Changes>,
+    address: pb::DatanodeAddress,
+    ports: Ports,
+    shutdown: &Shutdown,
+    tasks: &Shutdown,
+) -> anyhow::Result<()> {
+    let mut registry = Registry::default();
+    node.transfer_metrics.register(&mut registry);
+    let metrics = LinkMetrics::default();
+    metrics.register(&mut registry);
+    let rpc_metrics = steadfs_rpc::Metrics::registered(&mut registry);
+    let link = Link::new(node.clone(), changes, address, tasks.clone(), metrics)?;
+    let rpc = steadfs_rpc::Server::new(Arc::new(Ipc::new(node.clone())), rpc_metrics)
+        .with_grpc(peer::routes(&node));
+    tasks.spawn(rpc.serve(ports.ipc, tasks.clone()));
+    tasks.spawn(server::serve(ports.data, node.clone(), TransferTimeouts::default(), tasks.clone()));
+    if let Some(listener) = ports.http {
+        let (watched, namenode) = (link.clone(), node.config.namenode.clone());
+        let ready = move || match watched.is_registered() {
+            true => Ok(()),
+            false => Err(format!("not registered with the namenode {namenode}")),
+        };
+        let endpoints =
+            Endpoints { registry: Arc::new(registry), ready: Arc::new(ready), extra: axum::Router::new() };
+        tasks.spawn(http::serve(listener, endpoints, tasks.clone()));
+    }
+    tasks.spawn(check_volumes(node, tasks.clone()));
+    // The link's failure is the datanode's: it belongs to another cluster, or has a double.
+    shutdown.spawn_critical("datanode", link.run(tasks.clone()));
+    Ok(())
+}
+
+/// Finds failing volumes also while nobody reads or writes.
+async fn check_volumes(node: Arc<Node>, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = shutdown.triggered() => return,
+            () = tokio::time::sleep(VOLUME_CHECK_EVERY) => {}
+        }
+        let store = node.store.clone();
+        node.disks.run(move || store.check_volumes()).await;
+    }
+}
+
+/// The address that others dial: as configured, else the one listened on, else the one this machine has towards the
+/// namenode. Waits until the namenode's name can be resolved.
+async fn own_ip(config: &Config, data: SocketAddr, shutdown: &Shutdown) -> anyhow::Result<IpAddr> {
+    if let Some(ip) = config.advertised_ip {
+        return Ok(ip);
+    }
+    if !data.ip().is_unspecified() {
+        return Ok(data.ip());
+    }
+    loop {
+        match ip_towards(&config.namenode).await {
+            Ok(ip) => return Ok(ip),
+            Err(error) => tracing::warn!(
+                namenode = config.namenode,
+                %error,
+                "cannot tell the own address by the namenode's; trying on (or set advertised_ip)"
+            ),
+        }
+        tokio::select! {
+            () = shutdown.triggered() => anyhow::bail!("stopped before the namenode {} was found", config.namenode),
+            () = tokio::time::sleep(ADDRESS_RETRY) => {}
+        }
+    }
+}
+
+async fn ip_towards(namenode: &str) -> std::io::Result<IpAddr> {
+    let mut last = std::io::Error::other("the name has no address");
+    for address in tokio::net::lookup_host(namenode).await? {
+        let any: IpAddr = if address.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
+        // Connecting a UDP socket sends nothing: it only asks the kernel for the way.
+        let socket = UdpSocket::bind((any, 0)).await?;
+        match socket.connect(address).await {
+            Ok(()) => return Ok(socket.local_addr()?.ip()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// A listening address with the address that others dial in place of "all".
+fn reachable(listening: SocketAddr, ip: IpAddr) -> SocketAddr {
+    if listening.ip().is_unspecified() { SocketAddr::new(ip, listening.port()) } else { listening }
+}

@@ -1,0 +1,289 @@
+//! The link to the namenode: registration, heartbeats, reports. Everything is started from here; the namenode only answers.
+//!
+//! A namenode that is away is normal: the link tries for ever, and registers again when it is asked to. An answer of a
+//! namenode with an older epoch than one heard before is not obeyed.
+
+mod commands;
+mod reports;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use steadfs_common::{BlockPoolId, FsError, FsErrorKind, FsResult};
+use steadfs_daemon::pool::DiskPool;
+use steadfs_daemon::shutdown::Shutdown;
+use steadfs_datanode_store::{Cluster, VolumeStatus};
+use steadfs_proto::from_status;
+use steadfs_proto::steadfs as pb;
+use steadfs_proto::steadfs::datanode_link_client::DatanodeLinkClient;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::changes::Changes;
+use crate::convert::to_storage_report;
+use crate::metrics::LinkMetrics;
+use crate::node::Node;
+pub(crate) use commands::Commands;
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an ordinary call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the volumes may take to say how full they are, before the last answer is told again.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Waits between tries while the namenode is away: doubled each time, up to the second.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MOST: Duration = Duration::from_secs(5);
+/// Bounds of what the namenode may ask for.
+const HEARTBEAT_BOUNDS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
+const REPORT_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(7 * 24 * 3600));
+
+/// Runs a call with a deadline, and reads our error out of its status.
+pub(crate) async fn call<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> FsResult<T> {
+    match timeout(deadline, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(from_status(&status)),
+        Err(_) => Err(FsError::new(FsErrorKind::Timeout, format!("no answer within {deadline:?}"))),
+    }
+}
+
+/// Dials a gRPC port when the first call is made, and again whenever the connection was lost.
+pub(crate) fn dial(address: &str) -> FsResult<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
+        FsError::new(
+            FsErrorKind::InvalidArgument,
+            format!("`{address}` is not an address (host:port): {error}"),
+        )
+    })?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(CALL_TIMEOUT)
+        .keep_alive_timeout(CALL_TIMEOUT)
+        .connect_lazy())
+}
+
+/// The link of one datanode.
+pub(crate) struct Link {
+    node: Arc<Node>,
+    changes: Arc<Changes>,
+    client: DatanodeLinkClient<Channel>,
+    address: pb::DatanodeAddress,
+    /// Drawn at this start.
+    session: u64,
+    /// The highest epoch heard.
+    epoch: AtomicU64,
+    registered: AtomicBool,
+    /// A thread that only asks volumes how they are, so that slow disks cannot hold heartbeats back.
+    asking: DiskPool,
+    last_status: Mutex<Vec<VolumeStatus>>,
+    commands: Commands,
+    metrics: LinkMetrics,
+}
+
+/// Why serving one registration ended.
+enum End {
+    /// The namenode wants a new registration.
+    RegisterAgain,
+    /// Another process has this datanode's identity.
+    Superseded(FsError),
+}
+
+/// What a registration gave.
+struct Intervals {
+    heartbeat: Duration,
+    report: Duration,
+}
+
+impl Link {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        changes: Arc<Changes>,
+        address: pb::DatanodeAddress,
+        shutdown: Shutdown,
+        metrics: LinkMetrics,
+    ) -> anyhow::Result<Arc<Self>> {
+        let client = DatanodeLinkClient::new(dial(&node.config.namenode)?);
+        Ok(Arc::new(Self {
+            commands: Commands::new(node.clone(), changes.clone(), client.clone(), shutdown),
+            node,
+            changes,
+            client,
+            address,
+            session: uuid::Uuid::new_v4().as_u64_pair().0,
+            epoch: AtomicU64::new(0),
+            registered: AtomicBool::new(false),
+            asking: DiskPool::new("volumes", 1, 1)?,
+            last_status: Mutex::default(),
+            metrics,
+        }))
+    }
+
+    /// Whether the namenode knows this datanode, as far as we know.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.registered.load(Ordering::Relaxed)
+    }
+
+    /// Serves until `shutdown`; an error if this datanode cannot belong to this namenode.
+    pub(crate) async fn run(self: Arc<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
+        loop {
+            let served = async {
+                let intervals = self.register().await?;
+                self.registered.store(true, Ordering::Relaxed);
+                Ok::<End, FsError>(self.serve(&intervals).await)
+            };
+            let end = tokio::select! {
+                () = shutdown.triggered() => return Ok(()),
+                end = served => end?,
+            };
+            self.registered.store(false, Ordering::Relaxed);
+            match end {
+                End::RegisterAgain => tracing::info!("the namenode asks to register again"),
+                End::Superseded(error) => anyhow::bail!(
+                    "another process has registered as this datanode ({}): {error}. Two datanodes must not share a copy of a \
+                     folder: give one of them an empty one",
+                    self.node.uuid
+                ),
+            }
+        }
+    }
+
+    /// Tries until it works.
+    async fn register(&self) -> FsResult<Intervals> {
+        let mut wait = RETRY_FIRST;
+        let mut told = false;
+        loop {
+            match self.try_register().await {
+                Ok(intervals) => return Ok(intervals),
+                Err(error) if error.kind() == FsErrorKind::Refused => return Err(error),
+                Err(error) if told => tracing::debug!(%error, "cannot register yet"),
+                Err(error) => {
+                    told = true;
+                    tracing::warn!(namenode = self.node.config.namenode, %error, "cannot register; trying on");
+                }
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(RETRY_MOST);
+        }
+    }
+
+    async fn try_register(&self) -> FsResult<Intervals> {
+        let request = pb::RegisterRequest {
+            address: Some(self.address.clone()),
+            cluster_id: self
+                .node
+                .store
+                .identity()
+                .cluster
+                .map(|cluster| cluster.cluster_id)
+                .unwrap_or_default(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            rack: self.node.config.rack.clone(),
+            node: self.node.config.node.clone(),
+            storages: self.storages().await,
+            session: self.session,
+        };
+        let answer = call(CALL_TIMEOUT, self.client.clone().register(request)).await?;
+        self.hear(answer.epoch)?;
+        let cluster = Cluster { cluster_id: answer.cluster_id, block_pool: BlockPoolId(answer.block_pool) };
+        let (store, joining) = (self.node.store.clone(), cluster.clone());
+        self.node.disks.run(move || store.join(&joining)).await?;
+        tracing::info!(cluster = cluster.cluster_id, epoch = answer.epoch, "registered with the namenode");
+        let span = |ms, (least, most): (Duration, Duration)| Duration::from_millis(ms).clamp(least, most);
+        Ok(Intervals {
+            heartbeat: span(answer.heartbeat_interval_ms, HEARTBEAT_BOUNDS),
+            report: span(answer.block_report_interval_ms, REPORT_BOUNDS),
+        })
+    }
+
+    /// Notes a namenode's epoch; an error if it is older than one heard before.
+    fn hear(&self, epoch: u64) -> FsResult<()> {
+        let highest = self.epoch.fetch_max(epoch, Ordering::Relaxed);
+        if epoch >= highest {
+            return Ok(());
+        }
+        let text = format!("the namenode has epoch {epoch}, one with epoch {highest} was heard before");
+        Err(FsError::new(FsErrorKind::Standby, text))
+    }
+
+    async fn serve(&self, intervals: &Intervals) -> End {
+        tokio::select! {
+            end = self.heartbeats(intervals.heartbeat) => end,
+            end = self.send_changes() => end,
+            end = self.send_reports(intervals.report) => end,
+        }
+    }
+
+    async fn heartbeats(&self, every: Duration) -> End {
+        let mut timer = interval(every);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut away_since = None;
+        loop {
+            tokio::select! {
+                _ = timer.tick() => {}
+                () = self.changes.heartbeat.notified() => {}
+            }
+            match self.heartbeat().await {
+                Ok(true) => return End::RegisterAgain,
+                Ok(false) => {
+                    if let Some(since) = away_since.take() {
+                        tracing::info!(away = ?Instant::now().duration_since(since), "the namenode answers again");
+                    }
+                    // What did not hurry goes now.
+                    self.changes.wake.notify_one();
+                }
+                Err(error) if error.kind() == FsErrorKind::NotRegistered => return End::Superseded(error),
+                Err(error) => {
+                    self.metrics.heartbeats_failed.inc();
+                    if away_since.is_none() {
+                        away_since = Some(Instant::now());
+                        tracing::warn!(%error, "the namenode does not answer heartbeats; trying on");
+                    }
+                    timer.reset_after(every.min(Duration::from_millis(500)));
+                }
+            }
+        }
+    }
+
+    /// One heartbeat. True if the namenode wants a new registration.
+    async fn heartbeat(&self) -> FsResult<bool> {
+        let request = pb::HeartbeatRequest {
+            uuid: self.node.uuid.to_string(),
+            session: self.session,
+            storages: self.storages().await,
+            active_transfers: self.node.active_transfers.load(Ordering::Relaxed),
+            address: Some(self.address.clone()),
+        };
+        let answer = call(CALL_TIMEOUT, self.client.clone().heartbeat(request)).await?;
+        self.hear(answer.epoch)?;
+        self.metrics.heartbeats.inc();
+        let mut register_again = false;
+        for command in answer.commands.into_iter().filter_map(|command| command.command) {
+            register_again |= matches!(command, pb::command::Command::Register(_));
+            self.commands.take(command);
+        }
+        Ok(register_again)
+    }
+
+    /// How the volumes are; what they said last if they take too long.
+    async fn storages(&self) -> Vec<pb::StorageReport> {
+        let store = self.node.store.clone();
+        let asked = timeout(STATUS_TIMEOUT, self.asking.run(move || store.volumes())).await;
+        let mut last = self.last_status.lock();
+        match asked {
+            Ok(status) => {
+                self.metrics.volumes(&status);
+                *last = status;
+            }
+            Err(_) => {
+                tracing::warn!("a volume does not say how full it is; telling the namenode what it said last")
+            }
+        }
+        last.iter().map(to_storage_report).collect()
+    }
+}

@@ -1,0 +1,282 @@
+//! Block recovery, led by one datanode: all replicas of a block that its writer left behind get one stamp and one length.
+//!
+//! Every replica is asked what it holds, and its writer ends by that. If one is finalized, the finalized length counts; else
+//! the shortest of those being written, since only what all of them have was acknowledged; else the shortest of those that
+//! wait since a restart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use steadfs_common::{FsError, FsErrorKind, FsResult, GenStamp, StorageId};
+use steadfs_datanode_store::{Block, RecoveryReplica, ReplicaState};
+use steadfs_proto::convert::{required, storage_id};
+use steadfs_proto::steadfs as pb;
+use steadfs_proto::steadfs::datanode_link_client::DatanodeLinkClient;
+use steadfs_proto::steadfs::datanode_peer_client::DatanodePeerClient;
+use tonic::transport::Channel;
+
+use crate::convert::{block, state, to_block};
+use crate::link::{call, dial};
+use crate::node::Node;
+
+/// Most replicas that a recovery asks.
+const MAX_REPLICAS: usize = steadfs_common::limits::MAX_REPLICATION as usize;
+/// How long another datanode may take to stop a writer and tell what it has.
+const INIT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long another datanode may take to cut, sync and finalize.
+const UPDATE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the namenode may take to note the result.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A datanode that has, or should have, a replica.
+#[derive(Clone)]
+enum Peer {
+    Here(Arc<Node>),
+    There(DatanodePeerClient<Channel>),
+}
+
+impl Peer {
+    fn of(node: &Arc<Node>, location: &pb::Location) -> FsResult<Self> {
+        let address = required("datanode", location.datanode.as_ref())?;
+        if address.uuid == node.uuid.to_string() {
+            return Ok(Self::Here(node.clone()));
+        }
+        let ip: std::net::IpAddr = address.ip.parse().map_err(|_| {
+            FsError::new(
+                FsErrorKind::InvalidRequest,
+                format!("`{}` is not the address of a datanode", address.ip),
+            )
+        })?;
+        let port = u16::try_from(address.ipc_port).map_err(|_| {
+            FsError::new(FsErrorKind::InvalidRequest, format!("{} is not a port", address.ipc_port))
+        })?;
+        Ok(Self::There(DatanodePeerClient::new(dial(&std::net::SocketAddr::new(ip, port).to_string())?)))
+    }
+
+    async fn init(&self, asked: Block, recovery: GenStamp) -> FsResult<Option<RecoveryReplica>> {
+        match self {
+            Self::Here(node) => {
+                let store = node.store.clone();
+                Ok(node.disks.run(move || store.init_recovery(asked, recovery)).await?)
+            }
+            Self::There(client) => {
+                let request =
+                    pb::InitReplicaRecoveryRequest { block: Some(to_block(asked)), new_stamp: recovery.0 };
+                let answer = call(INIT_TIMEOUT, client.clone().init_replica_recovery(request)).await?;
+                if !answer.found {
+                    return Ok(None);
+                }
+                Ok(Some(RecoveryReplica {
+                    block: block("block", answer.block)?,
+                    state: state(answer.state)?,
+                    storage: storage_id("storage_id", &answer.storage_id)?,
+                }))
+            }
+        }
+    }
+
+    async fn update(&self, old: Block, recovery: GenStamp, len: u64) -> FsResult<StorageId> {
+        match self {
+            Self::Here(node) => {
+                let store = node.store.clone();
+                Ok(node.disks.run(move || store.update_replica(old, recovery, len)).await?)
+            }
+            Self::There(client) => {
+                let request = pb::UpdateReplicaRequest {
+                    old: Some(to_block(old)),
+                    new_stamp: recovery.0,
+                    new_length: len,
+                };
+                let answer = call(UPDATE_TIMEOUT, client.clone().update_replica(request)).await?;
+                storage_id("storage_id", &answer.storage_id)
+            }
+        }
+    }
+}
+
+/// What the replicas' answers come to.
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    /// No datanode has a byte of the block, and all have said so.
+    Delete,
+    /// These of the replicas are made `len` bytes long.
+    Keep { len: u64, who: Vec<usize> },
+}
+
+/// Decides over the replicas that hold something; `unheard` datanodes did not answer.
+fn decide(
+    replicas: &[(usize, RecoveryReplica)],
+    unheard: usize,
+    truncate_to: Option<u64>,
+) -> Result<Decision, String> {
+    if replicas.is_empty() {
+        // One that did not answer may hold the only bytes there are.
+        return if unheard == 0 {
+            Ok(Decision::Delete)
+        } else {
+            Err(format!("no replica was found, and {unheard} datanodes did not answer"))
+        };
+    }
+    let all = || replicas.iter().map(|(index, replica)| (*index, replica.state, replica.block.len));
+    let of = |wanted| all().filter(move |(_, state, _)| *state == wanted);
+    let finalized = of(ReplicaState::Finalized).map(|(_, _, len)| len).next();
+    let (mut len, mut who): (u64, Vec<_>) = if let Some(len) = finalized {
+        if of(ReplicaState::Finalized).any(|(_, _, other)| other != len) {
+            return Err("finalized replicas differ in length".into());
+        }
+        let joins =
+            |state, other| state == ReplicaState::Finalized || (state == ReplicaState::Rbw && other == len);
+        (len, all().filter(|(_, state, other)| joins(*state, *other)).collect())
+    } else {
+        let best = if of(ReplicaState::Rbw).next().is_some() { ReplicaState::Rbw } else { ReplicaState::Rwr };
+        (of(best).map(|(_, _, len)| len).min().unwrap_or(0), of(best).collect())
+    };
+    if let Some(truncate_to) = truncate_to {
+        len = truncate_to;
+        who.retain(|(_, _, has)| *has >= len);
+    }
+    if who.is_empty() {
+        return Err("no replica is long enough".into());
+    }
+    Ok(Decision::Keep { len, who: who.into_iter().map(|(index, _, _)| index).collect() })
+}
+
+/// Recovers a block and tells the namenode. Repeating it is harmless.
+///
+/// # Errors
+/// Nothing could be decided or done; the namenode will ask again.
+pub(crate) async fn recover(
+    node: &Arc<Node>,
+    mut namenode: DatanodeLinkClient<Channel>,
+    command: pb::Recover,
+) -> FsResult<()> {
+    let old = block("block", command.block)?;
+    let recovery = GenStamp(command.new_stamp);
+    let peers = command
+        .locations
+        .iter()
+        .take(MAX_REPLICAS)
+        .map(|location| Peer::of(node, location))
+        .collect::<FsResult<Vec<_>>>()?;
+    let (replicas, unheard) = ask_all(&peers, old, recovery).await?;
+    let refused = |why| FsError::new(FsErrorKind::Retriable, format!("{}: {why}", old.id));
+    let decision = decide(&replicas, unheard, command.truncate_to).map_err(refused)?;
+    let (len, storage_ids) = match &decision {
+        Decision::Delete => (0, Vec::new()),
+        Decision::Keep { len, who } => (*len, update_all(&peers, &replicas, who, old, recovery, *len).await?),
+    };
+    let request = pb::CommitBlockSynchronizationRequest {
+        block: Some(to_block(old)),
+        new_stamp: recovery.0,
+        new_length: len,
+        close_file: true,
+        delete_block: decision == Decision::Delete,
+        storage_ids,
+    };
+    call(COMMIT_TIMEOUT, namenode.commit_block_synchronization(request)).await?;
+    tracing::info!(block = %old.id, stamp = %recovery, len, ?decision, "recovered");
+    Ok(())
+}
+
+/// Asks all replicas at once. Gives those that hold something, and how many datanodes did not answer.
+async fn ask_all(
+    peers: &[Peer],
+    old: Block,
+    recovery: GenStamp,
+) -> FsResult<(Vec<(usize, RecoveryReplica)>, usize)> {
+    let answers = join_all(peers.iter().map(|peer| peer.init(old, recovery))).await;
+    let mut replicas = Vec::new();
+    let mut unheard = 0;
+    for (index, answer) in answers.into_iter().enumerate() {
+        match answer {
+            Ok(Some(replica)) if replica.block.len > 0 => replicas.push((index, replica)),
+            Ok(_) => {}
+            Err(error) if error.kind() == FsErrorKind::RecoveryInProgress => return Err(error),
+            // An older life of the block holds nothing that counts.
+            Err(error) if error.kind() == FsErrorKind::ReplicaNotFound => {
+                tracing::info!(block = %old.id, %error, "a replica takes no part in the recovery");
+            }
+            Err(error) => {
+                tracing::warn!(block = %old.id, %error, "a datanode does not take part in the recovery");
+                unheard += 1;
+            }
+        }
+    }
+    Ok((replicas, unheard))
+}
+
+/// Makes the chosen replicas alike; gives the storages of those where it worked.
+async fn update_all(
+    peers: &[Peer],
+    replicas: &[(usize, RecoveryReplica)],
+    who: &[usize],
+    old: Block,
+    recovery: GenStamp,
+    len: u64,
+) -> FsResult<Vec<String>> {
+    let chosen = replicas.iter().filter(|(index, _)| who.contains(index));
+    let updates = chosen.map(|(index, replica)| peers[*index].update(replica.block, recovery, len));
+    let mut storages = Vec::new();
+    let mut last = None;
+    for updated in join_all(updates).await {
+        match updated {
+            Ok(storage) => storages.push(storage.to_string()),
+            Err(error) => {
+                tracing::warn!(block = %old.id, %error, "a replica could not be recovered");
+                last = Some(error);
+            }
+        }
+    }
+    match last {
+        Some(error) if storages.is_empty() => Err(error),
+        _ => Ok(storages),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use steadfs_common::BlockId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    use ReplicaState::{Finalized, Rbw, Rwr};
+
+    fn replicas(list: &[(ReplicaState, u64)]) -> Vec<(usize, RecoveryReplica)> {
+        let replica = |(index, (state, len)): (usize, &(ReplicaState, u64))| {
+            let block = Block { id: BlockId(1), stamp: GenStamp(1), len: *len };
+            (index, RecoveryReplica { block, state: *state, storage: StorageId(Uuid::nil()) })
+        };
+        list.iter().enumerate().map(replica).collect()
+    }
+
+    fn keep(len: u64, who: &[usize]) -> Result<Decision, String> {
+        Ok(Decision::Keep { len, who: who.to_vec() })
+    }
+
+    #[test]
+    fn the_shortest_being_written_counts() {
+        assert_eq!(decide(&replicas(&[(Rbw, 900), (Rbw, 700), (Rwr, 100)]), 0, None), keep(700, &[0, 1]));
+        assert_eq!(decide(&replicas(&[(Rwr, 900), (Rwr, 700)]), 1, None), keep(700, &[0, 1]));
+    }
+
+    #[test]
+    fn a_finalized_length_counts_before_all_others() {
+        let answers = [(Rbw, 900), (Finalized, 800), (Rbw, 800), (Rwr, 800), (Finalized, 800)];
+        assert_eq!(decide(&replicas(&answers), 0, None), keep(800, &[1, 2, 4]));
+        assert!(decide(&replicas(&[(Finalized, 1), (Finalized, 2)]), 0, None).is_err());
+    }
+
+    #[test]
+    fn a_block_goes_only_when_everybody_says_that_there_is_nothing() {
+        assert_eq!(decide(&[], 0, None), Ok(Decision::Delete));
+        assert!(decide(&[], 1, None).is_err());
+    }
+
+    #[test]
+    fn a_truncation_says_the_length() {
+        assert_eq!(decide(&replicas(&[(Finalized, 800), (Finalized, 800)]), 0, Some(5)), keep(5, &[0, 1]));
+        assert!(decide(&replicas(&[(Rbw, 4)]), 0, Some(5)).is_err());
+    }
+}
