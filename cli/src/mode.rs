@@ -52,7 +52,10 @@ impl ModeChange {
         if text.starts_with(|c: char| c.is_ascii_digit()) {
             return parse_octal(text).map(Self::Absolute);
         }
-        text.split(',').map(|clause| Clause::parse(clause, text)).collect::<Result<_, _>>().map(Self::Symbolic)
+        text.split(',')
+            .map(|clause| Clause::parse(clause, text))
+            .collect::<Result<_, _>>()
+            .map(Self::Symbolic)
     }
 
     /// The mode that comes of `mode`.
@@ -60,7 +63,9 @@ impl ModeChange {
     pub fn apply(&self, mode: u16, directory: bool) -> u16 {
         match self {
             Self::Absolute(bits) => *bits,
-            Self::Symbolic(clauses) => clauses.iter().fold(mode, |mode, clause| clause.apply(mode, directory)),
+            Self::Symbolic(clauses) => {
+                clauses.iter().fold(mode, |mode, clause| clause.apply(mode, directory))
+            }
         }
     }
 }
@@ -76,8 +81,9 @@ impl fmt::Display for ModeChange {
 
 impl Clause {
     fn parse(clause: &str, whole: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("`{whole}` is not a mode: write octal digits (750) or clauses such as u+rwx,go-w,a=rX,+t");
+        let wrong = || {
+            format!("`{whole}` is not a mode: write octal digits (750) or clauses such as u+rwx,go-w,a=rX,+t")
+        };
         let at = clause.find(['+', '-', '=']).ok_or_else(wrong)?;
         let (people, rest) = clause.split_at(at);
         let mut who = 0;
