@@ -1,0 +1,69 @@
+//! `steadfs namenode` and `steadfs datanode`.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use steadfs_daemon::shutdown::Shutdown;
+use steadfs_daemon::{config, logs, parent};
+use steadfs_datanode::Datanode;
+use steadfs_namenode::Namenode;
+
+use crate::NodeArguments;
+use crate::dev::{DatanodeDoors, NamenodeDoors};
+
+/// How long tasks may take to end after the node itself has stopped.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Serves the namespace until it is told to stop.
+pub(crate) async fn namenode(arguments: &NodeArguments) -> anyhow::Result<()> {
+    let shutdown = prepare(arguments)?;
+    let config = steadfs_namenode::Config::load(&arguments.config)?;
+    let node = Namenode::start(config, shutdown.clone()).await?;
+    let doors = NamenodeDoors::of(&node);
+    announce(arguments, &doors, &format!("serving {}; status page {}", doors.url(), doors.http_url()))?;
+    node.stopped().await;
+    finish(&shutdown).await
+}
+
+/// Serves replicas until it is told to stop.
+pub(crate) async fn datanode(arguments: &NodeArguments) -> anyhow::Result<()> {
+    let shutdown = prepare(arguments)?;
+    let config: steadfs_datanode::Config = config::load(&arguments.config)?;
+    let node = Datanode::start(config, shutdown.clone()).await?;
+    let doors = DatanodeDoors::of(&node);
+    announce(arguments, &doors, &format!("datanode {} serving at {}", doors.uuid, doors.data))?;
+    node.stopped().await;
+    finish(&shutdown).await
+}
+
+fn prepare(arguments: &NodeArguments) -> anyhow::Result<Shutdown> {
+    logs::init("info");
+    if let Some(pid) = arguments.parent {
+        parent::die_with_parent(pid)?;
+    }
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().context("listening for signals")?;
+    Ok(shutdown)
+}
+
+/// Tells who started this process that the doors are open: JSON for `steadfs dev`, a sentence for a person.
+fn announce(arguments: &NodeArguments, doors: &impl serde::Serialize, sentence: &str) -> anyhow::Result<()> {
+    let line = match arguments.parent {
+        Some(_) => serde_json::to_string(doors).context("writing the doors as JSON")?,
+        None => sentence.to_owned(),
+    };
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("writing to standard output")
+}
+
+async fn finish(shutdown: &Shutdown) -> anyhow::Result<()> {
+    shutdown.trigger();
+    if !shutdown.drained(DRAIN).await {
+        tracing::warn!("some tasks did not end in time");
+    }
+    match shutdown.failure() {
+        Some(reason) => bail!(reason),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,10 @@
+//! A whole cluster: files through it, and what it survives.
+
+mod bad_input;
+mod dev;
+mod files;
+mod hdfs_native;
+mod kills;
+
+/// The program whose processes are killed.
+const BINARY: &str = env!("CARGO_BIN_EXE_steadfs-under-test");
