@@ -392,7 +392,8 @@ impl Core {
                 }
                 Some((_, Slot::Open(open))) => {
                     let _io = open.io.lock();
-                    let (gone, block) = (open.state.lock().gone, open.block());
+                    let gone = open.state.lock().gone;
+                    let block = open.block();
                     if gone {
                         continue;
                     }
