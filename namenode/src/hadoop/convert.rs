@@ -228,3 +228,7 @@ pub(super) fn storage_policy(
         replication_fallback_policy: Some(types(replication_fallback)),
     }
 }
+
+#[cfg(test)]
+#[path = "convert_test.rs"]
+mod tests;
