@@ -1,9 +1,12 @@
 //! A view in memory: for tests, here and in other crates.
 
+mod check;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+pub use check::check;
 use steadfs_common::{BlockId, CallKey, InodeId, Name};
 
 use crate::record::{Block, Counters, Inode, Key, Lease, Record, Retry, Totals};

@@ -8,6 +8,10 @@ use steadfs_common::{BlockId, CallKey, InodeId, Name};
 use crate::record::{Block, Counters, Inode, Key, Lease, Record, Retry, Totals};
 use crate::view::View;
 
+#[cfg(test)]
+#[path = "tx_test.rs"]
+mod tests;
+
 /// After-images by key; none deletes.
 pub type Changes = BTreeMap<Key, Option<Record>>;
 
@@ -189,7 +193,7 @@ impl View for Tx<'_> {
     }
 
     fn leases(&self, after: Option<InodeId>, limit: usize) -> Vec<(InodeId, Lease)> {
-        let first = Key::Lease(after.map_or(InodeId(0), InodeId::next));
+        let first = Key::Lease(after.unwrap_or(InodeId(0)));
         self.merged(
             &first,
             limit,
@@ -197,7 +201,9 @@ impl View for Tx<'_> {
                 self.base.leases(last.map(|(id, _)| *id).or(after), count)
             },
             |key, record| match (key, record) {
-                (Key::Lease(id), Some(Record::Lease(lease))) => Some((*id, Some((*id, lease.clone())))),
+                (Key::Lease(id), Some(Record::Lease(lease))) if Some(*id) > after => {
+                    Some((*id, Some((*id, lease.clone()))))
+                }
                 (Key::Lease(id), _) => Some((*id, None)),
                 _ => None,
             },

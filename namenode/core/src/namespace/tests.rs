@@ -1,1 +1,12 @@
+//! Tests of the rules. Each file is about one group of them; [`world`] is what they stand on.
 
+mod attributes;
+mod deletes;
+mod files;
+mod folders;
+mod leases;
+mod model;
+mod reads;
+mod renames;
+mod retries;
+mod world;
