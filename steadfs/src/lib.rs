@@ -86,7 +86,10 @@ mod tests {
         let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
         let Command::Dev(dev) = arguments.command else { panic!("{arguments:?}") };
         let options = dev::Options::from(dev);
-        assert_eq!((options.datanodes, options.port, options.replication, options.block_size), (4, 0, 3, 4 << 20));
+        assert_eq!(
+            (options.datanodes, options.port, options.replication, options.block_size),
+            (4, 0, 3, 4 << 20)
+        );
         assert_eq!(options.settings, ["dead_after_ms=9", "a=b"].map(String::from));
         assert!(options.binary.is_some());
     }

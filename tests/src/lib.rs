@@ -121,7 +121,7 @@ impl TestCluster {
 /// # Errors
 /// The namenode does not answer.
 pub async fn fsck(client: &Client) -> anyhow::Result<FsckSummary> {
-    let items: Vec<FsckItem> = client.fsck("/", false).try_collect().await?;
+    let items: Vec<FsckItem> = client.fsck("/", false).await?.try_collect().await?;
     let summary = items.into_iter().find_map(|item| match item {
         FsckItem::Summary(summary) => Some(summary),
         FsckItem::File(_) => None,
@@ -133,7 +133,10 @@ pub async fn fsck(client: &Client) -> anyhow::Result<FsckSummary> {
 ///
 /// # Errors
 /// It did not hold within [`LIMIT`].
-pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+pub async fn eventually(
+    what: &str,
+    mut condition: impl AsyncFnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
     let mut last = String::new();
     let asked = async {
         loop {

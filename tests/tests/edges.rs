@@ -1,5 +1,7 @@
 //! The arrows between crates are those of the table in `docs/ARCHITECTURE.md`, and no others.
 
+#![cfg(test)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +20,9 @@ fn crates_depend_on_each_other_as_the_table_says() {
 
 #[test]
 fn an_arrow_too_many_is_seen() {
-    let table = read_table("| crate | owns | may depend on | must not |\n| --- | --- | --- | --- |\n| `a` | x | – | y |\n| `b`, `c` | x | a | y |\n");
+    let table = read_table(
+        "| crate | owns | may depend on | must not |\n| --- | --- | --- | --- |\n| `a` | x | – | y |\n| `b`, `c` | x | a | y |\n",
+    );
     let edge = |from: &str, to: &str| (from.to_owned(), to.to_owned());
     assert_eq!(wrong_edges(&table, &[edge("b", "a"), edge("c", "a")]), Vec::<String>::new());
     assert_eq!(wrong_edges(&table, &[edge("a", "b"), edge("d", "a")]), ["a -> b", "d -> a"]);
@@ -36,7 +40,11 @@ fn wrong_edges(table: &Table, edges: &[(String, String)]) -> Vec<String> {
 /// Reads the rows of the table that begins with `| crate |`. In its cells `core` and `store` are short for
 /// `namenode/core` and `datanode/store`; what follows a colon or stands in parentheses is a remark.
 fn read_table(text: &str) -> Table {
-    let rows = text.lines().skip_while(|line| !line.starts_with("| crate |")).skip(2).take_while(|line| line.starts_with('|'));
+    let rows = text
+        .lines()
+        .skip_while(|line| !line.starts_with("| crate |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
     let mut table = Table::new();
     for row in rows {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();

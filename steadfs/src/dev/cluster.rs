@@ -268,8 +268,12 @@ impl Cluster {
         if let Err(error) = self.files.run(move || layout.forget_endpoints()).await {
             tracing::warn!("{error:#}");
         }
-        let stopping: Vec<_> =
-            self.datanodes.iter_mut().filter_map(Option::take).map(|node| tokio::spawn(node.stop())).collect();
+        let stopping: Vec<_> = self
+            .datanodes
+            .iter_mut()
+            .filter_map(Option::take)
+            .map(|node| tokio::spawn(node.stop()))
+            .collect();
         for datanode in stopping {
             if let Err(error) = datanode.await {
                 tracing::error!(%error, "stopping a datanode failed");
@@ -289,7 +293,12 @@ impl Cluster {
 
     fn child_spec(&self, datanode: Option<usize>) -> Option<ChildSpec> {
         let binary = self.options.binary.clone()?;
-        Some(ChildSpec { binary, datanode, config: self.layout.config(datanode), log: self.layout.log(datanode) })
+        Some(ChildSpec {
+            binary,
+            datanode,
+            config: self.layout.config(datanode),
+            log: self.layout.log(datanode),
+        })
     }
 
     /// The program that nodes run as, if they are child processes.

@@ -126,7 +126,10 @@ fn tell_end(cluster: &Cluster, ended: &Ended) {
     let name = node_name(ended.datanode);
     say(&format!("{name} (pid {}) {}", ended.pid, ended.how));
     if cluster.binary().is_some() {
-        say(&format!("  start it again: steadfs {kind} --config {}", cluster.config(ended.datanode).display()));
+        say(&format!(
+            "  start it again: steadfs {kind} --config {}",
+            cluster.config(ended.datanode).display()
+        ));
     }
 }
 

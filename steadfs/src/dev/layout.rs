@@ -116,7 +116,11 @@ impl Layout {
     }
 
     /// Writes a node's configuration file.
-    pub(crate) fn write_config(&self, datanode: Option<usize>, config: &impl Serialize) -> anyhow::Result<()> {
+    pub(crate) fn write_config(
+        &self,
+        datanode: Option<usize>,
+        config: &impl Serialize,
+    ) -> anyhow::Result<()> {
         let path = self.config(datanode);
         let home = self.node(datanode);
         fs::create_dir_all(&home).with_context(|| format!("making the folder {}", home.display()))?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 use steadfs_daemon::pool::DiskPool;
@@ -168,7 +168,9 @@ async fn started<D: DeserializeOwned>(child: &mut Child) -> anyhow::Result<D> {
     let output = child.stdout.take().context("the child's output is a pipe")?;
     let mut line = String::new();
     let mut lines = BufReader::new(output.take(MAX_DOORS_BYTES));
-    tokio::time::timeout(START_LIMIT, lines.read_line(&mut line)).await.context("it did not start in time")??;
+    tokio::time::timeout(START_LIMIT, lines.read_line(&mut line))
+        .await
+        .context("it did not start in time")??;
     if line.is_empty() {
         bail!("it ended at once");
     }
@@ -185,7 +187,7 @@ async fn watch_child(
 ) {
     tokio::select! {
         status = child.wait() => {
-            let how = status.map_or_else(|error| error.to_string(), |status| describe(status));
+            let how = status.map_or_else(|error| error.to_string(), describe);
             let _ = events.send(Ended { datanode, pid, how }).await;
             return;
         }

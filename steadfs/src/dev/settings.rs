@@ -39,7 +39,11 @@ impl Configurations {
 }
 
 /// Sets a key of one configuration; false if it has no such key.
-fn apply<T: Serialize + DeserializeOwned + Debug>(config: &mut T, key: &str, text: &str) -> anyhow::Result<bool> {
+fn apply<T: Serialize + DeserializeOwned + Debug>(
+    config: &mut T,
+    key: &str,
+    text: &str,
+) -> anyhow::Result<bool> {
     let mut table = Table::try_from(&*config).context("writing the configuration as TOML")?;
     let Some(path) = find(&table, key)? else {
         return Ok(false);
@@ -69,7 +73,9 @@ fn find(table: &Table, key: &str) -> anyhow::Result<Option<Vec<String>>> {
         [hit] => Ok(Some(hit.clone())),
         // The whole path wins over the same name deeper in.
         [hit, ..] if hit.len() == names.len() => Ok(Some(hit.clone())),
-        [hit, other, ..] => bail!("--set {key}: is it `{}` or `{}`? Write more of it", hit.join("."), other.join(".")),
+        [hit, other, ..] => {
+            bail!("--set {key}: is it `{}` or `{}`? Write more of it", hit.join("."), other.join("."))
+        }
     }
 }
 

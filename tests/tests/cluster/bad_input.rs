@@ -62,8 +62,14 @@ fn send(address: SocketAddr, bytes: &[u8]) {
         match stream.read(&mut sink) {
             Ok(0) => return,
             Ok(_) => {}
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                panic!("{address} neither answers nor ends a connection after {} bytes: {:?}", bytes.len(), &bytes[..bytes.len().min(24)]);
+            Err(error)
+                if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) =>
+            {
+                panic!(
+                    "{address} neither answers nor ends a connection after {} bytes: {:?}",
+                    bytes.len(),
+                    &bytes[..bytes.len().min(24)]
+                );
             }
             Err(_) => return,
         }
@@ -83,7 +89,12 @@ async fn no_bytes_on_any_port_end_a_server() -> anyhow::Result<()> {
     write(&client, "/before", 100_000).await?;
     let doors = test.cluster.endpoints();
     let address = |url: &str| -> SocketAddr { url.split("://").nth(1).unwrap().parse().unwrap() };
-    let ports = [address(&doors.hdfs), address(&doors.http), doors.datanodes[0].data, test.cluster.ipc_address(0).unwrap()];
+    let ports = [
+        address(&doors.hdfs),
+        address(&doors.http),
+        doors.datanodes[0].data,
+        test.cluster.ipc_address(0).unwrap(),
+    ];
     let pids = [doors.namenode.pid, doors.datanodes[0].pid];
     let before = pids.map(resident_kib);
     let senders: Vec<_> = ports

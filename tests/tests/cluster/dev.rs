@@ -55,7 +55,10 @@ async fn it_tells_its_doors_and_has_its_files_again() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let (mut child, lines) = start(folder.path(), mode);
         let doors = endpoints(folder.path());
-        assert!(lines[0].ends_with(&doors.hdfs) && lines[1].ends_with(&format!("{}/", doors.http)), "{lines:?}");
+        assert!(
+            lines[0].ends_with(&doors.hdfs) && lines[1].ends_with(&format!("{}/", doors.http)),
+            "{lines:?}"
+        );
         assert_eq!((lines.len(), doors.datanodes.len()), (6, 3), "{lines:?}");
         assert_eq!(doors.namenode.pid == child.id(), mode.is_empty(), "a process of its own when asked for");
         let client = Client::connect(&doors.hdfs).await?;
@@ -90,7 +93,10 @@ fn refusal(arguments: &[&str]) -> String {
     let output = Command::new(BINARY).args(arguments).output().unwrap();
     assert!(!output.status.success());
     let text = String::from_utf8(output.stderr).unwrap();
-    text.lines().rfind(|line| line.starts_with("steadfs: ")).unwrap_or_else(|| panic!("no reason in {text}")).to_owned()
+    text.lines()
+        .rfind(|line| line.starts_with("steadfs: "))
+        .unwrap_or_else(|| panic!("no reason in {text}"))
+        .to_owned()
 }
 
 #[test]

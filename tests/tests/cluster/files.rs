@@ -12,7 +12,9 @@ async fn files_are_written_read_and_survive_a_clean_restart() -> anyhow::Result<
     let test = TestCluster::in_process(3).await?;
     let client = test.client().await?;
     client.mkdirs("/data/deep").await?;
-    for (path, length) in [("/data/empty", 0), ("/data/one", 1), ("/data/block", BLOCK as usize), ("/data/deep/long", LONG)] {
+    for (path, length) in
+        [("/data/empty", 0), ("/data/one", 1), ("/data/block", BLOCK as usize), ("/data/deep/long", LONG)]
+    {
         write(&client, path, length).await?;
         verify(&client, path, path, length).await?;
     }
@@ -21,7 +23,9 @@ async fn files_are_written_read_and_survive_a_clean_restart() -> anyhow::Result<
 
     let test = test.restart().await?;
     let client = test.client().await?;
-    for (path, length) in [("/data/empty", 0), ("/data/one", 1), ("/data/block", BLOCK as usize), ("/data/deep/long", LONG)] {
+    for (path, length) in
+        [("/data/empty", 0), ("/data/one", 1), ("/data/block", BLOCK as usize), ("/data/deep/long", LONG)]
+    {
         verify(&client, path, path, length).await?;
     }
     let summary = client.content_summary("/").await?;
@@ -59,7 +63,7 @@ async fn the_namespace_is_as_asked_for() -> anyhow::Result<()> {
     client.rename("/a/file", "/a/b/moved").await?;
     verify(&client, "/a/b/moved", "/a/file", 10).await?;
     let kind = |error: steadfs_client::FsError| error.kind();
-    assert_eq!(client.stat("/a/file").await.map_err(kind).err(), Some(FsErrorKind::FileNotFound));
+    assert_eq!(client.stat("/a/file").await.map_err(kind).err(), Some(FsErrorKind::NotFound));
     assert!(client.delete("/a", false).await.is_err(), "a folder that is not empty");
     assert!(client.delete("/a", true).await?);
     assert!(client.list("/").try_collect::<Vec<_>>().await?.is_empty());

@@ -28,11 +28,13 @@ async fn an_independent_client_reads_and_writes() -> anyhow::Result<()> {
     let reader = theirs.read("/dir/ours").await?;
     assert_eq!(reader.file_length(), LONG);
     assert_eq!(reader.read_range(0, LONG).await?, content("/dir/ours", LONG));
-    let part: Vec<Bytes> = reader.read_range_stream(BLOCK as usize - 5, 10).map(Result::unwrap).collect().await;
+    let part: Vec<Bytes> =
+        reader.read_range_stream(BLOCK as usize - 5, 10).map(Result::unwrap).collect().await;
     assert_eq!(part.concat(), content("/dir/ours", LONG).slice(BLOCK as usize - 5..BLOCK as usize + 5));
 
     theirs.rename("/dir/ours", "/dir/renamed", false).await?;
-    let mut names: Vec<String> = theirs.list_status("/dir", false).await?.into_iter().map(|status| status.path).collect();
+    let mut names: Vec<String> =
+        theirs.list_status("/dir", false).await?.into_iter().map(|status| status.path).collect();
     names.sort();
     assert_eq!(names, ["/dir/inner", "/dir/renamed", "/dir/theirs"]);
     assert!(theirs.get_file_info("/dir/ours").await.is_err());

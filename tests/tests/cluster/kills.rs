@@ -36,7 +36,8 @@ async fn a_namenode_killed_while_files_are_written_loses_nothing_acknowledged() 
         (0..4).map(|name| tokio::spawn(write_until_told(client.clone(), name, stop.clone()))).collect();
     for round in 0..3 {
         let before = client.content_summary("/").await?.files;
-        eventually("files are written", async || Ok(client.content_summary("/").await?.files > before + 8)).await?;
+        eventually("files are written", async || Ok(client.content_summary("/").await?.files > before + 8))
+            .await?;
         test.cluster.kill_namenode().await;
         test.cluster.start_namenode().await?;
         test.cluster.serving(LIMIT).await.map_err(|error| error.context(format!("round {round}")))?;
@@ -99,7 +100,8 @@ async fn the_replicas_of_a_killed_datanode_are_made_again() -> anyhow::Result<()
     // It comes back with all it had: what is now too much goes again.
     test.cluster.start_datanode(2).await?;
     test.live_datanodes(4).await?;
-    eventually("replicas too many are removed", async || Ok(fsck(&client).await?.over_replicated == 0)).await?;
+    eventually("replicas too many are removed", async || Ok(fsck(&client).await?.over_replicated == 0))
+        .await?;
     test.healed().await?;
     test.stop().await;
     Ok(())
@@ -114,9 +116,11 @@ async fn a_writer_goes_on_when_a_datanode_of_its_pipeline_is_killed() -> anyhow:
     writer.write_all(bytes.slice(..1_300_000)).await?;
     writer.hflush().await?;
     let blocks = client.open("/file").await?.blocks(0..1_300_000).await?;
-    let victim = blocks.last().and_then(|block| block.replicas.first()).expect("the block being written has replicas");
+    let victim =
+        blocks.last().and_then(|block| block.replicas.first()).expect("the block being written has replicas");
     let uuids = test.cluster.endpoints().datanodes;
-    let victim = uuids.iter().position(|node| node.uuid == victim.datanode).expect("a datanode of this cluster");
+    let victim =
+        uuids.iter().position(|node| node.uuid == victim.datanode).expect("a datanode of this cluster");
     test.cluster.kill_datanode(victim).await;
     writer.write_all(bytes.slice(1_300_000..)).await?;
     writer.close().await?;
@@ -162,11 +166,14 @@ async fn a_reader_takes_another_replica_when_one_is_rotten() -> anyhow::Result<(
 fn damage_blocks(folder: &std::path::Path) -> std::io::Result<usize> {
     let mut damaged = 0;
     for entry in std::fs::read_dir(folder)? {
-        let (path, kind) = (entry.as_ref().map(|entry| entry.path()), entry.as_ref().map(std::fs::DirEntry::file_type));
+        let (path, kind) =
+            (entry.as_ref().map(|entry| entry.path()), entry.as_ref().map(std::fs::DirEntry::file_type));
         let (Ok(path), Ok(kind)) = (path, kind) else { continue };
         if kind?.is_dir() {
             damaged += damage_blocks(&path)?;
-        } else if path.extension().is_none() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("blk_")) {
+        } else if path.extension().is_none()
+            && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("blk_"))
+        {
             let mut bytes = std::fs::read(&path)?;
             let middle = bytes.len() / 2;
             if let Some(byte) = bytes.get_mut(middle) {

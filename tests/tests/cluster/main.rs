@@ -1,5 +1,7 @@
 //! A whole cluster: files through it, and what it survives.
 
+#![cfg(test)]
+
 mod bad_input;
 mod dev;
 mod files;
