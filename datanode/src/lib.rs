@@ -26,6 +26,8 @@ mod recovery;
 pub mod send;
 pub mod server;
 mod transfer;
+#[cfg(test)]
+mod transfer_tests;
 
 pub use config::{Config, VolumeSettings};
 pub use datanode::{Datanode, run};
