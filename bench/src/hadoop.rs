@@ -1,0 +1,151 @@
+//! A light Hadoop RPC client: framed calls and nothing else, so that a server is measured and not its driver.
+//!
+//! Works against SteadFS and against Apache HDFS alike.
+
+use anyhow::{Context, bail};
+use bytes::{Buf, BytesMut};
+use prost::Message;
+use steadfs_proto::hadoop::{
+    CompleteRequestProto, CreateRequestProto, FsPermissionProto, GetFileInfoRequestProto, GetListingRequestProto,
+    IpcConnectionContextProto, MkdirsRequestProto, RequestHeaderProto, RpcRequestHeaderProto, RpcResponseHeaderProto,
+    UserInformationProto,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const PROTOCOL: &str = "org.apache.hadoop.hdfs.protocol.ClientProtocol";
+const CONTEXT_CALL: i32 = -3;
+/// `RPC_PROTOCOL_BUFFER` and `RPC_FINAL_PACKET`.
+const KIND: i32 = 2;
+const FINAL: i32 = 0;
+/// `CREATE`, without which only an existing file may be overwritten.
+const CREATE_FLAG: u32 = 1;
+
+/// One connection with at most one call outstanding.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    client: bytes::Bytes,
+    call: i32,
+    input: BytesMut,
+}
+
+impl Connection {
+    /// Connects and introduces `user`.
+    pub(crate) async fn open(address: &str, user: &str, number: u64) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await.with_context(|| format!("cannot reach {address}"))?;
+        stream.set_nodelay(true)?;
+        let mut id = [0_u8; 16];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        id[8..12].copy_from_slice(&std::process::id().to_be_bytes());
+        let client = bytes::Bytes::copy_from_slice(&id);
+        let mut connection = Self { stream, client, call: 0, input: BytesMut::new() };
+        let mut out = b"hrpc\x09\x00\x00".to_vec();
+        let context = IpcConnectionContextProto {
+            user_info: Some(UserInformationProto { effective_user: Some(user.into()), real_user: None }),
+            protocol: Some(PROTOCOL.into()),
+        };
+        connection.frame(&mut out, CONTEXT_CALL, -1, &[&context.encode_length_delimited_to_vec()]);
+        connection.stream.write_all(&out).await?;
+        Ok(connection)
+    }
+
+    fn frame(&self, out: &mut Vec<u8>, call: i32, retry: i32, parts: &[&[u8]]) {
+        let header = RpcRequestHeaderProto {
+            rpc_kind: Some(KIND),
+            rpc_op: Some(FINAL),
+            call_id: call,
+            client_id: self.client.clone(),
+            retry_count: Some(retry),
+            ..Default::default()
+        }
+        .encode_length_delimited_to_vec();
+        let length = header.len() + parts.iter().map(|part| part.len()).sum::<usize>();
+        out.extend_from_slice(&(length as u32).to_be_bytes());
+        out.extend_from_slice(&header);
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+    }
+
+    async fn call(&mut self, method: &str, request: &impl Message) -> anyhow::Result<()> {
+        let head = RequestHeaderProto {
+            method_name: method.into(),
+            declaring_class_protocol_name: PROTOCOL.into(),
+            client_protocol_version: 1,
+        };
+        let mut out = Vec::with_capacity(256);
+        self.call += 1;
+        self.frame(
+            &mut out,
+            self.call,
+            0,
+            &[&head.encode_length_delimited_to_vec(), &request.encode_length_delimited_to_vec()],
+        );
+        self.stream.write_all(&out).await?;
+        let frame = self.answer().await?;
+        let header = RpcResponseHeaderProto::decode_length_delimited(frame)?;
+        if header.call_id as i32 != self.call {
+            bail!("{method}: the answer is to call {}, not {}", header.call_id, self.call);
+        }
+        if header.status != 0 {
+            bail!("{method}: {}", header.error_msg.unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    async fn answer(&mut self) -> anyhow::Result<BytesMut> {
+        loop {
+            if self.input.len() >= 4 {
+                let length = u32::from_be_bytes([self.input[0], self.input[1], self.input[2], self.input[3]]) as usize;
+                if self.input.len() >= 4 + length {
+                    self.input.advance(4);
+                    return Ok(self.input.split_to(length));
+                }
+            }
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                bail!("the server closed the connection");
+            }
+        }
+    }
+
+    pub(crate) async fn stat(&mut self, path: &str) -> anyhow::Result<()> {
+        self.call("getFileInfo", &GetFileInfoRequestProto { src: path.into() }).await
+    }
+
+    pub(crate) async fn list(&mut self, path: &str) -> anyhow::Result<()> {
+        let request = GetListingRequestProto { src: path.into(), need_location: false, ..Default::default() };
+        self.call("getListing", &request).await
+    }
+
+    pub(crate) async fn mkdirs(&mut self, path: &str) -> anyhow::Result<()> {
+        let request = MkdirsRequestProto {
+            src: path.into(),
+            masked: FsPermissionProto { perm: 0o755 },
+            create_parent: true,
+            unmasked: None,
+        };
+        self.call("mkdirs", &request).await
+    }
+
+    pub(crate) async fn create(&mut self, path: &str) -> anyhow::Result<()> {
+        let request = CreateRequestProto {
+            src: path.into(),
+            masked: FsPermissionProto { perm: 0o644 },
+            client_name: format!("bench-{}", u64::from_be_bytes(self.client[..8].try_into()?)),
+            create_flag: CREATE_FLAG,
+            create_parent: false,
+            replication: 1,
+            block_size: 128 << 20,
+            ..Default::default()
+        };
+        self.call("create", &request).await
+    }
+
+    pub(crate) async fn complete(&mut self, path: &str) -> anyhow::Result<()> {
+        let request = CompleteRequestProto {
+            src: path.into(),
+            client_name: format!("bench-{}", u64::from_be_bytes(self.client[..8].try_into()?)),
+            last: None,
+            file_id: None,
+        };
+        self.call("complete", &request).await
+    }
+}
