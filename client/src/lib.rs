@@ -38,6 +38,10 @@ mod calls;
 mod client;
 mod data;
 mod error;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod fake_test;
 mod lease;
 mod list;
 mod options;

@@ -30,6 +30,9 @@ pub struct ClientOptions {
     pub attempt_timeout: Duration,
     /// How long a datanode may say nothing while it is read or written. Default 60 s.
     pub data_timeout: Duration,
+    /// How long a reader waits before it asks for locations anew, once no replica could be read; doubles each of three
+    /// times, up to 3 s. Default 400 ms.
+    pub location_wait: Duration,
     /// Bytes that a sequential reader fetches ahead at most. Default 4 MiB.
     pub read_ahead: usize,
     /// Blocks that one large [`Reader::read_at`](crate::Reader::read_at) fetches at the same time. Default 4.
@@ -80,6 +83,7 @@ impl ClientOptions {
             call_timeout: Duration::from_secs(60),
             attempt_timeout: Duration::from_secs(20),
             data_timeout: Duration::from_secs(60),
+            location_wait: Duration::from_millis(400),
             read_ahead: 4 << 20,
             parallel_blocks: 4,
             packet_bytes: 128 << 10,

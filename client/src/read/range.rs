@@ -15,8 +15,7 @@ use crate::{BlockLocation, Replica};
 
 /// How often locations are asked for anew when no replica could be read.
 const LOCATION_ROUNDS: u32 = 3;
-/// Waits before those rounds: a datanode may be restarting, a writer may be mending its pipeline.
-const FIRST_WAIT: Duration = Duration::from_millis(400);
+/// Longest wait before one of them: a datanode may be restarting, a writer may be mending its pipeline.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 /// A part of a block: which bytes of the file it gives.
@@ -52,7 +51,7 @@ pub(crate) struct RangeReader {
 
 impl RangeReader {
     pub(crate) fn new(locations: Arc<Locations>, block: Arc<BlockLocation>, part: Part) -> Self {
-        let waits = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let waits = Backoff::new(locations.inner().options.location_wait, LONGEST_WAIT);
         Self { locations, block, part, source: None, rounds: 0, waits, failure: None }
     }
 

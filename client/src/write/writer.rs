@@ -122,7 +122,10 @@ impl Writer {
     /// # Errors
     /// As [`Writer::hflush`]. The file then has what was flushed, and is closed by the namenode in time.
     pub async fn close(mut self) -> FsResult<()> {
-        self.send_gathered().await?;
+        if let Err(error) = self.send_gathered().await {
+            self.abort().await;
+            return Err(error);
+        }
         let (answer, answered) = oneshot::channel();
         self.command(Command::Close { answer }).await?;
         answered.await.unwrap_or_else(|_| Err(self.lost()))
