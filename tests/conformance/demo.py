@@ -74,7 +74,7 @@ class Job:
 def lose_a_datanode(cluster, job):
     """Kills one when the job has begun to write its Parquet files."""
     wait_for(lambda: job.reached("write"), JOB_SECONDS, "the job writes")
-    wait_for(lambda: ".parquet" in cluster.run("fs", "ls", "-R", "/flights.parquet", check=False).stdout
+    wait_for(lambda: "part-" in cluster.run("fs", "ls", "-R", "/flights.parquet", check=False).stdout
              or job.reached("back"), JOB_SECONDS, "the first Parquet file")
     if job.reached("back"):
         raise Failure("the job wrote too fast to lose a datanode in the middle")
@@ -85,10 +85,10 @@ def lose_a_datanode(cluster, job):
 def watch_repair(cluster):
     """The lost datanode is noticed, and every block has three replicas again."""
     def lost():
-        return sum(not node["live"] for node in cluster.report()["datanodes"]) == 1
+        return cluster.report()["dead_datanodes"] == 1
 
     def repaired():
-        under = cluster.report()["stats"]["under_replicated"]
+        under = cluster.report()["under_replicated"]
         if under != repaired.last:
             say(f"blocks with a replica too few: {under}")
             repaired.last = under

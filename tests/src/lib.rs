@@ -23,6 +23,7 @@ const POLL: Duration = Duration::from_millis(50);
 pub struct TestCluster {
     /// What can be started, stopped and killed.
     pub cluster: Cluster,
+    options: Options,
     folder: TempDir,
 }
 
@@ -32,7 +33,7 @@ impl TestCluster {
     /// # Errors
     /// It does not start.
     pub async fn in_process(datanodes: u16) -> anyhow::Result<Self> {
-        Self::start(datanodes, None).await
+        Self::start(datanodes, |_| {}).await
     }
 
     /// The same as child processes of `binary`, to be killed one by one.
@@ -40,27 +41,26 @@ impl TestCluster {
     /// # Errors
     /// It does not start.
     pub async fn by_processes(datanodes: u16, binary: &str) -> anyhow::Result<Self> {
-        Self::start(datanodes, Some(binary)).await
+        Self::start(datanodes, |options| options.binary = Some(binary.into())).await
     }
 
-    async fn start(datanodes: u16, binary: Option<&str>) -> anyhow::Result<Self> {
+    /// As `adjust` wants it.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start(datanodes: u16, adjust: impl FnOnce(&mut Options)) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("steadfs-test-").tempdir().context("making a folder")?;
-        let cluster = Self::start_on(folder.path(), datanodes, binary).await?;
-        Ok(Self { cluster, folder })
-    }
-
-    async fn start_on(folder: &Path, datanodes: u16, binary: Option<&str>) -> anyhow::Result<Cluster> {
-        let mut options = Options::any_ports(folder);
+        let mut options = Options::any_ports(folder.path());
         options.datanodes = datanodes;
         options.replication = datanodes.min(3);
         options.block_size = BLOCK;
         options.min_block_size = 1 << 10;
         // What an operator counts in minutes, in moments; but no process that is merely busy is taken for dead.
         options.settings = ["heartbeat_interval_ms=200", "dead_after_ms=4000"].map(String::from).to_vec();
-        options.binary = binary.map(Into::into);
-        let cluster = Cluster::start(options).await?;
+        adjust(&mut options);
+        let cluster = Cluster::start(options.clone()).await?;
         cluster.serving(LIMIT).await?;
-        Ok(cluster)
+        Ok(Self { cluster, options, folder })
     }
 
     /// Stops everything and starts it again on the same folder.
@@ -68,12 +68,17 @@ impl TestCluster {
     /// # Errors
     /// It does not start.
     pub async fn restart(self) -> anyhow::Result<Self> {
-        let Self { cluster, folder } = self;
-        let (datanodes, binary) = (cluster.datanodes() as u16, cluster.binary().map(Path::to_path_buf));
+        let Self { cluster, options, folder } = self;
         cluster.stop().await;
-        let binary = binary.as_deref().and_then(Path::to_str);
-        let cluster = Self::start_on(folder.path(), datanodes, binary).await?;
-        Ok(Self { cluster, folder })
+        let cluster = Cluster::start(options.clone()).await?;
+        cluster.serving(LIMIT).await?;
+        Ok(Self { cluster, options, folder })
+    }
+
+    /// The folder that holds everything.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// A client of its own.

@@ -38,7 +38,7 @@ fn wrong_edges(table: &Table, edges: &[(String, String)]) -> Vec<String> {
 }
 
 /// Reads the rows of the table that begins with `| crate |`. In its cells `core` and `store` are short for
-/// `namenode/core` and `datanode/store`; what follows a colon or stands in parentheses is a remark.
+/// `namenode/core` and `datanode/store`.
 fn read_table(text: &str) -> Table {
     let rows = text
         .lines()

@@ -148,6 +148,34 @@ async fn a_datanode_that_lost_its_volume_gets_other_replicas() -> anyhow::Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_fails_is_dropped_and_the_others_serve_on() -> anyhow::Result<()> {
+    let test = TestCluster::start(3, |options| options.volumes = 2).await?;
+    let client = test.client().await?;
+    for number in 0..4 {
+        write(&client, &format!("/before/{number}"), LONG).await?;
+    }
+    test.healed().await?;
+    std::fs::remove_dir_all(test.cluster.volume(0, 0))?;
+    for number in 0..4 {
+        write(&client, &format!("/after/{number}"), LONG).await?;
+    }
+    eventually("the volume is known to have failed", async || {
+        let report = client.report().await?;
+        let failed = report.datanodes.iter().flat_map(|node| &node.storages).filter(|storage| storage.failed);
+        Ok(failed.count() == 1 && report.datanodes.iter().all(|node| node.live))
+    })
+    .await?;
+    test.healed().await?;
+    for number in 0..4 {
+        for path in [format!("/before/{number}"), format!("/after/{number}")] {
+            verify(&client, &path, &path, LONG).await?;
+        }
+    }
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_takes_another_replica_when_one_is_rotten() -> anyhow::Result<()> {
     let test = TestCluster::in_process(3).await?;
     let client = test.client().await?;
