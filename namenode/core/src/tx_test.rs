@@ -88,7 +88,7 @@ fn assert_same(seen: &dyn View, expected: &dyn View, after: (&Name, InodeId, &Ca
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn changes_show_as_if_applied(

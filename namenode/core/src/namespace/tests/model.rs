@@ -1,1 +1,398 @@
+//! Random operations on the rules and on [`naive::Model`], which keeps a plain tree and does everything the slow way:
+//! both must answer the same, and hold the same afterwards.
 
+mod naive;
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use steadfs_common::{FsErrorKind, FsPath, InodeId};
+
+use self::naive::{Answer, Model, Previous, Seen};
+use super::world::{BLOCK, World, path, user};
+use crate::command::{BlockRef, FileRef, RenameMode};
+use crate::namespace::read::full_path;
+use crate::record::{Block, BlockState, Inode, InodeKind};
+use crate::view::View;
+use crate::{Command, Reply};
+
+/// What a step is about. Numbers choose among what is in the tree, counted round.
+#[derive(Clone, Debug)]
+enum At {
+    Path(FsPath),
+    Existing(usize),
+    File(usize),
+    Below(usize, &'static str),
+}
+
+impl At {
+    fn path(&self, model: &Model) -> FsPath {
+        let existing = |number: usize| {
+            let all = model.all();
+            all[number % all.len()].0.clone()
+        };
+        let file = |number: usize| {
+            let files: Vec<_> = model.all().into_iter().filter(|seen| seen.4.is_some()).collect();
+            files.get(number % files.len().max(1)).map_or_else(|| "/open/a".to_owned(), |file| file.0.clone())
+        };
+        let text = match self {
+            Self::Path(path) => return path.clone(),
+            Self::Existing(number) => existing(*number),
+            Self::File(number) => file(*number),
+            Self::Below(number, name) => format!("{}/{name}", existing(*number)),
+        };
+        path(if text.is_empty() { "/" } else { &text })
+    }
+}
+
+/// One step. Files are named by a number too where the rules name them by id.
+#[derive(Clone, Debug)]
+enum Op {
+    Mkdirs { who: usize, at: At, mode: u16, parents: bool },
+    Create { who: usize, at: At, client: usize, overwrite: bool, parents: bool },
+    Append { who: usize, at: At, client: usize, new_block: bool },
+    AddBlock { file: usize, client: usize, previous: Previous, length: u64, reported: bool },
+    Abandon { file: usize, client: usize, previous: Previous },
+    Complete { file: usize, client: usize, previous: Previous, length: u64, reported: bool },
+    Fsync { file: usize, client: usize, length: u64 },
+    Rename { who: usize, from: At, to: At, mode: RenameMode, to_trash: bool },
+    Delete { who: usize, at: At, recursive: bool },
+    Reclaim,
+    Chmod { who: usize, at: At, mode: u16 },
+    Chown { who: usize, at: At, owner: Option<usize>, group: Option<usize> },
+    SetReplication { who: usize, at: At, replication: u16 },
+    Recover { who: usize, at: At },
+    Expire { file: usize },
+    Finish { recovery: usize, length: u64, nothing: bool },
+    Pass { seconds: u64 },
+    Renew { client: usize },
+}
+
+const USERS: [&str; 4] = ["hdfs", "ann", "bob", "eve"];
+const GROUPS: [&str; 3] = ["supergroup", "staff", "dev"];
+const CLIENTS: [&str; 3] = ["c1", "c2", "c3"];
+const MODES: [u16; 8] = [0o777, 0o755, 0o1777, 0o700, 0o750, 0o070, 0o555, 0];
+
+fn who() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => Just(0_usize), 3 => Just(1), 1 => 2..USERS.len()]
+}
+
+fn name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(["a", "b", "c"].as_slice())
+}
+
+/// Anything.
+fn at() -> impl Strategy<Value = At> {
+    let any_path = (any::<bool>(), prop::collection::vec(name(), 0..4)).prop_map(|(open, names)| {
+        let below = names.iter().map(|name| format!("/{name}")).collect::<String>();
+        At::Path(path(&if open || below.is_empty() { format!("/open{below}") } else { below }))
+    });
+    prop_oneof![
+        1 => any_path,
+        4 => (0..20_usize).prop_map(At::Existing),
+        4 => (0..20_usize, name()).prop_map(|(number, name)| At::Below(number, name)),
+    ]
+}
+
+/// Mostly a file.
+fn file_at() -> impl Strategy<Value = At> {
+    prop_oneof![6 => (0..8_usize).prop_map(At::File), 1 => at()]
+}
+
+fn mode() -> impl Strategy<Value = u16> {
+    prop::sample::select(MODES.as_slice())
+}
+
+fn length() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => Just(BLOCK), 2 => 1..BLOCK, 1 => Just(0), 1 => Just(BLOCK + 1)]
+}
+
+fn client() -> impl Strategy<Value = usize> {
+    prop_oneof![5 => Just(0_usize), 1 => 1..CLIENTS.len()]
+}
+
+fn previous() -> impl Strategy<Value = Previous> {
+    prop_oneof![6 => Just(Previous::Last), 1 => Just(Previous::Penultimate), 2 => Just(Previous::None)]
+}
+
+fn reported() -> impl Strategy<Value = bool> {
+    prop::bool::weighted(0.8)
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let file = 0..8_usize;
+    let rename_mode =
+        prop::sample::select([RenameMode::Classic, RenameMode::NoReplace, RenameMode::Overwrite].as_slice());
+    prop_oneof![
+        3 => (who(), at(), mode(), prop::bool::weighted(0.8))
+            .prop_map(|(who, at, mode, parents)| Op::Mkdirs { who, at, mode, parents }),
+        6 => (who(), prop_oneof![3 => at(), 1 => file_at()], client(), any::<bool>(), prop::bool::weighted(0.8))
+            .prop_map(|(who, at, client, overwrite, parents)| Op::Create { who, at, client, overwrite, parents }),
+        5 => (who(), file_at(), client(), prop::bool::weighted(0.3))
+            .prop_map(|(who, at, client, new_block)| Op::Append { who, at, client, new_block }),
+        10 => (file.clone(), client(), previous(), length(), reported())
+            .prop_map(|(file, client, previous, length, reported)| {
+                Op::AddBlock { file, client, previous, length, reported }
+            }),
+        1 => (file.clone(), client(), previous())
+            .prop_map(|(file, client, previous)| Op::Abandon { file, client, previous }),
+        3 => (file.clone(), client(), previous(), length(), reported())
+            .prop_map(|(file, client, previous, length, reported)| {
+                Op::Complete { file, client, previous, length, reported }
+            }),
+        1 => (file.clone(), client(), length()).prop_map(|(file, client, length)| Op::Fsync { file, client, length }),
+        6 => (who(), at(), at(), rename_mode, prop::bool::weighted(0.2))
+            .prop_map(|(who, from, to, mode, to_trash)| Op::Rename { who, from, to, mode, to_trash }),
+        3 => (who(), at(), prop::bool::weighted(0.7))
+            .prop_map(|(who, at, recursive)| Op::Delete { who, at, recursive }),
+        1 => Just(Op::Reclaim),
+        2 => (who(), at(), mode()).prop_map(|(who, at, mode)| Op::Chmod { who, at, mode }),
+        2 => (who(), at(), prop::option::of(0..USERS.len()), prop::option::of(0..GROUPS.len()))
+            .prop_map(|(who, at, owner, group)| Op::Chown { who, at, owner, group }),
+        2 => (who(), file_at(), 0..5_u16)
+            .prop_map(|(who, at, replication)| Op::SetReplication { who, at, replication }),
+        3 => (who(), file_at()).prop_map(|(who, at)| Op::Recover { who, at }),
+        2 => file.prop_map(|file| Op::Expire { file }),
+        4 => (0..6_usize, length(), prop::bool::weighted(0.2))
+            .prop_map(|(recovery, length, nothing)| Op::Finish { recovery, length, nothing }),
+        2 => prop::sample::select([20_u64, 50, 700].as_slice()).prop_map(|seconds| Op::Pass { seconds }),
+        1 => client().prop_map(|client| Op::Renew { client }),
+    ]
+}
+
+struct Both {
+    world: World,
+    model: Model,
+}
+
+impl Both {
+    /// Takes one step with both, and compares what they answer.
+    fn step(&mut self, op: &Op) {
+        self.world.nodes.reports.set(true);
+        let Some((who, command, expected)) = self.prepare(op) else { return };
+        let answer = self.world.run(who, &command).map(answer).map_err(|error| error.kind());
+        assert_eq!(answer, expected, "(rules, model) answer to {command:?} of {who}");
+        if let (Command::Create { path, .. }, Ok(Answer::File)) = (&command, &answer) {
+            let id = self.world.inode(&path.to_string()).unwrap().id;
+            self.model.name_new_file(path, id);
+        }
+    }
+
+    /// What a step asks the rules, and what the model answers; none if there is nothing to ask.
+    fn prepare(&mut self, op: &Op) -> Option<(&'static str, Command, Result<Answer, FsErrorKind>)> {
+        let Self { world, model } = self;
+        Some(match op {
+            Op::Mkdirs { who, at, mode, parents } => {
+                let at = at.path(model);
+                let command = Command::Mkdirs { path: at.clone(), mode: *mode, create_parent: *parents };
+                (USERS[*who], command, model.mkdirs(&user(USERS[*who]), &at, *mode, *parents))
+            }
+            Op::Create { who, at, client, overwrite, parents } => {
+                let at = at.path(model);
+                let command = Command::Create {
+                    path: at.clone(),
+                    mode: 0o660,
+                    client: CLIENTS[*client].into(),
+                    create: true,
+                    overwrite: *overwrite,
+                    create_parent: *parents,
+                    replication: 2,
+                    block_size: BLOCK,
+                };
+                let expected = model.create(&user(USERS[*who]), &at, CLIENTS[*client], *overwrite, *parents);
+                (USERS[*who], command, expected)
+            }
+            Op::Append { who, at, client, new_block } => {
+                let at = at.path(model);
+                let client = CLIENTS[*client];
+                let command =
+                    Command::Append { path: at.clone(), client: client.into(), new_block: *new_block };
+                (USERS[*who], command, model.append(&user(USERS[*who]), &at, client, *new_block))
+            }
+            Op::AddBlock { file, client, previous, length, reported } => {
+                let (id, client) = (model.file_number(*file)?, CLIENTS[*client]);
+                world.nodes.reports.set(*reported);
+                let command = Command::AddBlock {
+                    file: by_id(id),
+                    client: client.into(),
+                    previous: block_ref(world, id, *previous, *length),
+                    excluded: Vec::new(),
+                    favored: Vec::new(),
+                    avoid_local: false,
+                };
+                ("ann", command, model.add_block(id, client, *previous, *length, *reported))
+            }
+            Op::Abandon { file, client, previous } => {
+                let (id, client) = (model.file_number(*file)?, CLIENTS[*client]);
+                let block = block_ref(world, id, *previous, 0)?;
+                let command = Command::AbandonBlock { file: by_id(id), client: client.into(), block };
+                ("ann", command, model.abandon(id, client, *previous))
+            }
+            Op::Complete { file, client, previous, length, reported } => {
+                let (id, client) = (model.file_number(*file)?, CLIENTS[*client]);
+                world.nodes.reports.set(*reported);
+                let last = block_ref(world, id, *previous, *length);
+                let command = Command::Complete { file: by_id(id), client: client.into(), last };
+                ("ann", command, model.complete(id, client, *previous, *length, *reported))
+            }
+            Op::Fsync { file, client, length } => {
+                let (id, client) = (model.file_number(*file)?, CLIENTS[*client]);
+                let last_block_length = Some(*length);
+                let command = Command::Fsync { file: by_id(id), client: client.into(), last_block_length };
+                ("ann", command, model.fsync(id, client, *length))
+            }
+            Op::Rename { who, from, to, mode, to_trash } => {
+                let (from, to) = (from.path(model), to.path(model));
+                let command =
+                    Command::Rename { from: from.clone(), to: to.clone(), mode: *mode, to_trash: *to_trash };
+                (USERS[*who], command, model.rename(&user(USERS[*who]), &from, &to, *mode, *to_trash))
+            }
+            Op::Delete { who, at, recursive } => {
+                let at = at.path(model);
+                let command = Command::Delete { path: at.clone(), recursive: *recursive };
+                (USERS[*who], command, model.delete(&user(USERS[*who]), &at, *recursive))
+            }
+            Op::Reclaim => {
+                world.reclaim_all();
+                model.reclaim();
+                return None;
+            }
+            Op::Chmod { who, at, mode } => {
+                let at = at.path(model);
+                let command = Command::SetPermission { path: at.clone(), mode: *mode };
+                (USERS[*who], command, model.chmod(&user(USERS[*who]), &at, *mode))
+            }
+            Op::Chown { who, at, owner, group } => {
+                let at = at.path(model);
+                let (owner, group) = (owner.map(|owner| USERS[owner]), group.map(|group| GROUPS[group]));
+                let command = Command::SetOwner {
+                    path: at.clone(),
+                    owner: owner.map(str::to_owned),
+                    group: group.map(str::to_owned),
+                };
+                (USERS[*who], command, model.chown(&user(USERS[*who]), &at, owner, group))
+            }
+            Op::SetReplication { who, at, replication } => {
+                let at = at.path(model);
+                let command = Command::SetReplication { path: at.clone(), replication: *replication };
+                (USERS[*who], command, model.set_replication(&user(USERS[*who]), &at, *replication))
+            }
+            Op::Recover { who, at } => {
+                let at = at.path(model);
+                let command = Command::RecoverLease { path: at.clone() };
+                (USERS[*who], command, model.recover(&user(USERS[*who]), &at))
+            }
+            Op::Expire { file } => {
+                let file = model.file_number(*file)?;
+                ("hdfs", Command::ExpireLease { file }, model.expire(file))
+            }
+            Op::Finish { recovery, length, nothing } => {
+                let recovery = recovery % world.recoveries.len().max(1);
+                let (block, new_stamp) = *world.recoveries.get(recovery)?;
+                let command = Command::CommitBlockSynchronization {
+                    block,
+                    new_stamp,
+                    new_length: *length,
+                    close_file: true,
+                    delete_block: *nothing,
+                    storages: vec![world.nodes.storages[0].1],
+                };
+                ("hdfs", command, model.finish(recovery, *length, *nothing))
+            }
+            Op::Pass { seconds } => {
+                world.pass(Duration::from_secs(*seconds));
+                model.now = world.now;
+                return None;
+            }
+            Op::Renew { client } => {
+                world.renewals.insert(CLIENTS[*client].into(), world.now);
+                model.renewals.insert(CLIENTS[*client].into(), world.now);
+                return None;
+            }
+        })
+    }
+
+    /// Compares all that is in the two trees.
+    fn compare(&self) {
+        let mut found = Vec::new();
+        let mut folders = vec![(String::new(), self.world.inode("/").unwrap())];
+        while let Some((at, folder)) = folders.pop() {
+            found.push(shown(&self.world, &at, &folder));
+            for (name, id) in self.world.view.entries(folder.id, None, usize::MAX) {
+                let inode = Inode::clone(&self.world.view.inode(id).unwrap());
+                let at = format!("{at}/{name}");
+                assert_eq!(full_path(&self.world.view, id), Some(path(&at)));
+                if inode.is_directory() {
+                    folders.push((at, inode));
+                } else {
+                    found.push(shown(&self.world, &at, &inode));
+                }
+            }
+        }
+        found.sort();
+        assert_eq!(found, self.model.all(), "(rules, model)");
+    }
+}
+
+fn shown(world: &World, at: &str, inode: &Inode) -> Seen {
+    let file = match &inode.kind {
+        InodeKind::Directory { .. } => None,
+        InodeKind::File(body) => {
+            let blocks = world.view.file_blocks(inode.id, 0, usize::MAX).into_iter().map(|id| {
+                let block = world.view.block(id).unwrap();
+                (block.length, state(&block))
+            });
+            let holder = world.view.lease(inode.id).map(|lease| lease.holder);
+            Some((body.replication(), body.length, blocks.collect(), holder))
+        }
+    };
+    (at.to_owned(), inode.owner.clone(), inode.group.clone(), inode.mode, file)
+}
+
+fn state(block: &Block) -> naive::State {
+    match block.state {
+        BlockState::UnderConstruction { .. } => naive::State::Open,
+        BlockState::Committed { .. } => naive::State::Committed,
+        BlockState::Complete => naive::State::Complete,
+    }
+}
+
+fn answer(reply: Reply) -> Answer {
+    match reply {
+        Reply::Done => Answer::Done,
+        Reply::Bool(value) => Answer::Bool(value),
+        Reply::File(_) => Answer::File,
+        Reply::Appended { last, .. } => {
+            Answer::Appended(last.map(|last| (last.offset, last.block.length, !last.storages.is_empty())))
+        }
+        Reply::Block(placed) => Answer::Block(placed.offset),
+        Reply::Failed(error) => panic!("{error}"),
+    }
+}
+
+fn by_id(id: InodeId) -> FileRef {
+    FileRef { path: path("/anywhere"), inode: Some(id) }
+}
+
+/// The stored block that a client would name, with the length that it claims.
+fn block_ref(world: &World, file: InodeId, previous: Previous, length: u64) -> Option<BlockRef> {
+    let blocks = world.view.file_blocks(file, 0, usize::MAX);
+    let index = previous.index(blocks.len())?;
+    let block = world.view.block(blocks[index]).unwrap();
+    Some(BlockRef { id: block.id, stamp: block.stamp, length })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 20_000, ..Default::default() })]
+
+    #[test]
+    fn the_rules_do_as_the_model(ops in prop::collection::vec(op(), 1..80)) {
+        let mut both = Both { world: World::new(), model: Model::new() };
+        both.compare();
+        for op in &ops {
+            both.step(op);
+            both.compare();
+        }
+        both.world.reclaim_all();
+    }
+}
