@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use futures::TryStreamExt;
 use parking_lot::Mutex;
 use steadfs_common::{ChecksumSpec, FsError, FsErrorKind, FsResult};
 use steadfs_proto::steadfs as pb;
@@ -111,7 +112,7 @@ impl Fake {
         }
         let server = tonic::transport::Server::builder()
             .add_service(NamespaceServer::new(fake.clone()))
-            .serve_with_incoming(TcpListenerStream::new(listener));
+            .serve_with_incoming(without_delay(listener));
         tokio::spawn(server);
         fake
     }
@@ -226,6 +227,7 @@ impl Fake {
 
     /// One connection to a datanode. The first of a pipeline does the work of all: what is tested is the client.
     async fn serve(self, node: usize, mut stream: TcpStream) -> Option<()> {
+        stream.set_nodelay(true).ok()?;
         let mut buffer = BytesMut::new();
         if buffer.len() < 4 {
             stream.read_buf(&mut buffer).await.ok()?;
@@ -272,7 +274,7 @@ impl Fake {
         let service = ReplicasServer::new(FakeReplicas { fake: self, node });
         let server = tonic::transport::Server::builder()
             .add_service(service)
-            .serve_with_incoming(TcpListenerStream::new(inner));
+            .serve_with_incoming(without_delay(inner));
         tokio::spawn(server);
         let mut onward = TcpStream::connect(address).await.ok()?;
         onward.write_all(&first).await.ok()?;
@@ -439,6 +441,11 @@ impl Fake {
         read(stream, buffer, decode_client_read_status).await?;
         Some(())
     }
+}
+
+/// Its connections, without Nagle's wait.
+fn without_delay(listener: TcpListener) -> impl futures::Stream<Item = std::io::Result<TcpStream>> {
+    TcpListenerStream::new(listener).inspect_ok(|stream| stream.set_nodelay(true).unwrap())
 }
 
 async fn read<T, E: std::fmt::Debug>(
