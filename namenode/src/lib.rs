@@ -4,19 +4,24 @@
 //! `steadfs-namenode-core`.
 //!
 //! Invariants:
-//! * One thread changes the namespace ([`commit`]); no answer leaves before its journal entry is on every copy.
+//! * One thread changes the namespace (`commit`); no answer leaves before its journal entry is on every copy.
 //! * A sync or a store that failed ends the process ([`fatal`]): nothing is tried again on a disk that lied once.
 //! * Doors translate and call [`service::Service`]; none knows another.
 
 pub mod blocks;
+mod commit;
 pub mod config;
 pub mod fatal;
 pub mod grpc;
 pub mod hadoop;
 pub mod http;
+mod identity;
 pub mod journal;
+mod run;
 pub mod service;
 pub mod store;
 
 pub use config::NamenodeConfig;
 pub use config::NamenodeConfig as Config;
+pub use identity::Identity;
+pub use run::{Namenode, run};

@@ -108,7 +108,9 @@ pub enum JournalError {
         index: u64,
     },
     /// An entry cannot be understood though its checksum is right.
-    #[error("journal entry {index}: {problem}. It was written by a newer version of SteadFS: start that version")]
+    #[error(
+        "journal entry {index}: {problem}. It was written by a newer version of SteadFS: start that version"
+    )]
     Unreadable {
         /// The entry.
         index: u64,

@@ -58,7 +58,10 @@ impl Chain {
     }
 
     /// Hands the batches after the store's position to `replay`, in order.
-    pub(super) fn replay<E>(&self, mut replay: impl FnMut(Position, &[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub(super) fn replay<E>(
+        &self,
+        mut replay: impl FnMut(Position, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         for link in self.links.iter().filter(|link| link.found.head.kind == EntryKind::Batch) {
             if let Some(scan) = self.copies[link.copy].get(&link.segment) {
                 let position = Position { index: link.found.head.index, hash: link.found.hash };
@@ -196,7 +199,11 @@ fn holds(scan: &Scan, head: &SegmentHead, entries: &[u8]) -> bool {
 fn first_needed(names: &[Vec<(u64, PathBuf)>], store: Position) -> Result<u64, JournalError> {
     let firsts = || names.iter().flatten().map(|(first, _)| *first);
     let Some(oldest) = firsts().min() else {
-        return if store.index == 0 { Ok(1) } else { Err(JournalError::Behind { end: 0, store: store.index }) };
+        return if store.index == 0 {
+            Ok(1)
+        } else {
+            Err(JournalError::Behind { end: 0, store: store.index })
+        };
     };
     firsts()
         .filter(|first| *first <= store.index + 1)
@@ -208,7 +215,8 @@ fn first_needed(names: &[Vec<(u64, PathBuf)>], store: Position) -> Result<u64, J
 pub(super) fn remove_leftovers(folder: &Path) -> Result<(), JournalError> {
     for item in std::fs::read_dir(folder).map_err(JournalError::io(folder))? {
         let path = item.map_err(JournalError::io(folder))?.path();
-        let leftover = path.extension().is_some_and(|extension| extension == "rewrite" || extension == "spare");
+        let leftover =
+            path.extension().is_some_and(|extension| extension == "rewrite" || extension == "spare");
         if leftover {
             std::fs::remove_file(&path).map_err(JournalError::io(&path))?;
         }

@@ -25,10 +25,11 @@ impl Bench {
 
     fn open_at(&self, store: Position) -> Result<(SegmentedJournal, Recovered, Entries), JournalError> {
         let mut entries = Vec::new();
-        let (journal, recovered) = SegmentedJournal::open(&self.folders(), SEGMENT, store, |position, payload| {
-            entries.push((position.index, payload.to_vec()));
-            Ok(())
-        })?;
+        let (journal, recovered) =
+            SegmentedJournal::open(&self.folders(), SEGMENT, store, |position, payload| {
+                entries.push((position.index, payload.to_vec()));
+                Ok(())
+            })?;
         Ok((journal, recovered, entries))
     }
 
@@ -150,12 +151,12 @@ fn a_failed_write_is_not_tried_again() {
     let bench = Bench::new(2);
     let (mut journal, ..) = bench.open().unwrap();
     let good = journal.append(b"good").unwrap();
-    let read_only = || bench.folders().iter().map(|_| File::open(bench.files(0)[0].clone()).unwrap()).collect();
+    let read_only =
+        || bench.folders().iter().map(|_| File::open(bench.files(0)[0].clone()).unwrap()).collect();
     journal.break_files(read_only());
     assert!(journal.append(b"lost").is_err());
-    let writable: Vec<File> = (0..2)
-        .map(|copy| File::options().write(true).open(&bench.files(copy)[0]).unwrap())
-        .collect();
+    let writable: Vec<File> =
+        (0..2).map(|copy| File::options().write(true).open(&bench.files(copy)[0]).unwrap()).collect();
     journal.break_files(writable);
     assert!(journal.append(b"after").unwrap_err().to_string().contains("not tried again"));
     assert!(journal.seal().is_err());
@@ -165,7 +166,12 @@ fn a_failed_write_is_not_tried_again() {
 }
 
 /// Damages the last segment of a copy of a throw-away image, reads, and hands the outcome to `check`.
-fn with_damage(bench: &Bench, copy: usize, damage: impl Fn(&Path), check: impl Fn(Result<Entries, JournalError>)) {
+fn with_damage(
+    bench: &Bench,
+    copy: usize,
+    damage: impl Fn(&Path),
+    check: impl Fn(Result<Entries, JournalError>),
+) {
     let path = bench.files(copy).pop().unwrap();
     let before = std::fs::read(&path).unwrap();
     damage(&path);
@@ -206,7 +212,8 @@ fn any_bit_flipped_in_one_of_two_copies_loses_nothing() {
     for copy in 0..2 {
         let length = used(bench.files(copy).last().unwrap());
         for bit in 0..(length + 16) * 8 {
-            let check = |outcome: Result<_, _>| assert_eq!(outcome.unwrap(), written, "bit {bit} of copy {copy}");
+            let check =
+                |outcome: Result<_, _>| assert_eq!(outcome.unwrap(), written, "bit {bit} of copy {copy}");
             with_damage(&bench, copy, |path| flip(path, bit), check);
         }
         for bit in (0..(length + 16) * 8).step_by(97) {
@@ -220,7 +227,8 @@ fn any_byte_cut_from_one_of_two_copies_loses_nothing() {
     let (bench, written) = filled(2, 4);
     for copy in 0..2 {
         for length in 0..SEGMENT as usize {
-            let check = |outcome: Result<_, _>| assert_eq!(outcome.unwrap(), written, "{length} bytes of {copy}");
+            let check =
+                |outcome: Result<_, _>| assert_eq!(outcome.unwrap(), written, "{length} bytes of {copy}");
             with_damage(&bench, copy, |path| cut(path, length), check);
         }
         for length in (0..SEGMENT as usize).step_by(31) {
@@ -254,14 +262,19 @@ fn a_single_copy_that_was_cut_is_refused_where_entries_may_be_gone() {
     let path = bench.files(0).pop().unwrap();
     let length = used(&path);
     for cut_at in 0..SEGMENT as usize {
-        with_damage(&bench, 0, |path| cut(path, cut_at), |outcome| match outcome {
-            Ok(read) => {
-                assert_eq!(read, written, "cut at {cut_at}");
-                assert!(cut_at > length);
-            }
-            Err(JournalError::Rotten { .. }) => {}
-            Err(other) => panic!("cut at {cut_at}: {other}"),
-        });
+        with_damage(
+            &bench,
+            0,
+            |path| cut(path, cut_at),
+            |outcome| match outcome {
+                Ok(read) => {
+                    assert_eq!(read, written, "cut at {cut_at}");
+                    assert!(cut_at > length);
+                }
+                Err(JournalError::Rotten { .. }) => {}
+                Err(other) => panic!("cut at {cut_at}: {other}"),
+            },
+        );
     }
 }
 
@@ -269,11 +282,13 @@ fn a_single_copy_that_was_cut_is_refused_where_entries_may_be_gone() {
 #[test]
 fn a_torn_append_is_dropped_and_all_before_it_kept() {
     let (bench, written) = filled(2, 3);
-    let before: Vec<Vec<u8>> = (0..2).map(|copy| std::fs::read(bench.files(copy).last().unwrap()).unwrap()).collect();
+    let before: Vec<Vec<u8>> =
+        (0..2).map(|copy| std::fs::read(bench.files(copy).last().unwrap()).unwrap()).collect();
     let (mut with_seal, ..) = bench.open().unwrap();
     with_seal.append(b"torn").unwrap();
     drop(with_seal);
-    let after: Vec<Vec<u8>> = (0..2).map(|copy| std::fs::read(bench.files(copy).last().unwrap()).unwrap()).collect();
+    let after: Vec<Vec<u8>> =
+        (0..2).map(|copy| std::fs::read(bench.files(copy).last().unwrap()).unwrap()).collect();
     let start = before[0].iter().rposition(|byte| *byte != 0).unwrap() + 1;
     let end = after[0].iter().rposition(|byte| *byte != 0).unwrap() + 1;
     for reached in start..end {

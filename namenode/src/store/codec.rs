@@ -130,7 +130,8 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// There are not so many.
     pub fn raw(&mut self, count: usize) -> Result<&'a [u8], CodecError> {
-        let (taken, rest) = self.rest.split_at_checked(count).ok_or_else(|| self.error("it ends too early"))?;
+        let (taken, rest) =
+            self.rest.split_at_checked(count).ok_or_else(|| self.error("it ends too early"))?;
         self.rest = rest;
         Ok(taken)
     }
@@ -209,6 +210,27 @@ impl<'a> Reader<'a> {
         self.raw(length)
     }
 
+    /// Bytes of any length behind it.
+    ///
+    /// # Errors
+    /// They end too early.
+    pub fn blob(&mut self) -> Result<&'a [u8], CodecError> {
+        let length = self.narrow::<usize>()?;
+        self.raw(length)
+    }
+
+    /// How many items follow, each of at least `least` bytes.
+    ///
+    /// # Errors
+    /// There is no room for so many.
+    pub fn count(&mut self, least: usize) -> Result<usize, CodecError> {
+        let count = self.narrow::<usize>()?;
+        if count > self.rest.len() / least.max(1) {
+            return Err(self.error("it promises more than it holds"));
+        }
+        Ok(count)
+    }
+
     /// A text.
     ///
     /// # Errors
@@ -247,7 +269,12 @@ mod tests {
 
     #[test]
     fn numbers_have_one_form() {
-        for bytes in [&[0x80][..], &[0x80, 0x00], &[0xff; 11], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]] {
+        for bytes in [
+            &[0x80][..],
+            &[0x80, 0x00],
+            &[0xff; 11],
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2],
+        ] {
             assert!(Reader::new("number", bytes).number().is_err(), "{bytes:?}");
         }
     }

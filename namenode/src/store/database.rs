@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
 use rocksdb::{
-    BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, Options, WriteBatch,
-    WriteOptions,
+    BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, Options,
+    WriteBatch, WriteOptions,
 };
 use steadfs_namenode_core::Changes;
 
@@ -119,7 +119,9 @@ impl Database {
         let sum = |property: &str| {
             Table::ALL
                 .iter()
-                .filter_map(|table| self.db.property_int_value_cf(self.family(*table), property).ok().flatten())
+                .filter_map(|table| {
+                    self.db.property_int_value_cf(self.family(*table), property).ok().flatten()
+                })
                 .sum::<u64>()
         };
         let memory = self.cache.get_usage() as u64

@@ -55,7 +55,9 @@ impl StoreView {
     /// Up to `limit` blocks from `from` on, in order of id.
     #[must_use]
     pub fn blocks_from(&self, from: BlockId, limit: usize) -> Vec<Block> {
-        self.rows().range(Table::Block, &keys::block::encode(from), &[], None, limit, |_, value| Block::decode(value))
+        self.rows().range(Table::Block, &keys::block::encode(from), &[], None, limit, |_, value| {
+            Block::decode(value)
+        })
     }
 
     const fn rows(&self) -> Rows<'_> {
@@ -199,9 +201,14 @@ impl<'a> Rows<'a> {
     fn entries(&self, folder: InodeId, after: Option<&Name>, limit: usize) -> Vec<(Name, InodeId)> {
         let prefix = keys::entry::prefix(folder);
         let after = after.map(|name| keys::entry::encode(folder, name));
-        self.range(Table::Entry, after.as_deref().unwrap_or(&prefix), &prefix, after.as_deref(), limit, |key, value| {
-            Ok((keys::entry::decode(key)?.1, Entry::decode(value)?.0))
-        })
+        self.range(
+            Table::Entry,
+            after.as_deref().unwrap_or(&prefix),
+            &prefix,
+            after.as_deref(),
+            limit,
+            |key, value| Ok((keys::entry::decode(key)?.1, Entry::decode(value)?.0)),
+        )
     }
 
     fn file_blocks(&self, file: InodeId, from: u32, limit: usize) -> Vec<BlockId> {
@@ -259,7 +266,8 @@ macro_rules! view_by_rows {
             }
 
             fn file_block(&self, file: InodeId, index: u32) -> Option<BlockId> {
-                let row = self.rows().point::<FileBlock>(Table::FileBlock, &keys::file_block::encode(file, index));
+                let row =
+                    self.rows().point::<FileBlock>(Table::FileBlock, &keys::file_block::encode(file, index));
                 row.map(|row| row.0)
             }
 

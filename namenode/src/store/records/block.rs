@@ -67,9 +67,7 @@ fn read_state(state: u8, input: &mut Reader<'_>) -> Result<BlockState, CodecErro
     Ok(match state {
         COMPLETE => BlockState::Complete,
         COMMITTED => BlockState::Committed { expected: input.storages()? },
-        UNDER_CONSTRUCTION => {
-            BlockState::UnderConstruction { expected: input.storages()?, recovery: None }
-        }
+        UNDER_CONSTRUCTION => BlockState::UnderConstruction { expected: input.storages()?, recovery: None },
         IN_RECOVERY => BlockState::UnderConstruction {
             expected: input.storages()?,
             recovery: Some(Recovery {

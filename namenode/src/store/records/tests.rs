@@ -3,7 +3,8 @@ use smallvec::SmallVec;
 use steadfs_common::{BlockId, GenStamp, InodeId, Millis, Name, StorageId, TxId};
 use steadfs_namenode_core::Record;
 use steadfs_namenode_core::record::{
-    Block, BlockState, Counters, FileBody, Inode, InodeKind, Layout, Lease, Recovery, Retry, RetryReply, Totals,
+    Block, BlockState, Counters, FileBody, Inode, InodeKind, Layout, Lease, Recovery, Retry, RetryReply,
+    Totals,
 };
 use uuid::Uuid;
 
@@ -32,26 +33,30 @@ fn kind() -> impl Strategy<Value = InodeKind> {
 }
 
 fn inode() -> impl Strategy<Value = Inode> {
-    let name = proptest::option::of("[a-zü ]{1,20}".prop_filter_map("not a name", |text| Name::new(&text).ok()));
+    let name =
+        proptest::option::of("[a-zü ]{1,20}".prop_filter_map("not a name", |text| Name::new(&text).ok()));
     let numbers = (any::<u64>(), any::<u64>(), any::<u16>(), any::<u64>(), any::<u64>(), any::<u64>());
-    (name, "\\PC{0,20}", "\\PC{0,20}", numbers, kind()).prop_map(|(name, owner, group, numbers, kind)| Inode {
-        id: InodeId(numbers.0),
-        parent: InodeId(numbers.1),
-        name,
-        owner,
-        group,
-        mode: numbers.2,
-        mtime: Millis(numbers.3),
-        atime: Millis(numbers.4),
-        changed: TxId(numbers.5),
-        kind,
+    (name, "\\PC{0,20}", "\\PC{0,20}", numbers, kind()).prop_map(|(name, owner, group, numbers, kind)| {
+        Inode {
+            id: InodeId(numbers.0),
+            parent: InodeId(numbers.1),
+            name,
+            owner,
+            group,
+            mode: numbers.2,
+            mtime: Millis(numbers.3),
+            atime: Millis(numbers.4),
+            changed: TxId(numbers.5),
+            kind,
+        }
     })
 }
 
 fn state() -> impl Strategy<Value = BlockState> {
-    let recovery = (any::<u64>(), any::<u64>(), any::<Option<u64>>()).prop_map(|(stamp, started, truncate_to)| {
-        Recovery { stamp: GenStamp(stamp), started: Millis(started), truncate_to }
-    });
+    let recovery =
+        (any::<u64>(), any::<u64>(), any::<Option<u64>>()).prop_map(|(stamp, started, truncate_to)| {
+            Recovery { stamp: GenStamp(stamp), started: Millis(started), truncate_to }
+        });
     prop_oneof![
         Just(BlockState::Complete),
         storages().prop_map(|expected| BlockState::Committed { expected }),
@@ -61,7 +66,8 @@ fn state() -> impl Strategy<Value = BlockState> {
 }
 
 fn block() -> impl Strategy<Value = Block> {
-    let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u16>(), any::<u64>(), any::<u32>(), any::<u32>());
+    let numbers =
+        (any::<u64>(), any::<u64>(), any::<u64>(), any::<u16>(), any::<u64>(), any::<u32>(), any::<u32>());
     (numbers, state()).prop_map(|(numbers, state)| Block {
         id: BlockId(numbers.0),
         stamp: GenStamp(numbers.1),

@@ -1,0 +1,255 @@
+//! The one thread that changes the namespace.
+//!
+//! It takes what is queued, plans each command over the last view and what was planned before it in the same batch,
+//! appends one journal entry, syncs once, applies the changes to the store and publishes the new view, hands what follows
+//! to the owner of blocks, and answers. So whoever has an answer finds its effect in every later read, and after any crash.
+
+pub(crate) mod answers;
+pub(crate) mod payload;
+pub(crate) mod renewals;
+mod thread;
+
+use std::sync::Arc;
+
+use steadfs_common::{CallKey, FsError, FsErrorKind, FsResult};
+use steadfs_daemon::clock::SharedClock;
+use steadfs_namenode_core::namespace::{self, subtree::Clearance};
+use steadfs_namenode_core::{Caller, Command, Context, Effect, Reply, Settings, Tx, View};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::fatal;
+use crate::journal::Journal;
+use crate::service::{EffectSink, SharedCluster};
+use crate::store::{Store, StoreWriter};
+
+use answers::SavedAnswers;
+use payload::Transaction;
+use renewals::Renewals;
+pub(crate) use thread::CommitThread;
+
+/// A command on its way to the commit thread.
+pub(crate) struct Job {
+    pub(crate) caller: Caller,
+    pub(crate) key: Option<CallKey>,
+    pub(crate) command: Command,
+    pub(crate) clearance: Option<Clearance>,
+    pub(crate) answer: oneshot::Sender<FsResult<Reply>>,
+}
+
+/// What the commit thread is asked for.
+pub(crate) enum Order {
+    /// A command.
+    Commit(Box<Job>),
+    /// A seal, if nothing was committed since this journal index.
+    Seal(u64),
+    /// Carry out what is queued, then end.
+    Stop,
+}
+
+/// The way to the commit thread. Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct Commits {
+    orders: mpsc::Sender<Order>,
+}
+
+fn stopping() -> FsError {
+    FsError::new(FsErrorKind::Stopping, "The namenode is stopping")
+}
+
+impl Commits {
+    /// Waits for a place in the queue, and for the answer. Once it is queued, a command is carried out even if nobody
+    /// waits any more.
+    pub(crate) async fn submit(
+        &self,
+        caller: Caller,
+        key: Option<CallKey>,
+        command: Command,
+        clearance: Option<Clearance>,
+    ) -> FsResult<Reply> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job { caller, key, command, clearance, answer };
+        self.orders.send(Order::Commit(Box::new(job))).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())?
+    }
+
+    /// Asks for a seal, if nothing was committed since `index`.
+    pub(crate) async fn seal(&self, index: u64) {
+        // A stopping thread seals by itself.
+        let _ = self.orders.send(Order::Seal(index)).await;
+    }
+
+    /// Ends the thread once everything queued is carried out. What comes later is refused.
+    pub(crate) async fn stop(&self) {
+        let _ = self.orders.send(Order::Stop).await;
+    }
+
+    /// How many commands wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.orders.max_capacity() - self.orders.capacity()
+    }
+}
+
+/// What planning needs and who hears of what comes of it.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<Store>,
+    pub(crate) writer: StoreWriter,
+    pub(crate) journal: Box<dyn Journal>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) clock: SharedClock,
+    pub(crate) sink: Arc<dyn EffectSink>,
+    pub(crate) renewals: Arc<Renewals>,
+    pub(crate) answers: Arc<SavedAnswers>,
+    /// First of the random bits.
+    pub(crate) seed: u64,
+}
+
+/// Plans, commits and answers batches. Driven by [`CommitThread`], or inline by a test.
+pub(crate) struct CommitLoop {
+    parts: Parts,
+    seeds: u64,
+    trimmed: u64,
+    /// Journal bytes and entries since the last flush was asked for.
+    unflushed: (u64, u64),
+}
+
+/// Soft state as a batch sees it.
+struct Surroundings {
+    cluster: SharedCluster,
+    safe_mode: Option<String>,
+}
+
+/// A planned batch.
+#[derive(Default)]
+struct Batch {
+    transactions: Vec<Transaction>,
+    effects: Vec<Effect>,
+    answers: Vec<(oneshot::Sender<FsResult<Reply>>, FsResult<Reply>)>,
+}
+
+impl CommitLoop {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let seeds = parts.seed;
+        Self { parts, seeds, trimmed: 0, unflushed: (0, 0) }
+    }
+
+    /// Carries out commands as one batch, and answers them.
+    pub(crate) fn commit(&mut self, jobs: impl IntoIterator<Item = Job>) {
+        let view = self.parts.store.view();
+        let around =
+            Surroundings { cluster: self.parts.sink.cluster(), safe_mode: self.parts.sink.safe_mode() };
+        let mut tx = Tx::new(&*view);
+        let mut batch = Batch::default();
+        for job in jobs {
+            self.plan(&mut tx, &around, &mut batch, job);
+        }
+        let changes = tx.into_changes();
+        if !changes.is_empty() {
+            let payload = payload::encode(&batch.transactions, &changes);
+            let position = self.parts.journal.append(&payload).unwrap_or_else(|error| journal_failed(&error));
+            self.parts.writer.apply(position, &changes);
+            self.unflushed = (self.unflushed.0 + payload.len() as u64, self.unflushed.1 + 1);
+        }
+        drop(view);
+        self.note_leases(&batch.effects);
+        if !batch.effects.is_empty() {
+            self.parts.sink.apply(batch.effects);
+        }
+        for (answer, reply) in batch.answers {
+            // Who asked may have gone.
+            let _ = answer.send(reply);
+        }
+        self.trim();
+    }
+
+    fn plan(&mut self, tx: &mut Tx<'_>, around: &Surroundings, batch: &mut Batch, job: Job) {
+        let (parts, seed) = (&self.parts, next_seed(&mut self.seeds));
+        let key =
+            job.key.filter(|_| parts.answers.has_room() && namespace::retry::is_at_most_once(&job.command));
+        let before = tx.counters().map(|counters| counters.last_tx);
+        let planned = parts.renewals.with(|renewals| {
+            let context = Context {
+                now: parts.clock.now(),
+                seed,
+                caller: &job.caller,
+                settings: &parts.settings,
+                cluster: &*around.cluster,
+                renewals,
+                safe_mode: around.safe_mode.as_deref(),
+                clearance: job.clearance.as_ref(),
+            };
+            namespace::plan_once(tx, &context, key, &job.command)
+        });
+        let after = tx.counters().map(|counters| counters.last_tx);
+        if let Some(id) = after.filter(|_| after != before) {
+            if key.is_some() {
+                parts.answers.saved();
+            }
+            batch.transactions.push(Transaction { id, operation: payload::operation(&job.command).0 });
+        }
+        let reply = planned.and_then(|outcome| {
+            batch.effects.extend(outcome.effects);
+            match outcome.reply {
+                Reply::Failed(error) => Err(error),
+                reply => Ok(reply),
+            }
+        });
+        batch.answers.push((job.answer, reply));
+    }
+
+    fn note_leases(&self, effects: &[Effect]) {
+        let now = self.parts.clock.now();
+        for effect in effects {
+            if let Effect::LeaseStarted { holder, .. } = effect {
+                self.parts.renewals.started(holder, now);
+            }
+        }
+    }
+
+    /// Appends a seal, if nothing was committed since `index`.
+    pub(crate) fn seal(&mut self, index: u64) {
+        if self.parts.journal.position().index == index {
+            self.parts.journal.seal().unwrap_or_else(|error| journal_failed(&error));
+        }
+    }
+
+    /// Seals whatever came last: the namenode is stopping.
+    pub(crate) fn finish(&mut self) {
+        self.seal(self.parts.journal.position().index);
+        self.parts.store.flush();
+        self.trim();
+    }
+
+    /// Gives up journal segments that the store has durably passed.
+    fn trim(&mut self) {
+        let flushed = self.parts.store.flushed_index();
+        if flushed > self.trimmed {
+            self.parts.journal.trim(flushed);
+            self.trimmed = flushed;
+        }
+    }
+
+    /// Whether so much was journalled since this was last true that the store should be flushed.
+    pub(crate) fn flush_is_due(&mut self, bytes: u64, entries: u64) -> bool {
+        let due = self.unflushed.0 >= bytes || self.unflushed.1 >= entries;
+        if due {
+            self.unflushed = (0, 0);
+        }
+        due
+    }
+}
+
+fn journal_failed(error: &std::io::Error) -> ! {
+    fatal::end(
+        format!("the journal cannot be written: {error}"),
+        "Nothing unacknowledged was kept. Check that the disks of data_dirs are healthy and have room, then start again",
+    )
+}
+
+/// The next of a sequence of well-mixed numbers (SplitMix64).
+fn next_seed(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

@@ -1,0 +1,165 @@
+//! What a journal entry of a batch holds: which transactions it is made of, and what they leave.
+//!
+//! Version 1: the version; how many transactions, and of each its id, its operation and, behind their length, bytes of
+//! an event (none yet); how many changes, and of each its table, its key behind its length, and 0 if the row is deleted
+//! or 1 and its value behind its length. Changes are one a row: what several commands did to it is coalesced.
+
+use steadfs_common::TxId;
+use steadfs_namenode_core::{Changes, Command};
+
+use crate::store::codec::{CodecError, Reader, Writer};
+use crate::store::keys::{self, Table};
+use crate::store::records;
+
+const VERSION: u8 = 1;
+/// Fewest bytes that a change or transaction takes: bounds what a count may promise.
+const MIN_ITEM_BYTES: usize = 3;
+
+/// One command of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Transaction {
+    /// Its id.
+    pub(crate) id: TxId,
+    /// What it was: see [`operation`].
+    pub(crate) operation: u8,
+}
+
+/// The number under which an operation is stored, never used for another; and its name in logs and metrics.
+pub(crate) const fn operation(command: &Command) -> (u8, &'static str) {
+    match command {
+        Command::Format => (1, "format"),
+        Command::Mkdirs { .. } => (2, "mkdirs"),
+        Command::Create { .. } => (3, "create"),
+        Command::Append { .. } => (4, "append"),
+        Command::AddBlock { .. } => (5, "add_block"),
+        Command::AbandonBlock { .. } => (6, "abandon_block"),
+        Command::Complete { .. } => (7, "complete"),
+        Command::Fsync { .. } => (8, "fsync"),
+        Command::UpdateBlockForPipeline { .. } => (9, "update_block_for_pipeline"),
+        Command::UpdatePipeline { .. } => (10, "update_pipeline"),
+        Command::RecoverLease { .. } => (11, "recover_lease"),
+        Command::ExpireLease { .. } => (12, "expire_lease"),
+        Command::CommitBlockSynchronization { .. } => (13, "commit_block_synchronization"),
+        Command::Rename { .. } => (14, "rename"),
+        Command::Delete { .. } => (15, "delete"),
+        Command::SetPermission { .. } => (16, "set_permission"),
+        Command::SetOwner { .. } => (17, "set_owner"),
+        Command::SetTimes { .. } => (18, "set_times"),
+        Command::SetReplication { .. } => (19, "set_replication"),
+        Command::TouchAccessTime { .. } => (20, "touch_access_time"),
+        Command::Reclaim { .. } => (21, "reclaim"),
+        Command::ForgetCalls { .. } => (22, "forget_calls"),
+    }
+}
+
+/// The bytes of a batch.
+pub(crate) fn encode(transactions: &[Transaction], changes: &Changes) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.byte(VERSION);
+    out.number(transactions.len() as u64);
+    for transaction in transactions {
+        out.number(transaction.id.0);
+        out.byte(transaction.operation);
+        out.bytes(&[]);
+    }
+    out.number(changes.len() as u64);
+    for (key, record) in changes {
+        out.byte(keys::table_of(key) as u8);
+        out.bytes(&keys::encode(key));
+        out.boolean(record.is_some());
+        if let Some(record) = record {
+            out.bytes(&records::encode(record));
+        }
+    }
+    out.into_bytes()
+}
+
+/// The batch in these bytes.
+pub(crate) fn decode(bytes: &[u8]) -> Result<(Vec<Transaction>, Changes), CodecError> {
+    let mut input = Reader::new("journal entry", bytes);
+    if input.byte()? != VERSION {
+        return Err(input.error("it was written by a newer version of SteadFS"));
+    }
+    let count = input.count(MIN_ITEM_BYTES)?;
+    let mut transactions = Vec::with_capacity(count);
+    for _ in 0..count {
+        transactions.push(Transaction { id: TxId(input.number()?), operation: input.byte()? });
+        input.blob()?;
+    }
+    let mut changes = Changes::new();
+    for _ in 0..input.count(MIN_ITEM_BYTES)? {
+        let table = input.byte()?;
+        let table = Table::from_ordinal(table).ok_or_else(|| input.error("it names an unknown table"))?;
+        let key = keys::decode(table, input.blob()?)?;
+        let record = if input.boolean()? { Some(records::decode(table, input.blob()?)?) } else { None };
+        changes.insert(key, record);
+    }
+    input.end()?;
+    Ok((transactions, changes))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use steadfs_common::InodeId;
+    use steadfs_namenode_core::{Key, Record};
+
+    use super::*;
+
+    #[test]
+    fn golden_bytes() {
+        let changes = Changes::from([
+            (Key::Lease(InodeId(1)), None),
+            (Key::Reclaim(InodeId(2)), Some(Record::Reclaim)),
+        ]);
+        let transactions = [Transaction { id: TxId(300), operation: 15 }];
+        let bytes = encode(&transactions, &changes);
+        let golden = [
+            1, 1, 0xac, 2, 15, 0, 2, //
+            6, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, //
+            7, 8, 0, 0, 0, 0, 0, 0, 0, 2, 1, 1, 1,
+        ];
+        assert_eq!(bytes, golden);
+        assert_eq!(decode(&bytes).unwrap(), (transactions.to_vec(), changes));
+    }
+
+    proptest! {
+        #[test]
+        fn batches_come_back(
+            rows in proptest::collection::vec(crate::store::records::tests::record(), 0..8),
+            ids in proptest::collection::vec(any::<u64>(), 0..4),
+        ) {
+            let changes: Changes = rows
+                .into_iter()
+                .enumerate()
+                .filter_map(|(row, (table, record))| {
+                    let id = InodeId(row as u64);
+                    let key = match table {
+                        Table::Inode => Key::Inode(id),
+                        Table::Totals => Key::Totals(id),
+                        Table::Lease => Key::Lease(id),
+                        Table::Counters => Key::Counters,
+                        _ => return None,
+                    };
+                    Some((key, (row % 3 != 0).then_some(record)))
+                })
+                .collect();
+            let transactions: Vec<_> =
+                ids.into_iter().map(|id| Transaction { id: TxId(id), operation: 3 }).collect();
+            let bytes = encode(&transactions, &changes);
+            prop_assert_eq!(decode(&bytes).unwrap(), (transactions, changes));
+            for cut in 0..bytes.len() {
+                prop_assert!(decode(&bytes[..cut]).is_err());
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let mut bytes = bytes;
+            if let Some(first) = bytes.first_mut() {
+                *first = VERSION;
+            }
+            let _ = decode(&bytes);
+        }
+    }
+}

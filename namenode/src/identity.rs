@@ -1,0 +1,349 @@
+//! Whose data a folder holds: the file `VERSION` in each of `data_dirs`.
+//!
+//! A folder without it is formatted if it is empty. Formatting writes `FORMATTING` into every folder first and renames it
+//! to `VERSION`, first folder first, when everything else is in place; nothing is acknowledged before that, so a start
+//! that finds `FORMATTING` throws away what it marks and goes on. A lock file keeps a second process out.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Layout of the data folders. Raised when an older release could not read what a newer one wrote.
+const LAYOUT_VERSION: u32 = 1;
+const VERSION: &str = "VERSION";
+const FORMATTING: &str = "FORMATTING";
+const LOCK: &str = "in_use.lock";
+/// The only thing of others that an empty folder may hold: what `mkfs` leaves.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// Which cluster this is, and for how many lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster: `SFS-` and a UUID.
+    pub cluster_id: String,
+    /// The block pool: `BP-` and a UUID, as Hadoop's tools expect it.
+    pub block_pool: String,
+    /// Counts the starts of this namenode; a datanode refuses one that is behind what it heard before.
+    pub epoch: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VersionFile {
+    layout_version: u32,
+    cluster_id: String,
+    block_pool: String,
+}
+
+/// Tells an unreadable file from one of a newer layout, which may have other keys.
+#[derive(Deserialize)]
+struct LayoutOnly {
+    layout_version: u32,
+}
+
+/// The data folders, locked and known to be of one cluster.
+#[derive(Debug)]
+pub(crate) struct DataFolders {
+    folders: Vec<PathBuf>,
+    version: VersionFile,
+    /// Folders in which `FORMATTING` is still to become `VERSION`.
+    unfinished: Vec<PathBuf>,
+    _locks: Vec<File>,
+}
+
+enum State {
+    Empty,
+    Formatting(VersionFile),
+    Ready(VersionFile),
+}
+
+impl DataFolders {
+    /// Locks the folders and reads whose they are; begins to format empty ones.
+    pub(crate) fn open(folders: &[PathBuf]) -> anyhow::Result<Self> {
+        let mut locks = Vec::new();
+        for folder in folders {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("data_dirs: cannot make the folder {}", folder.display()))?;
+            locks.push(lock(folder)?);
+        }
+        let states = folders.iter().map(|folder| state(folder)).collect::<anyhow::Result<Vec<_>>>()?;
+        let (version, unfinished) = decide(folders, &states)?;
+        for folder in &unfinished {
+            begin(folder, &version).with_context(|| format!("cannot format {}", folder.display()))?;
+        }
+        Ok(Self { folders: folders.to_vec(), version, unfinished, _locks: locks })
+    }
+
+    /// Where the store is.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folders[0].join("store")
+    }
+
+    /// Where the copies of the journal are.
+    pub(crate) fn journals(&self) -> Vec<PathBuf> {
+        self.folders.iter().map(|folder| folder.join("journal")).collect()
+    }
+
+    /// Whether everything is new: no folder was ready.
+    pub(crate) fn is_new(&self) -> bool {
+        self.unfinished.len() == self.folders.len()
+    }
+
+    /// Ends the formatting: from now on the folders hold what must not be lost.
+    pub(crate) fn finish(&mut self) -> anyhow::Result<()> {
+        for folder in std::mem::take(&mut self.unfinished) {
+            fs::rename(folder.join(FORMATTING), folder.join(VERSION))
+                .and_then(|()| sync(&folder))
+                .with_context(|| format!("cannot end the formatting of {}", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Who this is in the life `epoch`.
+    pub(crate) fn identity(&self, epoch: u64) -> Identity {
+        Identity {
+            cluster_id: self.version.cluster_id.clone(),
+            block_pool: self.version.block_pool.clone(),
+            epoch,
+        }
+    }
+}
+
+fn lock(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join(LOCK);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!(
+                "{} is in use by another process: stop it, or name another folder in data_dirs",
+                folder.display()
+            )
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+fn state(folder: &Path) -> anyhow::Result<State> {
+    if let Some(version) = read(&folder.join(VERSION))? {
+        return Ok(State::Ready(version));
+    }
+    if let Some(version) = read(&folder.join(FORMATTING))? {
+        return Ok(State::Formatting(version));
+    }
+    for item in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let name = item?.file_name();
+        // A crash before anything was formatted leaves the lock and half a FORMATTING.
+        let ours = [LOCK, LOST_AND_FOUND].iter().any(|known| name == *known) || is_temporary(&name);
+        ensure!(
+            ours,
+            "{} holds `{}` but no VERSION file, so it is not a namenode's folder: name an empty folder in data_dirs, or \
+             put the VERSION file back",
+            folder.display(),
+            name.to_string_lossy()
+        );
+    }
+    Ok(State::Empty)
+}
+
+fn temporary() -> String {
+    format!("{FORMATTING}.new")
+}
+
+fn is_temporary(name: &std::ffi::OsStr) -> bool {
+    name.to_str() == Some(temporary().as_str())
+}
+
+fn read(path: &Path) -> anyhow::Result<Option<VersionFile>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let damaged =
+        || format!("{} is damaged: put back a copy of it from another of data_dirs", path.display());
+    let layout: LayoutOnly = toml::from_str(&text).with_context(damaged)?;
+    ensure!(
+        layout.layout_version == LAYOUT_VERSION,
+        "{} says layout version {}, this release reads {LAYOUT_VERSION}: start the release that wrote it",
+        path.display(),
+        layout.layout_version
+    );
+    toml::from_str(&text).map(Some).with_context(damaged)
+}
+
+/// Which cluster the folders are of, and which of them are still to be formatted.
+fn decide(folders: &[PathBuf], states: &[State]) -> anyhow::Result<(VersionFile, Vec<PathBuf>)> {
+    let mut ready: Option<(&PathBuf, &VersionFile)> = None;
+    let mut begun = None;
+    let mut unfinished = Vec::new();
+    for (folder, state) in folders.iter().zip(states) {
+        match state {
+            State::Ready(version) => match ready {
+                Some((other, known)) => ensure!(
+                    known == version,
+                    "{} is of cluster {}, but {} of cluster {}: name folders of one cluster in data_dirs",
+                    folder.display(),
+                    version.cluster_id,
+                    other.display(),
+                    known.cluster_id
+                ),
+                None => ready = Some((folder, version)),
+            },
+            State::Formatting(version) => {
+                begun = begun.or(Some(version));
+                unfinished.push(folder.clone());
+            }
+            State::Empty => unfinished.push(folder.clone()),
+        }
+    }
+    if let Some((folder, version)) = ready {
+        ensure!(
+            !unfinished.contains(&folders[0]),
+            "{} is empty, but {} is of cluster {}: the first of data_dirs holds the store and cannot be made from the \
+             others. Put back its content, or name the folders in the order they had",
+            folders[0].display(),
+            folder.display(),
+            version.cluster_id
+        );
+        for folder in &unfinished {
+            tracing::warn!(folder = %folder.display(), "this data folder is new: the journal is copied into it");
+        }
+        return Ok((version.clone(), unfinished));
+    }
+    let fresh = || VersionFile {
+        layout_version: LAYOUT_VERSION,
+        cluster_id: format!("SFS-{}", Uuid::new_v4()),
+        block_pool: format!("BP-{}", Uuid::new_v4()),
+    };
+    Ok((begun.cloned().unwrap_or_else(fresh), unfinished))
+}
+
+/// Marks a folder as being formatted, and throws away what an earlier attempt left.
+fn begin(folder: &Path, version: &VersionFile) -> anyhow::Result<()> {
+    let temporary = folder.join(temporary());
+    let mut file = File::create(&temporary)?;
+    file.write_all(toml::to_string(version)?.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, folder.join(FORMATTING))?;
+    sync(folder)?;
+    for leftover in ["store", "journal"] {
+        match fs::remove_dir_all(folder.join(leftover)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> (tempfile::TempDir, Vec<PathBuf>) {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = vec![folder.path().join("a"), folder.path().join("b")];
+        (folder, folders)
+    }
+
+    fn formatted(folders: &[PathBuf]) -> Identity {
+        let mut data = DataFolders::open(folders).unwrap();
+        assert!(data.is_new());
+        data.finish().unwrap();
+        data.identity(1)
+    }
+
+    #[test]
+    fn an_empty_folder_is_formatted_once() {
+        let (_keep, folders) = two();
+        let first = formatted(&folders);
+        assert!(first.cluster_id.starts_with("SFS-") && first.block_pool.starts_with("BP-"));
+        let again = DataFolders::open(&folders).unwrap();
+        assert!(!again.is_new());
+        assert_eq!(again.identity(1), first);
+    }
+
+    #[test]
+    fn a_second_process_is_refused() {
+        let (_keep, folders) = two();
+        let held = DataFolders::open(&folders).unwrap();
+        let error = DataFolders::open(&folders[1..]).unwrap_err().to_string();
+        assert!(error.contains("in use by another process"), "{error}");
+        drop(held);
+        DataFolders::open(&folders).unwrap();
+    }
+
+    #[test]
+    fn a_half_made_format_is_completed() {
+        let (_keep, folders) = two();
+        let begun = DataFolders::open(&folders).unwrap().identity(1);
+        fs::create_dir(folders[0].join("store")).unwrap();
+        fs::write(folders[0].join("store").join("half"), "x").unwrap();
+        assert_eq!(formatted(&folders), begun);
+        assert!(!folders[0].join("store").exists());
+    }
+
+    #[test]
+    fn a_crash_between_the_two_renames_is_completed() {
+        let (_keep, folders) = two();
+        let identity = formatted(&folders);
+        fs::rename(folders[1].join(VERSION), folders[1].join(FORMATTING)).unwrap();
+        let mut data = DataFolders::open(&folders).unwrap();
+        assert!(!data.is_new());
+        data.finish().unwrap();
+        assert_eq!(data.identity(1), identity);
+        assert!(folders[1].join(VERSION).exists());
+    }
+
+    #[test]
+    fn a_new_second_disk_is_taken_and_a_new_first_one_refused() {
+        let (_keep, folders) = two();
+        let identity = formatted(&folders);
+        fs::remove_dir_all(&folders[1]).unwrap();
+        let mut data = DataFolders::open(&folders).unwrap();
+        assert!(!data.is_new());
+        data.finish().unwrap();
+        assert_eq!(data.identity(1), identity);
+        drop(data);
+        fs::remove_dir_all(&folders[0]).unwrap();
+        let error = DataFolders::open(&folders).unwrap_err().to_string();
+        assert!(error.contains("holds the store"), "{error}");
+    }
+
+    #[test]
+    fn foreign_folders_are_refused_with_reason_and_remedy() {
+        let (_keep, folders) = two();
+        let (_keep_other, other) = two();
+        formatted(&folders);
+        formatted(&other);
+        let mixed = [folders[0].clone(), other[1].clone()];
+        let error = DataFolders::open(&mixed).unwrap_err().to_string();
+        assert!(error.contains("name folders of one cluster"), "{error}");
+
+        let text = fs::read_to_string(folders[0].join(VERSION)).unwrap();
+        fs::write(folders[0].join(VERSION), text.replace("layout_version = 1", "layout_version = 9"))
+            .unwrap();
+        let error = DataFolders::open(&folders).unwrap_err().to_string();
+        assert!(error.contains("start the release that wrote it"), "{error}");
+
+        let busy = tempfile::tempdir().unwrap();
+        fs::write(busy.path().join("thesis.tex"), "x").unwrap();
+        let error = DataFolders::open(&[busy.path().to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("thesis.tex") && error.contains("empty folder"), "{error}");
+    }
+}

@@ -1,0 +1,236 @@
+//! From a configuration to a serving namenode, and back to nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use prometheus_client::registry::Registry;
+use steadfs_daemon::clock::{SharedClock, SystemClock};
+use steadfs_daemon::http::Endpoints;
+use steadfs_daemon::net;
+use steadfs_daemon::pool::DiskPool;
+use steadfs_daemon::shutdown::Shutdown;
+use steadfs_namenode_core::{Command, View as _};
+use tokio::net::TcpListener;
+
+use crate::blocks::Blocks;
+use crate::commit::answers::SavedAnswers;
+use crate::commit::renewals::Renewals;
+use crate::commit::{CommitThread, Commits, Parts, payload};
+use crate::config::NamenodeConfig;
+use crate::identity::DataFolders;
+use crate::journal::{Journal, JournalError, SegmentedJournal};
+use crate::service::{EffectSink, Service, ServiceParts, own_caller, start_workers};
+use crate::store::{Store, StoreWriter};
+use crate::{grpc, hadoop, http};
+
+/// How long connections and workers may take to end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// A running namenode.
+pub struct Namenode {
+    rpc: SocketAddr,
+    http: SocketAddr,
+    service: Arc<Service>,
+    commits: Commits,
+    thread: CommitThread,
+    /// Keeps the data folders locked.
+    folders: DataFolders,
+    pool: DiskPool,
+    shutdown: Shutdown,
+}
+
+/// Runs a namenode until `shutdown` is triggered.
+///
+/// # Errors
+/// It cannot start, or could not go on.
+pub async fn run(config: NamenodeConfig, shutdown: Shutdown) -> anyhow::Result<()> {
+    Namenode::start(config, shutdown.clone()).await?.stopped().await;
+    match shutdown.failure() {
+        Some(reason) => bail!(reason),
+        None => Ok(()),
+    }
+}
+
+impl Namenode {
+    /// Starts a namenode; when this returns, it serves. An empty folder is formatted.
+    ///
+    /// # Errors
+    /// The configuration makes no sense, a port is taken, or the data folders are damaged, foreign or in use: each with
+    /// what to do about it.
+    pub async fn start(config: NamenodeConfig, shutdown: Shutdown) -> anyhow::Result<Self> {
+        Self::start_at(config, shutdown, SystemClock::shared()).await
+    }
+
+    /// As [`Namenode::start`], by another clock.
+    ///
+    /// # Errors
+    /// As [`Namenode::start`].
+    pub async fn start_at(
+        config: NamenodeConfig,
+        shutdown: Shutdown,
+        clock: SharedClock,
+    ) -> anyhow::Result<Self> {
+        config.validate()?;
+        allow_simple(&config)?;
+        let rpc = net::listen(config.listen, "listen").await?;
+        let web = net::listen(config.http_listen, "http_listen").await?;
+        let addresses = (rpc.local_addr()?, web.local_addr()?);
+
+        let pool = DiskPool::new("namenode-start", 1, 1)?;
+        let opened = {
+            let config = config.clone();
+            pool.run(move || Opened::open(&config)).await?
+        };
+        let Opened { mut folders, store, writer, journal } = opened;
+        let identity = folders.identity(journal.epoch());
+        let settings = Arc::new(config.settings());
+        let renewals = Arc::new(Renewals::default());
+        let answers = Arc::new(SavedAnswers::new(config.namespace.retry_entries));
+        let blocks = Blocks::new(&config, clock.clone(), store.clone())?;
+        let sink: Arc<dyn EffectSink> = blocks.clone();
+        let parts = Parts {
+            store: store.clone(),
+            writer,
+            journal: Box::new(journal),
+            settings: settings.clone(),
+            clock: clock.clone(),
+            sink: sink.clone(),
+            renewals: renewals.clone(),
+            answers: answers.clone(),
+            seed: uuid::Uuid::new_v4().as_u64_pair().0,
+        };
+        let (thread, commits) = CommitThread::start(parts, &config.journal)?;
+        if store.view().counters().is_none() {
+            commits.submit(own_caller(), None, Command::Format, None).await?;
+        }
+        let folders = pool.run(move || folders.finish().map(|()| folders)).await?;
+
+        let parts = ServiceParts {
+            store,
+            commits: commits.clone(),
+            blocks: sink,
+            renewals,
+            answers,
+            settings,
+            clock,
+            identity,
+        };
+        let (service, touches) = Service::new(&config, parts)?;
+        start_workers(&service, &config, touches, &shutdown);
+        blocks.start(&shutdown);
+        serve(&service, &blocks, rpc, web, &shutdown);
+        let (rpc, http) = addresses;
+        let identity = service.identity();
+        tracing::info!(%rpc, %http, cluster = identity.cluster_id, epoch = identity.epoch, "the namenode serves");
+        Ok(Self { rpc, http, service, commits, thread, folders, pool, shutdown })
+    }
+
+    /// Where Hadoop RPC and gRPC are served.
+    #[must_use]
+    pub const fn rpc_address(&self) -> SocketAddr {
+        self.rpc
+    }
+
+    /// Where HTTP is served.
+    #[must_use]
+    pub const fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// What the doors call.
+    #[must_use]
+    pub const fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// Waits for the end to be told, and then until everything queued is carried out, sealed and flushed.
+    pub async fn stopped(self) {
+        self.shutdown.triggered().await;
+        if !self.shutdown.drained(DRAIN).await {
+            tracing::warn!("some connections did not end in time: they are left");
+        }
+        self.commits.stop().await;
+        let (thread, folders) = (self.thread, self.folders);
+        self.pool
+            .run(move || {
+                thread.join();
+                drop(folders);
+            })
+            .await;
+        tracing::info!("the namenode has stopped");
+    }
+}
+
+fn allow_simple(config: &NamenodeConfig) -> anyhow::Result<()> {
+    ensure!(
+        config.insecure.simple,
+        "insecure.simple: the only way of telling users apart that this release has is to believe what a client says. Set \
+         `simple = true` under [insecure] if everybody who can reach {} may be trusted",
+        config.listen
+    );
+    tracing::warn!("user names are believed as clients send them (insecure.simple)");
+    Ok(())
+}
+
+/// Serves all doors until `shutdown`.
+fn serve(
+    service: &Arc<Service>,
+    blocks: &Arc<Blocks>,
+    rpc: TcpListener,
+    web: TcpListener,
+    shutdown: &Shutdown,
+) {
+    let mut registry = Registry::with_prefix("steadfs");
+    service.metrics().register(&mut registry);
+    let metrics = steadfs_rpc::Metrics::registered(&mut registry);
+    let server = steadfs_rpc::Server::new(hadoop::handler(service.clone()), metrics)
+        .with_grpc(grpc::routes(service.clone(), blocks.clone()));
+    shutdown.spawn(server.serve(rpc, shutdown.clone()));
+    let endpoints = Endpoints {
+        registry: Arc::new(registry),
+        ready: Arc::new(|| Ok(())),
+        extra: http::router(service.clone()),
+    };
+    shutdown.spawn(steadfs_daemon::http::serve(web, endpoints, shutdown.clone()));
+}
+
+/// What is on the disk, opened and replayed.
+struct Opened {
+    folders: DataFolders,
+    store: Arc<Store>,
+    writer: StoreWriter,
+    journal: SegmentedJournal,
+}
+
+impl Opened {
+    /// Opens store and journal and brings the store to the journal's end. The cost is that of the journal since the last
+    /// flush, whatever the number of files.
+    fn open(config: &NamenodeConfig) -> anyhow::Result<Self> {
+        let folders = DataFolders::open(&config.data_dirs)?;
+        let journals: Vec<PathBuf> = folders.journals();
+        let (store, mut writer) = Store::open(&folders.store(), &config.store)?;
+        let begins_at = writer.position();
+        let (journal, recovered) =
+            SegmentedJournal::open(&journals, config.journal.segment_bytes, begins_at, |position, bytes| {
+                let (_, changes) = payload::decode(bytes).map_err(|error| JournalError::Unreadable {
+                    index: position.index,
+                    problem: error.to_string(),
+                })?;
+                writer.apply(position, &changes);
+                Ok(())
+            })?;
+        for path in &recovered.repaired {
+            tracing::warn!(path = %path.display(), "a journal segment was not as it should be and was written anew");
+        }
+        tracing::info!(from = begins_at.index, batches = recovered.batches, "the journal is replayed");
+        if !folders.is_new() {
+            store.view().counters().context(
+                "the data folders are marked as formatted, but store and journal hold no namespace: put back their content",
+            )?;
+        }
+        Ok(Self { folders, store, writer, journal })
+    }
+}

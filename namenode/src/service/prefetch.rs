@@ -1,0 +1,84 @@
+//! Reading what a command will read, before it is queued.
+//!
+//! Nothing is decided here and every answer is thrown away: rows come into the caches, no more. What is missed is read by
+//! the commit thread itself.
+
+use steadfs_common::{FsPath, InodeId, ROOT_INODE};
+use steadfs_namenode_core::command::FileRef;
+use steadfs_namenode_core::{Command, View};
+
+/// Reads the rows.
+pub(super) fn touch(view: &dyn View, command: &Command) {
+    match command {
+        Command::Mkdirs { path, .. }
+        | Command::SetPermission { path, .. }
+        | Command::SetOwner { path, .. }
+        | Command::SetTimes { path, .. }
+        | Command::Delete { path, .. } => {
+            walk(view, path);
+        }
+        Command::Create { path, .. }
+        | Command::Append { path, .. }
+        | Command::RecoverLease { path }
+        | Command::SetReplication { path, .. } => file(view, walk(view, path)),
+        Command::AddBlock { file, .. }
+        | Command::AbandonBlock { file, .. }
+        | Command::Complete { file, .. }
+        | Command::Fsync { file, .. } => open_file(view, file),
+        Command::UpdateBlockForPipeline { block, .. } | Command::CommitBlockSynchronization { block, .. } => {
+            file(view, view.block(block.id).map(|block| block.inode));
+        }
+        Command::UpdatePipeline { old, .. } => file(view, view.block(old.id).map(|block| block.inode)),
+        Command::Rename { from, to, .. } => {
+            walk(view, from);
+            if let Some(folder) = walk(view, to)
+                && let Some(name) = from.file_name()
+            {
+                // The classic form moves into a folder that is there.
+                view.entry(folder, name);
+            }
+        }
+        Command::ExpireLease { file: id } => file(view, Some(*id)),
+        Command::TouchAccessTime { file, .. } => drop(view.inode(*file)),
+        Command::Format | Command::Reclaim { .. } | Command::ForgetCalls { .. } => {}
+    }
+}
+
+/// What a path leads to, whoever may see it.
+pub(super) fn find(view: &dyn View, path: &FsPath) -> Option<InodeId> {
+    path.names().iter().try_fold(ROOT_INODE, |folder, name| view.entry(folder, name))
+}
+
+/// Reads every inode and all totals on the way.
+fn walk(view: &dyn View, path: &FsPath) -> Option<InodeId> {
+    view.inode(ROOT_INODE);
+    view.totals(ROOT_INODE);
+    path.names().iter().try_fold(ROOT_INODE, |folder, name| {
+        let id = view.entry(folder, name)?;
+        if view.inode(id)?.is_directory() {
+            view.totals(id);
+        }
+        Some(id)
+    })
+}
+
+fn open_file(view: &dyn View, named: &FileRef) {
+    let Some(mut id) = named.inode.or_else(|| find(view, &named.path)) else { return };
+    file(view, Some(id));
+    // Up to the root: that is how a file found by its id is known to be there, and where its totals are kept.
+    while let Some(inode) = view.inode(id).filter(|inode| inode.parent != inode.id) {
+        id = inode.parent;
+        view.totals(id);
+    }
+}
+
+fn file(view: &dyn View, id: Option<InodeId>) {
+    let Some(inode) = id.and_then(|id| view.inode(id)) else { return };
+    let Some(body) = inode.file() else { return };
+    view.lease(inode.id);
+    for index in body.blocks.saturating_sub(2)..body.blocks {
+        if let Some(block) = view.file_block(inode.id, index) {
+            view.block(block);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What the namenode does by itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use steadfs_common::limits::RECLAIM_STEP;
+use steadfs_common::{FsResult, InodeId};
+use steadfs_daemon::shutdown::Shutdown;
+use steadfs_namenode_core::namespace::{lease, retry};
+use steadfs_namenode_core::{Command, Reply, View};
+use tokio::sync::mpsc;
+
+use super::{Service, Touch};
+use crate::config::NamenodeConfig;
+
+/// Reclaiming is looked at this often even if nobody deleted anything: it may have been interrupted.
+const RECLAIM_INTERVAL: Duration = Duration::from_secs(5);
+/// Leases are looked through at least this often.
+const LEASE_INTERVAL: Duration = Duration::from_secs(30);
+/// And at most this often.
+const LEASE_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// Saved answers are looked through this often.
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
+/// Readings for the metrics are taken this often.
+const READINGS_INTERVAL: Duration = Duration::from_secs(5);
+/// Rows looked at in one step.
+const PAGE: usize = 1_000;
+
+/// Starts all workers; they end with `shutdown`.
+pub(crate) fn start(
+    service: &Arc<Service>,
+    config: &NamenodeConfig,
+    touches: mpsc::Receiver<Touch>,
+    shutdown: &Shutdown,
+) {
+    let lease_interval = (service.settings.lease_hard_limit / 4).clamp(LEASE_INTERVAL_MIN, LEASE_INTERVAL);
+    let seal_after = Duration::from_millis(config.journal.seal_after_idle_ms);
+    every(service, shutdown, "reclaim", RECLAIM_INTERVAL, |service| async move { service.reclaim().await });
+    every(service, shutdown, "lease monitor", lease_interval, |service| async move {
+        service.expire_leases().await
+    });
+    every(service, shutdown, "saved answers", RETRY_INTERVAL, |service| async move {
+        service.forget_calls().await
+    });
+    every(service, shutdown, "readings", READINGS_INTERVAL, |service| async move {
+        let asked = service.clone();
+        let readings = service.pool.run(move || asked.readings()).await;
+        service.audit.metrics.read(readings);
+        Ok(())
+    });
+    shutdown.spawn(seal_when_idle(service.clone(), seal_after, shutdown.clone()));
+    shutdown.spawn(write_touches(service.clone(), touches, shutdown.clone()));
+}
+
+/// Runs `step` now and then, and where it is the reclaim's turn also when a tree was detached.
+fn every<F, A>(service: &Arc<Service>, shutdown: &Shutdown, name: &'static str, interval: Duration, step: F)
+where
+    F: Fn(Arc<Service>) -> A + Send + 'static,
+    A: Future<Output = FsResult<()>> + Send,
+{
+    let (service, shutdown) = (service.clone(), shutdown.clone());
+    let told = shutdown.clone();
+    shutdown.spawn(async move {
+        let wakes_early = name == "reclaim";
+        loop {
+            if let Err(error) = step(service.clone()).await {
+                tracing::warn!(%error, "{name}: will be tried again");
+            }
+            tokio::select! {
+                () = told.triggered() => return,
+                () = tokio::time::sleep(interval) => {}
+                () = service.detached.notified(), if wakes_early => {}
+            }
+        }
+    });
+}
+
+async fn seal_when_idle(service: Arc<Service>, after: Duration, shutdown: Shutdown) {
+    let mut seen = 0;
+    loop {
+        tokio::select! {
+            () = shutdown.triggered() => return,
+            () = tokio::time::sleep(after) => {}
+        }
+        let index = service.store.view_guard().position().index;
+        if index == seen {
+            service.commits.seal(index).await;
+        }
+        seen = index;
+    }
+}
+
+async fn write_touches(service: Arc<Service>, mut touches: mpsc::Receiver<Touch>, shutdown: Shutdown) {
+    loop {
+        let touch = tokio::select! {
+            () = shutdown.triggered() => return,
+            touch = touches.recv() => touch,
+        };
+        let Some(Touch { file, at }) = touch else { return };
+        let command = Command::TouchAccessTime { file, atime: at };
+        if let Err(error) = service.commits.submit(service.own.clone(), None, command, None).await {
+            tracing::debug!(%error, inode = file.0, "an access time was not written down");
+        }
+    }
+}
+
+impl Service {
+    /// A command of the namenode's own. Not audited: nobody asked for it.
+    async fn own(&self, command: Command) -> FsResult<Reply> {
+        self.commits.submit(self.own.clone(), None, command, None).await
+    }
+
+    /// Removes what detached trees hold, step by step.
+    async fn reclaim(&self) -> FsResult<()> {
+        while self.own(Command::Reclaim { limit: RECLAIM_STEP }).await? == Reply::Bool(true) {}
+        Ok(())
+    }
+
+    /// Looks through all leases: takes files from writers past the hard limit, and forgets renewals of those that write
+    /// nothing any more.
+    pub(crate) async fn expire_leases(&self) -> FsResult<()> {
+        let (began, mut met, mut after) = (self.clock.now(), BTreeSet::new(), None);
+        loop {
+            let (holders, next) = self.read(move |view| page_of_holders(view, after)).await;
+            for holder in holders {
+                self.renewals.met(&holder, began);
+                met.insert(holder);
+            }
+            for file in self.due(after).await {
+                tracing::info!(inode = file.0, "nobody renews the lease on this file: it is taken over");
+                self.own(Command::ExpireLease { file }).await?;
+            }
+            match next {
+                Some(last) => after = Some(last),
+                None => break,
+            }
+        }
+        self.renewals.keep(&met, began);
+        Ok(())
+    }
+
+    async fn due(&self, after: Option<InodeId>) -> Vec<InodeId> {
+        let (settings, now) = (self.settings.clone(), self.clock.now());
+        // A copy, so that nobody's renewal waits for the disk.
+        let holders = self.renewals.with(Clone::clone);
+        self.read(move |view| lease::due(view, &holders, &settings, now, after, PAGE).0).await
+    }
+
+    /// Forgets answers that no client will ask for again, and counts those that stay.
+    pub(crate) async fn forget_calls(&self) -> FsResult<()> {
+        let (mut after, mut kept) = (None, 0);
+        loop {
+            let now = self.clock.now();
+            let page = move |view: &dyn View| {
+                (view.retries(after.as_ref(), PAGE).len(), retry::expired(view, now, after.as_ref(), PAGE))
+            };
+            let (rows, (keys, next)) = self.read(page).await;
+            kept += rows - keys.len();
+            if !keys.is_empty() {
+                self.own(Command::ForgetCalls { keys }).await?;
+            }
+            match next {
+                Some(last) => after = Some(last),
+                None => break,
+            }
+        }
+        self.answers.counted(kept as u64);
+        Ok(())
+    }
+}
+
+fn page_of_holders(view: &dyn View, after: Option<InodeId>) -> (BTreeSet<String>, Option<InodeId>) {
+    let rows = view.leases(after, PAGE);
+    let next = if rows.len() < PAGE { None } else { rows.last().map(|(id, _)| *id) };
+    (rows.into_iter().map(|(_, lease)| lease.holder).collect(), next)
+}

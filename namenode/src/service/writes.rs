@@ -1,0 +1,205 @@
+//! Changes.
+
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use steadfs_common::{BlockId, CallKey, FsErrorKind, FsResult, GenStamp, InodeId};
+use steadfs_namenode_core::command::FileRef;
+use steadfs_namenode_core::namespace::subtree::{Clearance, Walk};
+use steadfs_namenode_core::{Caller, Command, Reply, View};
+
+use super::{Service, prefetch};
+use crate::commit::payload;
+use crate::store::MemoryOnly;
+
+/// Rows that a walk looks at before it lets others use its thread.
+const WALK_STEP: usize = 10_000;
+/// Walks over a tree that keeps changing before the caller is told to try again later.
+const MAX_WALKS: usize = 8;
+/// The last blocks of a file that may still wait for their replicas.
+const WAITED_BLOCKS: usize = 2;
+/// Between two looks at a file whose blocks are reported already, by what the wait said.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long an `addBlock` waits for the block before it to be reported, before the client is sent away for 400 ms.
+const ADD_BLOCK_WAIT: Duration = Duration::from_millis(400);
+
+impl Service {
+    /// Carries out a command. When this returns, what it says is on every copy of the journal and in every read after it.
+    ///
+    /// With `key`, a repeated call is answered as the first was. `Complete` waits a moment for replicas to be reported.
+    ///
+    /// # Errors
+    /// What HDFS answers, in its words; Stopping.
+    pub async fn submit(&self, caller: &Caller, key: Option<CallKey>, command: Command) -> FsResult<Reply> {
+        let started = self.audit.start();
+        let operation = payload::operation(&command).1;
+        let subject = Subject::of(&command);
+        self.prefetch(&command).await;
+        let result = match &command {
+            Command::Complete { file, .. } => {
+                let not_yet = |result: &FsResult<Reply>| matches!(result, Ok(Reply::Bool(false)));
+                self.patiently(caller, key, &command, file, self.complete_wait, not_yet).await
+            }
+            Command::AddBlock { file, .. } => {
+                let not_yet = |result: &FsResult<Reply>| {
+                    result.as_ref().is_err_and(|error| error.kind() == FsErrorKind::NotReplicatedYet)
+                };
+                self.patiently(caller, key, &command, file, ADD_BLOCK_WAIT, not_yet).await
+            }
+            Command::Delete { .. } | Command::Rename { .. } => self.with_walks(caller, key, &command).await,
+            _ => self.commits.submit(caller.clone(), key, command, None).await,
+        };
+        self.audit.changed(&started, operation, caller, &subject, &result);
+        result
+    }
+
+    /// Brings into memory what the command will read, so that the commit thread does not wait for the disk.
+    async fn prefetch(&self, command: &Command) {
+        let cold = {
+            let view = self.store.view_guard();
+            let memory = MemoryOnly::new(&view);
+            prefetch::touch(&memory, command);
+            memory.missed()
+        };
+        if cold {
+            let (store, command) = (self.store.clone(), command.clone());
+            self.pool.run(move || prefetch::touch(&*store.view(), &command)).await;
+        }
+    }
+
+    /// Tries again while the answer is "not yet", each time once replicas of the file's last blocks were reported, at
+    /// most for `limit`.
+    async fn patiently(
+        &self,
+        caller: &Caller,
+        key: Option<CallKey>,
+        command: &Command,
+        file: &FileRef,
+        limit: Duration,
+        not_yet: impl Fn(&FsResult<Reply>) -> bool,
+    ) -> FsResult<Reply> {
+        let end = self.clock.monotonic() + limit;
+        loop {
+            let result = self.commits.submit(caller.clone(), key, command.clone(), None).await;
+            if !not_yet(&result) || self.blocks.safe_mode().is_some() {
+                return result;
+            }
+            let left = end.saturating_sub(self.clock.monotonic());
+            if left.is_zero() || !self.wait_reported(file, left).await {
+                return result;
+            }
+        }
+    }
+
+    /// Waits until the file's last blocks have the replicas that make them safe; false if they do not in time.
+    async fn wait_reported(&self, file: &FileRef, limit: Duration) -> bool {
+        let file = file.clone();
+        let blocks = self.read(move |view| last_blocks(view, &file)).await;
+        let count = usize::from(self.settings.min_replication.max(1));
+        let waits = blocks.iter().map(|(id, stamp)| self.blocks.wait_reported(*id, *stamp, count, limit));
+        let reported = futures::future::join_all(waits).await.into_iter().all(|reported| reported);
+        // What is reported and what a plan sees may be an instant apart.
+        tokio::time::sleep(LOOK_AGAIN.min(limit)).await;
+        reported
+    }
+
+    /// Deletes need to know that everything below may be deleted: a large tree is walked here, off the commit thread,
+    /// and walked again if it changed meanwhile.
+    async fn with_walks(&self, caller: &Caller, key: Option<CallKey>, command: &Command) -> FsResult<Reply> {
+        let mut clearance = None;
+        for _ in 0..MAX_WALKS {
+            let result = self.commits.submit(caller.clone(), key, command.clone(), clearance).await;
+            let walk_wanted = result.as_ref().is_err_and(|error| error.kind() == FsErrorKind::Retriable);
+            if !walk_wanted {
+                if matches!(result, Ok(Reply::Done | Reply::Bool(true))) {
+                    self.detached.notify_one();
+                }
+                return result;
+            }
+            clearance = self.walk(caller, command).await?;
+            if clearance.is_none() {
+                return result;
+            }
+        }
+        self.commits.submit(caller.clone(), key, command.clone(), clearance).await
+    }
+
+    async fn walk(&self, caller: &Caller, command: &Command) -> FsResult<Option<Clearance>> {
+        let view = self.store.view();
+        let settings = self.settings.clone();
+        let begun = {
+            let (view, caller, settings, command) =
+                (view.clone(), caller.clone(), settings.clone(), command.clone());
+            self.pool.run(move || Walk::begin(&*view, &caller, &settings, &command)).await
+        };
+        let Some(mut walk) = begun else { return Ok(None) };
+        loop {
+            let (view, caller, settings) = (view.clone(), caller.clone(), settings.clone());
+            let step = move || {
+                let cleared = walk.step(&*view, &caller, &settings, WALK_STEP);
+                (walk, cleared)
+            };
+            let (back, cleared) = self.pool.run(step).await;
+            walk = back;
+            if let Some(clearance) = cleared? {
+                return Ok(Some(clearance));
+            }
+        }
+    }
+}
+
+/// The last blocks of a file.
+fn last_blocks(view: &dyn View, file: &FileRef) -> Vec<(BlockId, GenStamp)> {
+    let Some(id) = file.inode.or_else(|| prefetch::find(view, &file.path)) else { return Vec::new() };
+    let Some(count) = view.inode(id).and_then(|inode| inode.file().map(|body| body.blocks)) else {
+        return Vec::new();
+    };
+    let from = count.saturating_sub(WAITED_BLOCKS as u32);
+    let ids = view.file_blocks(id, from, WAITED_BLOCKS);
+    ids.into_iter().filter_map(|id| view.block(id)).map(|block| (block.id, block.stamp)).collect()
+}
+
+/// What a command is about, for people.
+enum Subject {
+    One(String),
+    Two(String, String),
+    Inode(InodeId),
+    Nothing,
+}
+
+impl Subject {
+    fn of(command: &Command) -> Self {
+        match command {
+            Command::Mkdirs { path, .. }
+            | Command::Create { path, .. }
+            | Command::Append { path, .. }
+            | Command::RecoverLease { path }
+            | Command::Delete { path, .. }
+            | Command::SetPermission { path, .. }
+            | Command::SetOwner { path, .. }
+            | Command::SetTimes { path, .. }
+            | Command::SetReplication { path, .. } => Self::One(path.to_string()),
+            Command::AddBlock { file, .. }
+            | Command::AbandonBlock { file, .. }
+            | Command::Complete { file, .. }
+            | Command::Fsync { file, .. } => Self::One(file.path.to_string()),
+            Command::UpdateBlockForPipeline { block, .. }
+            | Command::CommitBlockSynchronization { block, .. } => Self::One(block.id.to_string()),
+            Command::UpdatePipeline { old, .. } => Self::One(old.id.to_string()),
+            Command::Rename { from, to, .. } => Self::Two(from.to_string(), to.to_string()),
+            Command::ExpireLease { file } | Command::TouchAccessTime { file, .. } => Self::Inode(*file),
+            Command::Format | Command::Reclaim { .. } | Command::ForgetCalls { .. } => Self::Nothing,
+        }
+    }
+}
+
+impl Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(text) => f.write_str(text),
+            Self::Two(from, to) => write!(f, "{from} -> {to}"),
+            Self::Inode(id) => write!(f, "inode {id}"),
+            Self::Nothing => f.write_str("/"),
+        }
+    }
+}
