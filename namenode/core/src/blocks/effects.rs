@@ -10,6 +10,9 @@ use super::report::ReplicaState;
 use super::work::{Invalid, RecoveryWork, Why};
 use crate::command::Effect;
 
+/// Orders are for replicas of this stamp or an older one. The greatest that every peer's signed number holds.
+const ANY_STAMP: GenStamp = GenStamp(i64::MAX as u64);
+
 impl BlockMap {
     /// Takes what follows from a change that is durable, in the order of the changes.
     pub fn apply(&mut self, effect: Effect, now: Millis) {
@@ -132,32 +135,26 @@ impl BlockMap {
     pub(super) fn removed(&mut self, block: BlockId) {
         self.changes.note(block);
         self.recoveries.remove(&block);
-        let mut replicas: SmallVec<[(StorageIndex, GenStamp, u64); 4]> = SmallVec::new();
+        let mut replicas: SmallVec<[(StorageIndex, u64); 4]> = SmallVec::new();
         if let Some(entry) = self.take_entry(block) {
-            replicas.extend(entry.places.as_slice().iter().map(|place| (*place, entry.stamp, entry.length)));
+            replicas.extend(entry.places.as_slice().iter().map(|place| (*place, entry.length)));
         }
         if let Some(building) = self.building.remove(&block) {
-            replicas
-                .extend(building.reports.iter().map(|report| (report.storage, report.stamp, report.length)));
+            replicas.extend(building.reports.iter().map(|report| (report.storage, report.length)));
         }
         for mark in self.bad.remove(&block).into_iter().flatten() {
-            replicas.push((mark.storage, mark.stamp, mark.length));
+            replicas.push((mark.storage, mark.length));
         }
-        for (storage, stamp, length) in replicas {
-            self.delete_gone(block, storage, stamp, length);
+        for (storage, length) in replicas {
+            self.delete_gone(block, storage, length);
         }
     }
 
-    /// Orders a replica of a block that does not exist to be deleted.
-    pub(super) fn delete_gone(
-        &mut self,
-        block: BlockId,
-        storage: StorageIndex,
-        stamp: GenStamp,
-        length: u64,
-    ) {
+    /// Orders a replica of a block that does not exist to be deleted, whatever its stamp is by now: its id will never be
+    /// used again.
+    pub(super) fn delete_gone(&mut self, block: BlockId, storage: StorageIndex, length: u64) {
         let node = self.nodes.storage(storage).node;
-        let invalid = Invalid { stamp, length, storage, why: Why::Gone, sent: false };
+        let invalid = Invalid { stamp: ANY_STAMP, length, storage, why: Why::Gone, sent: false };
         self.nodes.node_mut(node).orders.invalidate(block, invalid);
     }
 }

@@ -215,6 +215,12 @@ impl Datanodes {
         &mut self.storages[usize::from(at.0)]
     }
 
+    /// The datanode that has this volume.
+    #[must_use]
+    pub fn owner(&self, at: StorageIndex) -> &Datanode {
+        self.node(self.storage(at).node)
+    }
+
     /// The volume's index.
     #[must_use]
     pub fn find_storage(&self, id: StorageId) -> Option<StorageIndex> {

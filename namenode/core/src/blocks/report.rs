@@ -117,7 +117,7 @@ impl BlockMap {
             let id = replica.block.id;
             let outdated = self.nodes.storage(at).recent.outdates(id, progress.began);
             let node = self.nodes.node(self.nodes.storage(at).node);
-            let leaving = node.orders.invalid(id).is_some_and(|order| order.stamp == replica.block.stamp);
+            let leaving = node.orders.invalid(id).is_some_and(|order| order.stamp >= replica.block.stamp);
             if !outdated && !leaving && !self.note(at, *replica, facts, now) {
                 again.push(*replica);
             }
@@ -255,7 +255,7 @@ impl BlockMap {
 
     fn deleted(&mut self, id: BlockId, stamp: GenStamp, at: StorageIndex, node: NodeIndex, now: Millis) {
         let orders = &mut self.nodes.node_mut(node).orders;
-        if orders.invalid(id).is_some_and(|order| order.storage == at && order.stamp == stamp) {
+        if orders.invalid(id).is_some_and(|order| order.storage == at && order.stamp >= stamp) {
             orders.keep(id);
         }
         self.nodes.storage_mut(at).recent.note(id, now);
@@ -320,7 +320,7 @@ impl BlockMap {
             }
             None if !facts.was_given(id) => {}
             None if self.safe_mode.is_on() => self.ask_after_safe_mode(at, now),
-            None => self.delete_gone(id, at, replica.block.stamp, replica.block.length),
+            None => self.delete_gone(id, at, replica.block.length),
         }
         true
     }

@@ -41,7 +41,7 @@ pub enum NodeCommand {
         /// Where to.
         targets: SmallVec<[StorageId; 3]>,
     },
-    /// Delete these replicas, if they have these stamps.
+    /// Delete these replicas, if they have these stamps or older ones.
     Invalidate(Vec<BlockRef>),
     /// Be the primary of a block's recovery.
     Recover {

@@ -1,0 +1,145 @@
+//! What is done without being asked: rounds, sweeps, and the comparison with the namespace.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use steadfs_common::{BlockId, Millis};
+use steadfs_daemon::shutdown::Shutdown;
+use steadfs_namenode_core::View as _;
+use steadfs_namenode_core::blocks::Facts;
+use tracing::{info, warn};
+
+use super::{Blocks, Shared};
+use crate::service::EffectSink as _;
+
+/// Blocks judged in one hold of the lock.
+const SWEEP_STEP: usize = 5_000;
+/// Holds of the lock for judging blocks in one round: the rest waits for the next.
+const SWEEPS_PER_ROUND: usize = 200;
+/// Blocks compared with the namespace in one hold of the lock.
+const RECONCILE_STEP: usize = 2_000;
+/// Steps of that comparison in one round.
+const RECONCILES_PER_ROUND: usize = 10;
+/// A comparison of all blocks begins this long after the last one ended.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(3_600);
+/// The first comparison waits this long after safe mode for datanodes that have not reported.
+const RECONCILE_DELAY: Duration = Duration::from_secs(30);
+/// Blocks with too many replicas looked at again in one round.
+const POSTPONED_PER_ROUND: usize = 1_000;
+
+/// Where the comparison with the namespace is.
+#[derive(Clone, Copy)]
+struct Progress {
+    next: BlockId,
+    /// Not before this.
+    due: Millis,
+}
+
+impl Blocks {
+    /// Begins the rounds; they end with `shutdown`.
+    pub fn start(&self, shutdown: &Shutdown) {
+        let blocks = self.clone();
+        let stop = shutdown.clone();
+        shutdown.spawn_critical("blocks", async move {
+            let mut timer = tokio::time::interval(blocks.shared.round);
+            timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut progress = None;
+            loop {
+                tokio::select! {
+                    () = stop.triggered() => return Ok::<(), anyhow::Error>(()),
+                    _ = timer.tick() => {}
+                }
+                progress = blocks.round(progress).await;
+            }
+        });
+    }
+
+    async fn round(&self, progress: Option<Progress>) -> Option<Progress> {
+        let shared = Arc::clone(&self.shared);
+        let blocks = self.clone();
+        self.shared
+            .pool
+            .run(move || {
+                shared.tend();
+                blocks.reconcile(progress)
+            })
+            .await
+    }
+
+    /// One round without the timer, for tests of other modules.
+    #[cfg(test)]
+    pub(crate) fn tend(&self) {
+        self.shared.tend();
+    }
+
+    /// Some steps of the comparison with the namespace, outside of safe mode.
+    fn reconcile(&self, progress: Option<Progress>) -> Option<Progress> {
+        if self.safe_mode().is_some() {
+            return None;
+        }
+        let now = self.shared.now();
+        let mut progress = progress.unwrap_or_else(|| Progress {
+            next: steadfs_common::FIRST_BLOCK_ID,
+            due: now.plus(RECONCILE_DELAY),
+        });
+        if progress.due > now {
+            return Some(progress);
+        }
+        for _ in 0..RECONCILES_PER_ROUND {
+            match self.shared.reconcile_step(progress.next) {
+                Some(next) => progress.next = next,
+                None => {
+                    return Some(Progress {
+                        next: steadfs_common::FIRST_BLOCK_ID,
+                        due: now.plus(RECONCILE_INTERVAL),
+                    });
+                }
+            }
+        }
+        Some(progress)
+    }
+}
+
+impl Shared {
+    /// Who is dead, whether safe mode ends, what is to be done.
+    fn tend(&self) {
+        let total = self.store.view_guard().counters().map_or(0, |counters| counters.complete_blocks);
+        let (seed, now) = (self.seed(), self.now());
+        let (before, ended, after) = self.owner.write(|map| {
+            let before = map.datanodes().live();
+            let ended = map.round(total, seed, now);
+            map.retry_postponed(POSTPONED_PER_ROUND);
+            (before, ended, map.datanodes().live())
+        });
+        if after < before {
+            warn!(
+                lost = before - after,
+                live = after,
+                "datanodes were not heard for too long and count as dead"
+            );
+        }
+        if ended {
+            info!(blocks = total, datanodes = after, "safe mode is over");
+        }
+        for _ in 0..SWEEPS_PER_ROUND {
+            if !self.owner.write(|map| map.sweep(SWEEP_STEP)) {
+                break;
+            }
+        }
+        self.publish();
+    }
+
+    /// One step; gives the block to go on from, none at the end.
+    fn reconcile_step(&self, from: BlockId) -> Option<BlockId> {
+        let version = self.owner.read(|map| map.version());
+        let view = self.store.view_guard();
+        let blocks = view.blocks_from(from, RECONCILE_STEP);
+        let next_block = view.counters().map_or(BlockId(0), |counters| counters.next_block);
+        drop(view);
+        let full = blocks.len() >= RECONCILE_STEP;
+        let last = blocks.last().filter(|_| full).map_or(BlockId(u64::MAX), |block| block.id);
+        let facts = Facts { version, blocks: &blocks, next_block };
+        self.owner.write(|map| map.reconcile(from, last, &facts));
+        full.then(|| last.next())
+    }
+}

@@ -1,0 +1,224 @@
+//! What datanodes send: compared with the namespace's facts, which are read outside of the lock.
+
+use std::sync::Arc;
+
+use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsResult, StorageId};
+use steadfs_namenode_core::View as _;
+use steadfs_namenode_core::blocks::{Change, Facts, Heartbeat, NodeCommand, Registration, Replica};
+use steadfs_namenode_core::command::BlockRef;
+use steadfs_namenode_core::record::Block;
+
+use super::{Blocks, Shared};
+
+/// Replicas of a report that are noted in one hold of the lock.
+const STEP: usize = 512;
+/// Blocks compared with a report in one hold of the lock.
+const COMPARE_STEP: usize = 20_000;
+/// How often facts are read again for blocks that changed meanwhile.
+const TRIES: usize = 8;
+/// Ids whose rows lie this close, on average, are read as one range instead of one by one.
+const DENSE: u64 = 4;
+
+/// One part of a full report: replicas of one volume, in order of their ids.
+#[derive(Clone, Debug)]
+pub struct ReportSlice {
+    /// Who sends it.
+    pub uuid: DatanodeUuid,
+    /// Which life of it.
+    pub session: u64,
+    /// Which report.
+    pub report: u64,
+    /// Which volume.
+    pub storage: StorageId,
+    /// The next replicas of the volume.
+    pub replicas: Vec<Replica>,
+    /// There are no more on this volume.
+    pub last: bool,
+}
+
+/// The facts of some blocks, as read.
+struct Known {
+    version: u64,
+    blocks: Vec<Block>,
+    next_block: BlockId,
+}
+
+impl Known {
+    fn facts(&self) -> Facts<'_> {
+        Facts { version: self.version, blocks: &self.blocks, next_block: self.next_block }
+    }
+}
+
+impl Shared {
+    /// Reads what the namespace has of those of `ids` that are not known yet. Reads the disk.
+    fn known(&self, ids: impl Iterator<Item = BlockId>) -> Known {
+        // The version first: what changes after it is found out when the facts are used.
+        let (version, mut unknown) = self.owner.read(|map| (map.version(), map.unknown(ids)));
+        unknown.sort_unstable();
+        unknown.dedup();
+        let view = self.store.view_guard();
+        let next_block = view.counters().map_or(BlockId(0), |counters| counters.next_block);
+        let blocks = match (unknown.first(), unknown.last()) {
+            (Some(first), Some(last)) => {
+                let span = (last.0 - first.0).saturating_add(1);
+                if span <= unknown.len() as u64 * DENSE {
+                    let mut blocks = view.blocks_from(*first, span as usize);
+                    blocks.retain(|block| block.id <= *last);
+                    blocks
+                } else {
+                    unknown.iter().filter_map(|id| view.block(*id)).collect()
+                }
+            }
+            _ => Vec::new(),
+        };
+        Known { version, blocks, next_block }
+    }
+
+    fn note_slice(&self, slice: &ReportSlice) -> FsResult<()> {
+        let who = (slice.uuid, slice.session);
+        let what = (slice.report, slice.storage);
+        for part in slice.replicas.chunks(STEP) {
+            let mut rest = part.to_vec();
+            for _ in 0..TRIES {
+                let known = self.known(rest.iter().map(|replica| replica.block.id));
+                let now = self.now();
+                rest = self.owner.write(|map| map.report(who, what, &rest, &known.facts(), now))?;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            let last = part[part.len() - 1].block.id;
+            self.compare(slice, part, last)?;
+        }
+        if slice.last {
+            self.compare(slice, &[], BlockId(u64::MAX))?;
+            let now = self.now();
+            self.owner.write(|map| map.storage_reported(who, slice.storage, now))?;
+        }
+        Ok(())
+    }
+
+    fn compare(&self, slice: &ReportSlice, part: &[Replica], last: BlockId) -> FsResult<()> {
+        let who = (slice.uuid, slice.session);
+        let what = (slice.report, slice.storage);
+        loop {
+            let now = self.now();
+            if self.owner.write(|map| map.compare(who, what, part, last, COMPARE_STEP, now))? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn note_changes(&self, who: (DatanodeUuid, u64), changes: Vec<Change>) -> FsResult<()> {
+        let mut rest = changes;
+        for _ in 0..TRIES {
+            let known = self.known(rest.iter().map(|change| change.block.id));
+            let now = self.now();
+            let (again, received) = self.owner.write(|map| {
+                let again = map.changed(who, &rest, &known.facts(), now);
+                (again, map.take_received())
+            });
+            self.announce(received);
+            rest = again?;
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+        // The datanode sends them again.
+        Err(FsError::new(FsErrorKind::Retriable, "the blocks change too fast to take this report of them"))
+    }
+
+    /// Notes changes of which all blocks are known, so that nothing is read. Gives back the others.
+    fn note_known(&self, who: (DatanodeUuid, u64), changes: Vec<Change>) -> FsResult<Vec<Change>> {
+        let ids = || changes.iter().map(|change| change.block.id);
+        let (version, unknown) = self.owner.read(|map| (map.version(), map.unknown(ids())));
+        if !unknown.is_empty() {
+            return Ok(changes);
+        }
+        let now = self.now();
+        let (again, received) = self.owner.write(|map| {
+            // A block that was removed since is not judged by these facts: they are older.
+            let facts = Facts { version, blocks: &[], next_block: BlockId(0) };
+            let again = map.changed(who, &changes, &facts, now);
+            (again, map.take_received())
+        });
+        self.announce(received);
+        again
+    }
+}
+
+impl Blocks {
+    /// Takes a datanode in.
+    ///
+    /// # Errors
+    /// [`FsErrorKind::NotRegistered`] for an earlier life of a datanode or a copied volume.
+    pub fn register(&self, registration: Registration) -> FsResult<()> {
+        let now = self.shared.now();
+        self.shared.owner.write(|map| map.register(registration, now))?;
+        self.shared.publish();
+        Ok(())
+    }
+
+    /// Takes a heartbeat and gives the datanode's work.
+    ///
+    /// # Errors
+    /// [`FsErrorKind::NotRegistered`] for an earlier life of a datanode.
+    pub fn heartbeat(&self, heartbeat: Heartbeat) -> FsResult<Vec<NodeCommand>> {
+        let now = self.shared.now();
+        self.shared.owner.write(|map| map.heartbeat(heartbeat, now))
+    }
+
+    /// Takes one part of a full report.
+    ///
+    /// # Errors
+    /// [`FsErrorKind::NotRegistered`] for another life of the datanode; [`FsErrorKind::InvalidRequest`] for ids out of
+    /// order or a foreign volume.
+    pub async fn report(&self, slice: ReportSlice) -> FsResult<()> {
+        let shared = Arc::clone(&self.shared);
+        self.shared
+            .pool
+            .run(move || {
+                let result = shared.note_slice(&slice);
+                let received = shared.owner.write(|map| map.take_received());
+                shared.announce(received);
+                result
+            })
+            .await
+    }
+
+    /// Takes what came and went at a datanode.
+    ///
+    /// # Errors
+    /// [`FsErrorKind::NotRegistered`] for another life of the datanode; [`FsErrorKind::Retriable`] if it must be sent
+    /// again.
+    pub async fn changed(&self, uuid: DatanodeUuid, session: u64, changes: Vec<Change>) -> FsResult<()> {
+        // A file's last replicas come here while its writer waits: no hop to another thread for them.
+        let rest = self.shared.note_known((uuid, session), changes)?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        self.shared.pool.run(move || shared.note_changes((uuid, session), rest)).await
+    }
+
+    /// A datanode found replicas to be bad: its own for certain, another's as any reader.
+    pub fn report_bad_by(&self, uuid: DatanodeUuid, storage: StorageId, blocks: &[BlockRef]) {
+        self.shared.owner.write(|map| {
+            let own = map
+                .datanodes()
+                .find_storage(storage)
+                .is_some_and(|at| map.datanodes().owner(at).uuid == uuid);
+            for block in blocks {
+                map.report_bad(*block, &[storage], own);
+            }
+        });
+    }
+
+    /// The good and the bad replicas of a block.
+    #[must_use]
+    pub fn replicas(&self, block: BlockId) -> (Vec<crate::service::Location>, Vec<crate::service::Location>) {
+        let (good, bad) = self.shared.owner.read(|map| map.replicas(block));
+        let directory = self.shared.directory.load();
+        (directory.locations(&good), directory.locations(&bad))
+    }
+}

@@ -1,0 +1,125 @@
+//! What the commit loop and the service ask.
+
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use smallvec::SmallVec;
+use steadfs_common::{BlockId, GenStamp, StorageId};
+use steadfs_namenode_core::Effect;
+use steadfs_namenode_core::command::BlockRef;
+use steadfs_namenode_core::placement::{Cluster, PlacementRequest};
+use steadfs_namenode_core::record::Block;
+
+use super::directory::Directory;
+use super::{Blocks, Shared};
+use crate::service::{EffectSink, FsStats, Location, NodeReport, SharedCluster};
+
+/// The cluster as plans see it: the datanodes of one moment, and the replicas of now.
+struct Picture {
+    directory: Arc<Directory>,
+    shared: Arc<Shared>,
+}
+
+impl Cluster for Picture {
+    fn choose(&self, request: &PlacementRequest<'_>) -> SmallVec<[StorageId; 3]> {
+        self.directory.topology.choose(request)
+    }
+
+    fn live(&self, block: BlockId, stamp: GenStamp) -> SmallVec<[StorageId; 3]> {
+        self.shared.owner.read(|map| map.live(block, stamp))
+    }
+
+    fn datanodes(&self) -> usize {
+        self.directory.topology.live()
+    }
+}
+
+impl EffectSink for Blocks {
+    fn apply(&self, effects: Vec<Effect>) {
+        let now = self.shared.now();
+        self.shared.owner.write(|map| effects.into_iter().for_each(|effect| map.apply(effect, now)));
+    }
+
+    fn cluster(&self) -> SharedCluster {
+        Arc::new(Picture { directory: self.shared.directory.load_full(), shared: Arc::clone(&self.shared) })
+    }
+
+    fn safe_mode(&self) -> Option<String> {
+        self.shared.owner.read(|map| map.safe_mode(self.shared.now()))
+    }
+
+    fn set_safe_mode(&self, on: bool) -> bool {
+        let now = self.shared.now();
+        self.shared.owner.write(|map| {
+            map.set_safe_mode(on, now);
+            map.safe_mode(now).is_some()
+        })
+    }
+
+    fn locate(&self, block: &Block, reader: Option<IpAddr>) -> (Vec<Location>, bool) {
+        let seed = self.shared.seed();
+        let located = self.shared.owner.read(|map| map.locate(block, reader, seed));
+        (self.shared.directory.load().locations(&located.storages), located.corrupt)
+    }
+
+    fn locations(&self, storages: &[StorageId]) -> Vec<Location> {
+        self.shared.directory.load().locations(storages)
+    }
+
+    fn wait_reported(
+        &self,
+        block: BlockId,
+        stamp: GenStamp,
+        count: usize,
+        limit: Duration,
+    ) -> BoxFuture<'static, bool> {
+        let shared = Arc::clone(&self.shared);
+        let enough = move |shared: &Shared| shared.owner.read(|map| map.live(block, stamp).len() >= count);
+        async move {
+            let wait = async {
+                loop {
+                    let mut arrival = pin!(shared.arrival(block).notified());
+                    arrival.as_mut().enable();
+                    if enough(&shared) {
+                        return;
+                    }
+                    arrival.await;
+                }
+            };
+            tokio::time::timeout(limit, wait).await.is_ok()
+        }
+        .boxed()
+    }
+
+    fn report_bad(&self, block: BlockRef, storages: &[StorageId]) {
+        self.shared.owner.write(|map| map.report_bad(block, storages, false));
+    }
+
+    fn stats(&self) -> FsStats {
+        let counts = self.shared.owner.read(steadfs_namenode_core::blocks::BlockMap::counts);
+        let directory = self.shared.directory.load();
+        let live = || directory.reports.iter().map(|report| &report.node).filter(|node| node.live);
+        FsStats {
+            capacity: live().map(|node| node.capacity).fold(0, u64::saturating_add),
+            used: live().map(|node| node.used).fold(0, u64::saturating_add),
+            remaining: live().map(|node| node.remaining).fold(0, u64::saturating_add),
+            under_replicated: counts.under_replicated,
+            corrupt: counts.corrupt,
+            missing: counts.missing,
+            pending_replication: counts.pending_replication,
+            pending_deletion: counts.pending_deletion,
+        }
+    }
+
+    fn datanodes(&self) -> Vec<NodeReport> {
+        self.shared.directory.load().reports.clone()
+    }
+
+    fn missing_blocks(&self, limit: usize) -> Vec<BlockId> {
+        self.shared.owner.read(|map| map.missing(limit))
+    }
+}
