@@ -10,29 +10,30 @@ use steadfs_wire::transfer::{BlockChecksum, BlockChecksumKind, BlockChecksumRepl
 
 use crate::node::Node;
 use crate::ranges::read_exact_checksums;
-use crate::transfer::{check_pool, store_failure};
+use crate::transfer::{Refusal, check_pool};
 
 /// Chunks whose checksums are read at once.
 const CHUNKS_PER_STEP: u64 = 256 << 10;
 
 /// The answer to a `BLOCK_CHECKSUM`.
 pub(crate) async fn answer(node: &Arc<Node>, request: BlockChecksum) -> OpResponse {
-    if let Err(refusal) = check_pool(node, &request.block) {
-        return refusal;
+    match try_answer(node, request).await {
+        Ok(reply) => OpResponse { block_checksum: Some(reply), ..OpResponse::new(Status::Success) },
+        Err(refusal) => refusal.answer(),
     }
+}
+
+async fn try_answer(node: &Arc<Node>, request: BlockChecksum) -> Result<BlockChecksumReply, Refusal> {
+    check_pool(node, &request.block)?;
     let store = node.store.clone();
     let computed = node.disks.run(move || {
         let reader = store.open_for_read(request.block.id, request.block.stamp)?;
         compute(&reader, request.kind, request.block.length)
     });
-    match computed.await {
-        Ok(Some(reply)) => OpResponse { block_checksum: Some(reply), ..OpResponse::new(Status::Success) },
-        Ok(None) => OpResponse::failure(
-            Status::ErrorUnsupported,
-            "the replica has no checksums (type NULL) to compose a checksum from",
-        ),
-        Err(error) => store_failure(&error),
-    }
+    computed.await?.ok_or_else(|| {
+        let text = "the replica has no checksums (type NULL) to compose a checksum from";
+        Refusal::new(Status::ErrorUnsupported, text)
+    })
 }
 
 /// Checksum of the first `wanted` bytes, or of all if there are fewer. `None` where there is nothing to compose.

@@ -149,6 +149,33 @@ impl Connection {
         Ok(())
     }
 
+    /// Ends a connection on which the other end may still be sending: says that nothing more comes, and takes and forgets
+    /// what does, until it closes or `limit` has passed. A connection closed with bytes unread is reset, and the other end
+    /// might never see the answer that tells it why.
+    pub(crate) async fn linger(&mut self, limit: Duration) {
+        self.buffer.clear();
+        if rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write).is_err() {
+            return;
+        }
+        let forget = async {
+            loop {
+                match self.try_fill(Expect::Packets) {
+                    Ok(0) => return,
+                    Ok(_) => self.buffer.clear(),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        if self.stream.readable().await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(_) => return,
+                }
+                tokio::task::coop::consume_budget().await;
+            }
+        };
+        // Closed in any case.
+        let _ = timeout(limit, forget).await;
+    }
+
     /// Sends all of `queue`; as [`Self::send`].
     pub(crate) async fn send_queue(&self, queue: &mut OutQueue, idle: Duration) -> Result<(), LinkError> {
         while !queue.try_send(&self.stream)? {

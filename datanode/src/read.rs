@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::{Connection, LinkError};
 use crate::node::Node;
-use crate::transfer::{BYTES_PER_JOB, PACKET_DATA_BYTES, TransferTimeouts, check_pool, store_failure};
+use crate::transfer::{BYTES_PER_JOB, PACKET_DATA_BYTES, Refusal, TransferTimeouts, check_pool};
 
 /// Ranges up to this are read into memory with their answer.
 const SMALL_RANGE_BYTES: u64 = 64 << 10;
@@ -44,11 +44,11 @@ pub(crate) async fn serve(
     };
     let opened = match opened {
         Ok(opened) => opened,
-        Err(answer) => {
+        Err(refusal) => {
             node.transfer_metrics.failures.inc();
-            let reason = answer.message.as_deref().unwrap_or_default();
+            let reason = &refusal.message;
             tracing::info!(block = %request.block, peer = %connection.peer, reason, "a read was refused");
-            connection.send(&answer.to_bytes(), timeouts.write_idle).await?;
+            connection.send(&refusal.answer().to_bytes(), timeouts.write_idle).await?;
             return Ok(true);
         }
     };
@@ -93,7 +93,7 @@ struct Opened {
 }
 
 /// Opens the replica and checks the range. One job of a disk thread, unless a writer's ack must be waited for.
-async fn open(node: &Arc<Node>, request: &ReadBlock) -> Result<Opened, OpResponse> {
+async fn open(node: &Arc<Node>, request: &ReadBlock) -> Result<Opened, Refusal> {
     let Some(end) = request.offset.checked_add(request.length) else {
         return Err(bad_range(request, None));
     };
@@ -106,9 +106,9 @@ async fn open(node: &Arc<Node>, request: &ReadBlock) -> Result<Opened, OpRespons
             if end > reader.block().len {
                 return Ok(Err(reader));
             }
-            open_range(reader, offset, end, checksums).map(Ok)
+            StoreResult::Ok(Ok(open_range(reader, offset, end, checksums)?))
         });
-        match opened.await.map_err(|error: StoreError| store_failure(&error))? {
+        match opened.await? {
             Ok(opened) => return Ok(opened),
             Err(reader) if reader.is_finalized() || Instant::now() >= patience => {
                 return Err(bad_range(request, Some(&reader)));
@@ -118,13 +118,13 @@ async fn open(node: &Arc<Node>, request: &ReadBlock) -> Result<Opened, OpRespons
     }
 }
 
-fn bad_range(request: &ReadBlock, reader: Option<&ReplicaReader>) -> OpResponse {
+fn bad_range(request: &ReadBlock, reader: Option<&ReplicaReader>) -> Refusal {
     let length = reader.map(|reader| format!(" ( blockLen {} )", reader.block().len)).unwrap_or_default();
     let text = format!(
         "Offset {} and length {} don't match block {}{length}",
         request.offset, request.length, request.block
     );
-    OpResponse::failure(Status::Error, text)
+    Refusal::new(Status::Error, text)
 }
 
 fn open_range(reader: Arc<ReplicaReader>, offset: u64, end: u64, checksums: bool) -> StoreResult<Opened> {

@@ -1,5 +1,6 @@
 //! Being a sender: a replica of this node goes to another datanode, for replication and for `TRANSFER_BLOCK`.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,11 +12,11 @@ use steadfs_wire::transfer::{
 };
 use tokio::time::Instant;
 
-use crate::connection::{Connection, LinkError, OutQueue};
+use crate::connection::{Connection, Expect, LinkError, OutQueue};
 use crate::node::Node;
 use crate::ranges::{check, read_exact_checksums};
 use crate::transfer::{
-    ActiveTransfer, BYTES_PER_JOB, PACKET_DATA_BYTES, TransferTimeouts, check_pool, own_peer, store_failure,
+    ActiveTransfer, BYTES_PER_JOB, PACKET_DATA_BYTES, Refusal, TransferTimeouts, check_pool, own_peer,
 };
 
 /// Hadoop's number of the storage type DISK; the storage's id says the rest.
@@ -99,7 +100,7 @@ pub(crate) async fn transfer(
 ) -> OpResponse {
     match try_transfer(node, timeouts, request).await {
         Ok(()) => OpResponse::new(Status::Success),
-        Err(answer) => answer,
+        Err(refusal) => refusal.answer(),
     }
 }
 
@@ -107,14 +108,13 @@ async fn try_transfer(
     node: &Arc<Node>,
     timeouts: &TransferTimeouts,
     request: TransferBlock,
-) -> Result<(), OpResponse> {
+) -> Result<(), Refusal> {
     check_pool(node, &request.block)?;
     if request.targets.is_empty() {
-        return Err(OpResponse::failure(Status::ErrorInvalid, "TRANSFER_BLOCK names no target"));
+        return Err(Refusal::invalid("TRANSFER_BLOCK names no target"));
     }
     let (store, id, stamp) = (node.store.clone(), request.block.id, request.block.stamp);
-    let opened = node.disks.run(move || store.open_for_read(id, stamp)).await;
-    let reader = Arc::new(opened.map_err(|error| store_failure(&error))?);
+    let reader = Arc::new(node.disks.run(move || store.open_for_read(id, stamp)).await?);
     if reader.block().len < request.block.length {
         let text = format!(
             "the replica of {} has {} bytes that readers may see, fewer than the {} to be copied",
@@ -122,7 +122,7 @@ async fn try_transfer(
             reader.block().len,
             request.block.length
         );
-        return Err(OpResponse::failure(Status::Error, text));
+        return Err(Refusal::new(Status::Error, text));
     }
     let stage = if reader.is_finalized() { Stage::TransferFinalized } else { Stage::TransferRbw };
     for (index, target) in request.targets.iter().enumerate() {
@@ -135,7 +135,7 @@ async fn try_transfer(
             stage,
         };
         let copied = copy(node, timeouts, &reader, request.block.pool.clone(), destination).await;
-        copied.map_err(|error| OpResponse::failure(Status::Error, format!("{}: {error}", target.name())))?;
+        copied.map_err(|error| Refusal::new(Status::Error, format!("{}: {error}", target.name())))?;
     }
     Ok(())
 }
@@ -157,7 +157,7 @@ async fn copy(
     let request = write_request(node, reader, pool, destination);
     let opening = Op::Write(Box::new(request)).encode();
     connection.send(&opening, timeouts.write_idle).await.map_err(link_error)?;
-    let sent = send_packets(node, timeouts, &connection, reader).await;
+    let sent = send_packets(node, timeouts, &mut connection, reader).await;
     if let Err(SendError::Disk(error)) = sent {
         return Err(error.into());
     }
@@ -216,11 +216,12 @@ enum SendError {
     Disk(StoreError),
 }
 
-/// Sends the replica and the packet that ends it. Everything is compared with its checksums on the way.
+/// Sends the replica and the packet that ends it, or less if the receiver answers before. Everything is compared with its
+/// checksums on the way.
 async fn send_packets(
     node: &Arc<Node>,
     timeouts: &TransferTimeouts,
-    connection: &Connection,
+    connection: &mut Connection,
     reader: &Arc<ReplicaReader>,
 ) -> Result<(), SendError> {
     let (len, mut offset, mut seqno) = (reader.block().len, 0, 0);
@@ -232,6 +233,12 @@ async fn send_packets(
         let mut out = OutQueue::default();
         step.frames.into_iter().for_each(|frame| out.push(frame));
         connection.send_queue(&mut out, timeouts.write_idle).await.map_err(SendError::Link)?;
+        match connection.try_fill(Expect::Small) {
+            // An early answer is a refusal: the caller reads it.
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(SendError::Link(error.into())),
+        }
     }
     let last = PacketHeader { offset: len, seqno, last: true, data_len: 0, sync: false };
     connection.send(last.head(0).as_slice(), timeouts.write_idle).await.map_err(SendError::Link)

@@ -88,6 +88,10 @@ async fn operations(
             Ok(op) => op,
             // Nobody wanted anything more.
             Err(LinkError::Idle(_)) if connection.buffer.is_empty() => return Ok(()),
+            // It has just begun.
+            Err(LinkError::Idle(_)) => {
+                connection.receive(Instant::now() + timeouts.first_op, decode_op).await?
+            }
             Err(error) => return Err(error),
         };
     }

@@ -39,6 +39,8 @@ pub struct TransferTimeouts {
     pub write_idle: Duration,
     /// To connect to another datanode.
     pub connect: Duration,
+    /// For the other end to take a failure and close, before what it still sends makes the system drop it.
+    pub linger: Duration,
 }
 
 impl Default for TransferTimeouts {
@@ -50,6 +52,7 @@ impl Default for TransferTimeouts {
             read_idle_per_node: Duration::from_secs(5),
             write_idle: Duration::from_secs(480),
             connect: Duration::from_secs(10),
+            linger: Duration::from_secs(3),
         }
     }
 }
@@ -113,15 +116,45 @@ impl Drop for ActiveTransfer {
     }
 }
 
+/// Why an operation is not done, as it is answered.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// What kind of failure.
+    pub(crate) status: Status,
+    /// The sentence.
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: Status, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    /// A request that makes no sense.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Status::ErrorInvalid, message)
+    }
+
+    pub(crate) fn answer(self) -> OpResponse {
+        OpResponse::failure(self.status, self.message)
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::new(status_of(&error), error.to_string())
+    }
+}
+
 /// Refuses a block of another cluster's pool.
-pub(crate) fn check_pool(node: &Node, block: &BlockRef) -> Result<(), OpResponse> {
+pub(crate) fn check_pool(node: &Node, block: &BlockRef) -> Result<(), Refusal> {
     match node.store.identity().cluster {
         Some(cluster) if cluster.block_pool == block.pool => Ok(()),
-        Some(cluster) => Err(OpResponse::failure(
+        Some(cluster) => Err(Refusal::new(
             Status::Error,
             format!("{block} is of another block pool; this datanode serves {}", cluster.block_pool),
         )),
-        None => Err(OpResponse::failure(
+        None => Err(Refusal::new(
             Status::Error,
             "this datanode has not yet registered with a namenode; try another or later",
         )),
@@ -136,11 +169,6 @@ pub(crate) fn status_of(error: &StoreError) -> Status {
         FsErrorKind::InvalidRequest => Status::ErrorInvalid,
         _ => Status::Error,
     }
-}
-
-/// The answer that says what the store says.
-pub(crate) fn store_failure(error: &StoreError) -> OpResponse {
-    OpResponse::failure(status_of(error), error.to_string())
 }
 
 /// This datanode, as others see it.

@@ -13,7 +13,7 @@ use self::mirror::Mirror;
 use self::run::{Acks, Finish, PipelineError, Receiver};
 use crate::connection::{Connection, LinkError};
 use crate::node::Node;
-use crate::transfer::{ActiveTransfer, TransferTimeouts, check_pool, store_failure};
+use crate::transfer::{ActiveTransfer, Refusal, TransferTimeouts, check_pool};
 
 /// What a request opened on this node.
 enum Opened {
@@ -42,18 +42,16 @@ pub(crate) async fn serve(
     let acks = acks_of(&request);
     let opened = match open(node, &request, acks).await {
         Ok(opened) => opened,
-        Err(mut answer) => {
-            refused(node, connection, &request, answer.message.as_deref().unwrap_or_default());
-            if acks == Acks::EachPacket {
-                // Empty: this node itself is to blame.
-                answer.first_bad_link = Some(String::new());
+        Err(refusal) => {
+            refused(node, connection, &request, &refusal.message);
+            let mut answer = refusal.answer();
+            // Empty: this node itself is to blame.
+            answer.first_bad_link = Some(String::new());
+            if acks != Acks::Never {
+                connection.send(&answer.to_bytes(), timeouts.write_idle).await?;
             }
-            return match acks {
-                Acks::Never => Ok(()),
-                Acks::EachPacket | Acks::AtEnd => {
-                    connection.send(&answer.to_bytes(), timeouts.write_idle).await
-                }
-            };
+            connection.linger(timeouts.linger).await;
+            return Ok(());
         }
     };
     let mirror = match Mirror::connect(&request, timeouts).await {
@@ -91,6 +89,7 @@ pub(crate) async fn serve(
         Err(PipelineError::Link(error)) => Err(error),
         Err(error @ (PipelineError::Violation(_) | PipelineError::Failed(_))) => {
             refused(node, connection, &request, &error.to_string());
+            connection.linger(timeouts.linger).await;
             Ok(())
         }
     }
@@ -125,24 +124,20 @@ async fn abandon(node: &Arc<Node>, request: &WriteBlock, opened: Opened) {
 }
 
 /// Opens the replica that a request is about.
-async fn open(node: &Arc<Node>, request: &WriteBlock, acks: Acks) -> Result<Opened, OpResponse> {
+async fn open(node: &Arc<Node>, request: &WriteBlock, acks: Acks) -> Result<Opened, Refusal> {
     check_pool(node, &request.block)?;
     if acks != Acks::EachPacket && !request.targets.is_empty() {
-        return Err(OpResponse::failure(
-            Status::ErrorInvalid,
-            "a copy between datanodes has no further targets",
-        ));
+        return Err(Refusal::invalid("a copy between datanodes has no further targets"));
     }
     if acks == Acks::Never && !matches!(request.stage, Stage::SetupCreate) && !request.stage.is_transfer() {
-        return Err(OpResponse::failure(Status::ErrorInvalid, "a datanode only copies whole replicas"));
+        return Err(Refusal::invalid("a datanode only copies whole replicas"));
     }
     if matches!(request.stage, Stage::DataStreaming | Stage::Close) {
         let text = format!("{:?} does not begin a WRITE_BLOCK", request.stage);
-        return Err(OpResponse::failure(Status::ErrorInvalid, text));
+        return Err(Refusal::invalid(text));
     }
     let (owned, store) = (request.clone(), node.store.clone());
-    let opened = node.disks.run(move || open_replica(&store, &owned, acks)).await;
-    opened.map_err(|error| store_failure(&error))
+    Ok(node.disks.run(move || open_replica(&store, &owned, acks)).await?)
 }
 
 /// [`open`]'s part on a disk thread.

@@ -10,14 +10,12 @@ use super::*;
 /// Whether the other end closes, whatever it sends before.
 async fn closes(connection: &mut Connection) -> bool {
     loop {
-        match connection.receive(deadline(), |buffer| {
+        let receiving = connection.receive(deadline(), |buffer| {
             let taken = std::mem::take(buffer);
             Ok((!taken.is_empty()).then_some(()))
-        }) {
-            receiving => match receiving.await {
-                Ok(()) => {}
-                Err(error) => return error.is_departure(),
-            },
+        });
+        if let Err(error) = receiving.await {
+            return error.is_departure();
         }
     }
 }
@@ -133,6 +131,7 @@ fn random_bytes_do_no_harm() {
             first_op: Duration::from_millis(20),
             read_idle: Duration::from_millis(20),
             read_idle_per_node: Duration::ZERO,
+            linger: Duration::from_millis(20),
             ..TransferTimeouts::default()
         };
         let node = TestNode::start_with(timeouts, Config::default(), None).await;

@@ -114,6 +114,22 @@ async fn bytes_that_do_not_match_are_blamed_on_where_they_came() {
 }
 
 #[tokio::test]
+async fn a_failure_is_heard_by_a_client_that_goes_on_sending() {
+    let node = TestNode::start().await;
+    let data = pattern(64_512);
+    let mut writer = Writer::open(&[&node], |_| ()).await.unwrap();
+    let mut damaged = writer.packet(0, &data, false).frame().to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    writer.connection.send(&damaged, PATIENCE).await.unwrap();
+    for _ in 0..200 {
+        let offset = writer.offset;
+        writer.send_at(offset, &data, false).await;
+    }
+    assert_eq!(writer.ack().await, PipelineAck::new(0, vec![Status::ErrorChecksum]));
+    assert!(writer.is_closed().await);
+}
+
+#[tokio::test]
 async fn packets_that_break_the_rules_end_the_pipeline_and_nothing_else() {
     let node = TestNode::start().await;
     let data = pattern(1_000);
