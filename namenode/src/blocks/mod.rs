@@ -29,6 +29,7 @@ use tokio::sync::Notify;
 use crate::config::NamenodeConfig;
 use crate::store::Store;
 use directory::Directory;
+pub use intake::ReportSlice;
 use owner::Owner;
 
 /// Waiters for replicas are told apart by this many bits of the block id.

@@ -1,0 +1,167 @@
+//! The check of the file system: a walk in pages, depth first, that holds one page a level.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use steadfs_common::{FsError, FsPath, FsResult};
+use steadfs_namenode_core::Caller;
+use steadfs_namenode_core::record::FileBody;
+use steadfs_proto::steadfs as pb;
+use steadfs_proto::steadfs::fsck_item::Item;
+use tokio::sync::mpsc::Sender;
+use tonic::Status;
+
+use super::convert::{block, locations};
+use crate::blocks::Blocks;
+use crate::service::{FileStatus, Listing, LocatedBlock, Service};
+
+/// Entries of a folder held at a time.
+const PAGE: usize = 100;
+
+type Out = Sender<Result<pb::FsckItem, Status>>;
+
+/// A folder under way.
+struct Level {
+    path: FsPath,
+    page: VecDeque<FileStatus>,
+    more: bool,
+    last: Vec<u8>,
+}
+
+/// One check.
+pub(super) struct Fsck {
+    service: Arc<Service>,
+    blocks: Arc<Blocks>,
+    caller: Caller,
+    /// Healthy files are told as well.
+    all: bool,
+    summary: pb::FsckSummary,
+}
+
+/// What a block lacks.
+#[derive(Default)]
+struct Verdict {
+    missing: bool,
+    corrupt: bool,
+    under: bool,
+    over: bool,
+}
+
+impl Fsck {
+    pub(super) fn new(service: Arc<Service>, blocks: Arc<Blocks>, caller: Caller, all: bool) -> Self {
+        Self { service, blocks, caller, all, summary: pb::FsckSummary::default() }
+    }
+
+    /// Walks everything at and below `top`; ends early if nobody listens any more.
+    pub(super) async fn run(mut self, top: FsPath, out: &Out) -> FsResult<()> {
+        let page = self.page(&top, &[]).await?.ok_or_else(|| FsError::not_found(&top))?;
+        let mut levels = vec![self.enter(top, page)];
+        while let Some(level) = levels.last_mut() {
+            let Some(entry) = level.page.pop_front() else {
+                if level.more {
+                    let (path, last) = (level.path.clone(), level.last.clone());
+                    let page = self.page(&path, &last).await?.unwrap_or_default();
+                    self.refill(levels.last_mut().expect("it was there above"), page);
+                } else {
+                    levels.pop();
+                }
+                continue;
+            };
+            let path = match &entry.name {
+                Some(name) => level.path.join(name.clone()),
+                None => level.path.clone(),
+            };
+            if entry.inode.is_directory() {
+                // One that was removed meanwhile is not there to be checked.
+                if let Some(page) = self.page(&path, &[]).await? {
+                    levels.push(self.enter(path, page));
+                }
+            } else if let Some(found) = self.check(&path, &entry)
+                && out.send(Ok(pb::FsckItem { item: Some(Item::File(found)) })).await.is_err()
+            {
+                return Ok(());
+            }
+        }
+        self.summary.healthy = self.summary.missing == 0 && self.summary.corrupt == 0;
+        let _ = out.send(Ok(pb::FsckItem { item: Some(Item::Summary(self.summary)) })).await;
+        Ok(())
+    }
+
+    async fn page(&self, path: &FsPath, after: &[u8]) -> FsResult<Option<Listing>> {
+        self.service.list(&self.caller, path, after, PAGE, true).await
+    }
+
+    fn enter(&mut self, path: FsPath, page: Listing) -> Level {
+        // A file lists as itself, without a name.
+        let file = page.entries.first().is_some_and(|entry| entry.name.is_none());
+        self.summary.directories += u64::from(!file);
+        let mut level = Level { path, page: VecDeque::new(), more: false, last: Vec::new() };
+        self.refill(&mut level, page);
+        level
+    }
+
+    fn refill(&self, level: &mut Level, page: Listing) {
+        let last = page.entries.last().and_then(|entry| entry.name.as_ref());
+        level.more = page.remaining > 0 && last.is_some();
+        level.last = last.map_or_else(Vec::new, |name| name.as_str().as_bytes().to_vec());
+        level.page = page.entries.into();
+    }
+
+    /// Counts a file, and says what is to be told of it.
+    fn check(&mut self, path: &FsPath, status: &FileStatus) -> Option<pb::FsckFile> {
+        let file = status.inode.file()?;
+        self.summary.files += 1;
+        self.summary.bytes += file.length;
+        self.summary.open_files += u64::from(file.under_construction);
+        let located = status.blocks.as_ref();
+        let mut told = Vec::new();
+        for (at, found) in located.into_iter().flat_map(|blocks| blocks.blocks.iter().enumerate()) {
+            // The last block of a file being written is where its pipeline is.
+            let building = located.is_some_and(|blocks| {
+                !blocks.last_complete && blocks.under_construction && at + 1 == blocks.blocks.len()
+            });
+            self.summary.blocks += 1;
+            let (verdict, found) = self.judge(found, file, building);
+            self.summary.missing += u64::from(verdict.missing);
+            self.summary.corrupt += u64::from(verdict.corrupt);
+            self.summary.under_replicated += u64::from(verdict.under);
+            self.summary.over_replicated += u64::from(verdict.over);
+            if self.all || verdict.missing || verdict.corrupt || verdict.under {
+                told.push(found);
+            }
+        }
+        (self.all || !told.is_empty()).then(|| pb::FsckFile {
+            path: path.to_string(),
+            length: file.length,
+            replication: file.replication().into(),
+            under_construction: file.under_construction,
+            blocks: told,
+        })
+    }
+
+    fn judge(&self, found: &LocatedBlock, file: &FileBody, building: bool) -> (Verdict, pb::FsckBlock) {
+        let wanted = usize::from(file.replication());
+        let (good, bad) = if building {
+            (found.locations.clone(), Vec::new())
+        } else {
+            self.blocks.replicas(found.block.id)
+        };
+        let verdict = if building {
+            Verdict::default()
+        } else {
+            Verdict {
+                missing: good.is_empty(),
+                corrupt: !bad.is_empty(),
+                under: !good.is_empty() && good.len() < wanted,
+                over: good.len() > wanted,
+            }
+        };
+        let told = pb::FsckBlock {
+            block: Some(block(found.block)),
+            wanted: file.replication().into(),
+            live: locations(&good),
+            corrupt: locations(&bad),
+        };
+        (verdict, told)
+    }
+}
