@@ -22,12 +22,15 @@ use crate::{ClientOptions, ContentSummary, Defaults, FileChecksum, FileStatus, F
 /// [`ClientOptions::call_timeout`]; calls that change something are never executed twice. Dropping the future of a call
 /// ends the waiting; the server may carry it out nevertheless.
 ///
-/// ```no_run
-/// # async fn example() -> steadfs_client::FsResult<()> {
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> steadfs_client::FsResult<()> {
+/// # let Ok(url) = std::env::var("STEADFS_URL") else { return Ok(()) };
 /// use steadfs_client::Client;
 ///
-/// let client = Client::connect("hdfs://localhost:8020").await?;
-/// let mut file = client.create("/greeting").await?;
+/// // Such as hdfs://localhost:8020.
+/// let client = Client::connect(&url).await?;
+/// let mut file = client.create("/greeting").overwrite(true).await?;
 /// file.write_all("hello").await?;
 /// file.close().await?;
 ///
@@ -115,8 +118,11 @@ impl Client {
 
     /// Creates a file: await it as it is, or say more first.
     ///
-    /// ```no_run
-    /// # async fn example(client: &steadfs_client::Client) -> steadfs_client::FsResult<()> {
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> steadfs_client::FsResult<()> {
+    /// # let Ok(url) = std::env::var("STEADFS_URL") else { return Ok(()) };
+    /// # let client = steadfs_client::Client::connect(&url).await?;
     /// let mut file = client.create("/data/x").overwrite(true).replication(2).block_size(64 << 20).await?;
     /// file.write_all(vec![0; 1 << 20]).await?;
     /// file.close().await
@@ -165,10 +171,14 @@ impl Client {
     /// The entries of a folder in the order of their names, or the file itself. Fetched page by page: whoever changes
     /// the folder meanwhile may be seen or not, and nothing else is missed or seen twice.
     ///
-    /// ```no_run
-    /// # async fn example(client: &steadfs_client::Client) -> steadfs_client::FsResult<()> {
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> steadfs_client::FsResult<()> {
+    /// # let Ok(url) = std::env::var("STEADFS_URL") else { return Ok(()) };
+    /// # let client = steadfs_client::Client::connect(&url).await?;
     /// use futures::TryStreamExt;
     ///
+    /// # client.mkdirs("/data").await?;
     /// let mut entries = std::pin::pin!(client.list("/data"));
     /// while let Some(entry) = entries.try_next().await? {
     ///     println!("{} {}", entry.path, entry.length);

@@ -3,15 +3,18 @@
 //! [`Client::connect`] gives a [`Client`]; [`Client::open`] a [`Reader`] of a file, [`Client::create`] and
 //! [`Client::append`] a [`Writer`]. Everything is async (tokio), every handle may be used from any task.
 //!
-//! ```no_run
+//! ```
 //! use futures::TryStreamExt;
 //! use steadfs_client::Client;
 //!
-//! # async fn example() -> steadfs_client::FsResult<()> {
-//! let client = Client::connect("hdfs://localhost:8020").await?;
+//! # #[tokio::main]
+//! # async fn main() -> steadfs_client::FsResult<()> {
+//! # let Ok(url) = std::env::var("STEADFS_URL") else { return Ok(()) };
+//! // Such as hdfs://localhost:8020.
+//! let client = Client::connect(&url).await?;
 //! client.mkdirs("/reports").await?;
 //!
-//! let mut file = client.create("/reports/today.csv").await?;
+//! let mut file = client.create("/reports/today.csv").overwrite(true).await?;
 //! file.write_all("name,delay\n").await?;
 //! file.close().await?;
 //!

@@ -18,11 +18,16 @@ use crate::{BlockLocation, FileStatus};
 /// Every byte is compared with its checksum. A replica that is damaged or out of reach is left aside for the others (and
 /// a damaged one reported); when all have failed, the namenode is asked up to three times where others are.
 ///
-/// ```no_run
-/// # async fn example(client: &steadfs_client::Client) -> steadfs_client::FsResult<()> {
-/// let reader = client.open("/data/x").await?;
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> steadfs_client::FsResult<()> {
+/// # let Ok(url) = std::env::var("STEADFS_URL") else { return Ok(()) };
+/// # let client = steadfs_client::Client::connect(&url).await?;
+/// client.write("/data/numbers", "0123456789").await?;
+/// let reader = client.open("/data/numbers").await?;
 /// // Two places at once.
-/// let (head, tail) = futures::try_join!(reader.read_at(0, 16), reader.read_at(reader.length() - 16, 16))?;
+/// let (head, tail) = futures::try_join!(reader.read_at(0, 2), reader.read_at(reader.length() - 2, 2))?;
+/// assert_eq!((&head[..], &tail[..]), (&b"01"[..], &b"89"[..]));
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]

@@ -25,6 +25,24 @@ type Piece = FsResult<(Bytes, OwnedSemaphorePermit)>;
 /// A file read in order: [`next_chunk`](Self::next_chunk) without copying, or as [`AsyncRead`], [`AsyncBufRead`] and
 /// [`AsyncSeek`]. A task of its own fetches ahead, up to
 /// [`ClientOptions::read_ahead`](crate::ClientOptions::read_ahead) bytes; it ends when this is dropped.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> steadfs_client::FsResult<()> {
+/// # let Ok(url) = std::env::var("STEADFS_URL") else { return Ok(()) };
+/// # let client = steadfs_client::Client::connect(&url).await?;
+/// use tokio::io::AsyncBufReadExt;
+///
+/// client.write("/data/lines", "one\ntwo\n").await?;
+/// let mut lines = client.open("/data/lines").await?.stream().lines();
+/// # let mut read = Vec::new();
+/// while let Ok(Some(line)) = lines.next_line().await {
+///     println!("{line}");
+///     # read.push(line);
+/// }
+/// # assert_eq!(read, ["one", "two"]);
+/// # Ok(()) }
+/// ```
 pub struct FileStream {
     reader: Reader,
     /// Where the next byte given comes from.

@@ -32,6 +32,25 @@ pub(super) enum Command {
 /// call fails with the same error.
 ///
 /// Dropping the future of a call does no harm: the bytes were taken or not, as a whole, and what was asked for goes on.
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> steadfs_client::FsResult<()> {
+/// # let Ok(url) = std::env::var("STEADFS_URL") else { return Ok(()) };
+/// # let client = steadfs_client::Client::connect(&url).await?;
+/// let mut log = client.create("/data/log").overwrite(true).await?;
+/// log.write_all("first\n").await?;
+/// log.hflush().await?;
+/// // Visible already, though the file is open.
+/// assert_eq!(client.open("/data/log").await?.length(), 6);
+/// log.close().await?;
+///
+/// let mut log = client.append("/data/log").await?;
+/// log.write_all("second\n").await?;
+/// log.close().await?;
+/// assert_eq!(client.read("/data/log", 100).await?, "first\nsecond\n");
+/// # Ok(()) }
+/// ```
 pub struct Writer {
     commands: mpsc::Sender<Command>,
     room: Arc<Semaphore>,
