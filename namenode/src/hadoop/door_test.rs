@@ -43,7 +43,11 @@ async fn start() -> Running {
     config.namespace.default_replication = 1;
     let shutdown = Shutdown::new();
     let namenode = Namenode::start(config, shutdown.clone()).await.unwrap();
-    Running { address: namenode.rpc_address(), shutdown, namenode, _folder: folder }
+    let running = Running { address: namenode.rpc_address(), shutdown, namenode, _folder: folder };
+    let leave = SetSafeModeRequestProto { action: SafeModeActionProto::SafemodeLeave as i32, checked: None };
+    let mut client = Client::connect_as(&running, ROOT, None, [0; 16]).await;
+    assert!(!client.call::<SetSafeModeResponseProto>("setSafeMode", &leave).await.unwrap().result);
+    running
 }
 
 impl Running {
