@@ -41,7 +41,7 @@ impl ChecksumKind {
         match self {
             Self::Null => 0,
             Self::Crc32 => crc32fast::hash(data),
-            Self::Crc32c => crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, data) as u32,
+            Self::Crc32c => crc_fast::crc32_iscsi(data),
         }
     }
 
