@@ -27,13 +27,19 @@ def crc32c(data):
 
 
 def md5_of_md5(data, block_size):
-    """The checksum's hex digits: chunk size, chunks a block (0 if there is one block), MD5 of the blocks' MD5s."""
+    """The checksum's hex digits: chunk size, chunks a block (0 if there is one block), MD5 of the blocks' MD5s.
+
+    Hadoop's client has always hashed the whole buffer that it gathers those MD5s in: 32 bytes, doubled as needed.
+    """
     blocks = [data[at:at + block_size] for at in range(0, len(data), block_size)]
     digests = b"".join(
         hashlib.md5(b"".join(struct.pack(">I", crc32c(block[at:at + CHUNK])) for at in range(0, len(block), CHUNK))).digest()
         for block in blocks)
+    buffer = 32
+    while buffer < len(digests):
+        buffer *= 2
     chunks = block_size // CHUNK if len(blocks) > 1 else 0
-    return (struct.pack(">IQ", CHUNK, chunks) + hashlib.md5(digests).digest()).hex()
+    return (struct.pack(">IQ", CHUNK, chunks) + hashlib.md5(digests.ljust(buffer, b"\0")).digest()).hex()
 
 
 assert crc32c(b"123456789") == 0xE3069283

@@ -32,8 +32,8 @@ class Cluster:
     def __enter__(self):
         try:
             self.start()
-        except BaseException:
-            self.stop()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
             raise
         return self
 

@@ -78,30 +78,49 @@ def lose_a_datanode(cluster, job):
              or job.reached("back"), JOB_SECONDS, "the first Parquet file")
     if job.reached("back"):
         raise Failure("the job wrote too fast to lose a datanode in the middle")
+    uuid = cluster.endpoints["datanodes"][VICTIM]["uuid"]
+    held = sum(storage["blocks"] for node in cluster.report()["datanodes"] if node["uuid"] == uuid
+               for storage in node["storages"])
     victim = cluster.kill_datanode(VICTIM)
-    say(f"killed datanode {VICTIM + 1} (pid {victim['pid']}) while the job writes")
+    say(f"killed datanode {VICTIM + 1} (pid {victim['pid']}, {held} replicas) while the job writes")
 
 
-def watch_repair(cluster):
-    """The lost datanode is noticed, and every block has three replicas again."""
-    def lost():
-        return cluster.report()["dead_datanodes"] == 1
+class Repair(threading.Thread):
+    """Watches from the loss on: the datanode is noticed as lost, and every block gets its replicas again."""
 
-    def repaired():
-        under = cluster.report()["under_replicated"]
-        if under != repaired.last:
+    def __init__(self, cluster):
+        super().__init__(daemon=True)
+        self.cluster = cluster
+        self.failure = None
+        self.start()
+
+    def run(self):
+        try:
+            wait_for(lambda: self.cluster.report()["dead_datanodes"] == 1, REPAIR_SECONDS, "the namenode notices the loss")
+            say("the namenode counts the datanode as lost, and has its replicas made again")
+            wait_for(self.repaired, REPAIR_SECONDS, "all replicas are made again")
+        except Exception as error:
+            self.failure = error
+
+    last = None
+
+    def repaired(self):
+        under = self.cluster.report()["under_replicated"]
+        if under != self.last:
             say(f"blocks with a replica too few: {under}")
-            repaired.last = under
+            self.last = under
         return under == 0
 
-    repaired.last = None
-    wait_for(lost, REPAIR_SECONDS, "the namenode notices the lost datanode")
-    say("the namenode counts the datanode as lost")
-    wait_for(repaired, REPAIR_SECONDS, "all replicas are made again")
-    fsck = cluster.run("admin", "fsck", "/", check=False)
-    if fsck.returncode != 0:
-        raise Failure(f"steadfs admin fsck is not content:\n{fsck.stdout}{fsck.stderr}")
-    say("every lost replica has been made again on the other datanodes; fsck is content")
+    def finish(self):
+        self.join()
+        if self.failure:
+            raise self.failure
+        # What the job wrote since then counts too.
+        wait_for(self.repaired, REPAIR_SECONDS, "all replicas are made again")
+        fsck = self.cluster.run("admin", "fsck", "/", check=False)
+        if fsck.returncode != 0:
+            raise Failure(f"steadfs admin fsck is not content:\n{fsck.stdout}{fsck.stderr}")
+        say(f"fsck: {fsck.stdout.splitlines()[-1]}")
 
 
 def compare(found, expected):
@@ -131,6 +150,7 @@ def run(cluster, options):
     job = Job(options.spark, cluster.url, result, cluster.folder / "spark.log")
     try:
         lose_a_datanode(cluster, job)
+        repair = Repair(cluster)
         job.finish()
     finally:
         if job.process.poll() is None:
@@ -141,7 +161,7 @@ def run(cluster, options):
                               capture_output=True)
     compare(found, json.loads(expected.stdout))
     say(f"{found['rows']:,} rows and the delays of {len(found['carriers'])} carriers agree with pandas on the original file")
-    watch_repair(cluster)
+    repair.finish()
     show(found["carriers"])
     print(cluster.run("fs", "ls", "-l", "/").stdout, flush=True)
 

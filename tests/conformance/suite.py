@@ -4,6 +4,9 @@ import sys
 import time
 import traceback
 
+# A Java stack trace says most at its beginning.
+MOST_CHARACTERS = 1000
+
 
 class Suite:
     def __init__(self):
@@ -20,7 +23,8 @@ class Suite:
         except Exception as error:
             self.failed += 1
             where = traceback.extract_tb(error.__traceback__)[-1]
-            outcome = f"FAILED: {error or type(error).__name__} ({where.name}:{where.lineno})"
+            text = str(error)[:MOST_CHARACTERS] or type(error).__name__
+            outcome = f"FAILED: {text} ({where.name}:{where.lineno})"
         print(f"  {name} ... {outcome} ({time.monotonic() - began:.1f} s)", flush=True)
 
     def end(self):

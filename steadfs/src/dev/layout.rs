@@ -83,7 +83,7 @@ impl Layout {
         let datanode = steadfs_datanode::Config {
             data_listen: SocketAddr::new(LOOPBACK, 0),
             ipc_listen: SocketAddr::new(LOOPBACK, 0),
-            http_listen: None,
+            http_listen: Some(SocketAddr::new(LOOPBACK, 0)),
             advertised_ip: Some(LOOPBACK),
             ..steadfs_datanode::Config::default()
         };
