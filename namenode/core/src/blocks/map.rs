@@ -219,15 +219,7 @@ impl BlockMap {
         for building in self.building.values_mut() {
             building.reports.retain(|report| report.storage != at);
         }
-        let marked: Vec<BlockId> = self
-            .bad
-            .iter()
-            .filter(|(_, marks)| marks.iter().any(|mark| mark.storage == at))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in marked {
-            self.clear_bad(id, at);
-        }
+        // Marks of bad replicas stay: the volume may come back with the same bytes, and its datanode would list them as good.
         self.drop_targets(at);
         self.sweep.request();
     }
@@ -537,7 +529,11 @@ impl BlockMap {
         BlockCounts {
             known: self.table.len(),
             under_replicated: lacking,
-            corrupt: self.bad.len() as u64,
+            corrupt: self
+                .bad
+                .values()
+                .filter(|marks| marks.iter().any(|mark| self.nodes.counts(mark.storage)))
+                .count() as u64,
             missing: self.missing.len() as u64,
             pending_replication: lacking,
             pending_deletion: self

@@ -1,1 +1,392 @@
+//! Random histories against datanodes that really hold replicas: nothing good is deleted that is needed, and in the end
+//! every block has what it wants.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use steadfs_common::{BlockId, FIRST_BLOCK_ID, GenStamp, InodeId, Millis};
+
+use super::map_test::{heartbeat, id, registration, settings, storage, uuid};
+use super::*;
+use crate::command::{BlockRef, Effect};
+use crate::record::{Block, BlockState};
+
+const NODES: u32 = 4;
+
+/// A datanode and its disk.
+#[derive(Debug, Default)]
+struct Node {
+    up: bool,
+    session: u64,
+    registered: bool,
+    disk: BTreeMap<BlockId, BlockRef>,
+    /// Changes not yet told.
+    untold: Vec<(BlockRef, ChangeKind)>,
+}
+
+/// The cluster, with the truth beside what the map believes.
+struct World {
+    map: BlockMap,
+    now: Millis,
+    nodes: Vec<Node>,
+    /// The namespace.
+    blocks: BTreeMap<BlockId, Block>,
+    next: u64,
+    /// Replicas that readers call bad, and are.
+    rotten: BTreeSet<(u32, BlockId)>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write { nodes: Vec<u32>, replication: u16, late: bool },
+    Remove(usize),
+    Replication(usize, u16),
+    Kill(u32),
+    Start(u32),
+    Rot(u32, usize),
+    Tell(u32),
+    Report(u32),
+    Beat(u32, bool),
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let node = 0..NODES;
+    prop_oneof![
+        4 => (prop::collection::vec(0..NODES, 1..4), 1_u16..4, any::<bool>())
+            .prop_map(|(nodes, replication, late)| Step::Write { nodes, replication, late }),
+        1 => any::<usize>().prop_map(Step::Remove),
+        2 => (any::<usize>(), 1_u16..4).prop_map(|(at, replication)| Step::Replication(at, replication)),
+        1 => node.clone().prop_map(Step::Kill),
+        2 => node.clone().prop_map(Step::Start),
+        1 => (node.clone(), any::<usize>()).prop_map(|(node, at)| Step::Rot(node, at)),
+        3 => node.clone().prop_map(Step::Tell),
+        2 => node.clone().prop_map(Step::Report),
+        6 => (node, any::<bool>()).prop_map(|(node, obeys)| Step::Beat(node, obeys)),
+        3 => (1_u64..40).prop_map(Step::Pass),
+    ]
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self {
+            map: BlockMap::new(settings()),
+            now: Millis(1_000_000),
+            nodes: (0..NODES).map(|_| Node::default()).collect(),
+            blocks: BTreeMap::new(),
+            next: 0,
+            rotten: BTreeSet::new(),
+        };
+        for node in 0..NODES {
+            world.start(node);
+        }
+        world
+    }
+
+    fn pick(&self, at: usize) -> Option<BlockId> {
+        (!self.blocks.is_empty()).then(|| *self.blocks.keys().nth(at % self.blocks.len()).unwrap())
+    }
+
+    fn start(&mut self, at: u32) {
+        let node = &mut self.nodes[at as usize];
+        if !node.up {
+            node.session += 1;
+            (node.up, node.registered) = (true, false);
+            // What was not told is in the report that follows.
+            node.untold.clear();
+        }
+        self.register(at);
+    }
+
+    fn register(&mut self, at: u32) {
+        let node = &mut self.nodes[at as usize];
+        self.map.register(registration(at, node.session), self.now).unwrap();
+        node.registered = true;
+        self.report(at);
+    }
+
+    fn facts_of(&self) -> (u64, Vec<Block>, BlockId) {
+        (self.map.version(), self.blocks.values().cloned().collect(), id(self.next))
+    }
+
+    fn report(&mut self, at: u32) {
+        self.tell(at);
+        let node = &self.nodes[at as usize];
+        if !node.up || !node.registered {
+            return;
+        }
+        let who = (uuid(at), node.session);
+        let replicas: Vec<Replica> = node
+            .disk
+            .values()
+            .map(|block| Replica { block: *block, state: ReplicaState::Finalized })
+            .collect();
+        let (version, blocks, next_block) = self.facts_of();
+        let facts = Facts { version, blocks: &blocks, next_block };
+        let what = (self.now.0, storage(at));
+        for part in replicas.chunks(3) {
+            // Another life may be dead for the map: then it is told to register at its next heartbeat.
+            let Ok(again) = self.map.report(who, what, part, &facts, self.now) else { return };
+            assert!(again.is_empty());
+            let last = part[part.len() - 1].block.id;
+            while !self.map.compare(who, what, part, last, 2, self.now).unwrap() {}
+        }
+        let Ok(mut done) = self.map.compare(who, what, &[], BlockId(u64::MAX), 2, self.now) else { return };
+        while !done {
+            done = self.map.compare(who, what, &[], BlockId(u64::MAX), 2, self.now).unwrap();
+        }
+        self.map.storage_reported(who, storage(at), self.now).unwrap();
+    }
+
+    fn tell(&mut self, at: u32) {
+        let node = &mut self.nodes[at as usize];
+        if !node.up || !node.registered {
+            return;
+        }
+        let change = |(block, kind): (BlockRef, ChangeKind)| Change { storage: storage(at), block, kind };
+        let changes: Vec<Change> = node.untold.iter().copied().map(change).collect();
+        let session = node.session;
+        let (version, blocks, next_block) = self.facts_of();
+        let facts = Facts { version, blocks: &blocks, next_block };
+        if let Ok(again) = self.map.changed((uuid(at), session), &changes, &facts, self.now) {
+            assert!(again.is_empty());
+            self.nodes[at as usize].untold.clear();
+        }
+    }
+
+    fn store(&mut self, at: u32, block: BlockRef) {
+        let node = &mut self.nodes[at as usize];
+        node.disk.insert(block.id, block);
+        node.untold.push((block, ChangeKind::Received));
+        self.rotten.remove(&(at, block.id));
+    }
+
+    fn write(&mut self, nodes: &[u32], replication: u16, late: bool) {
+        let pipeline: BTreeSet<u32> =
+            nodes.iter().copied().filter(|at| self.nodes[*at as usize].up).collect();
+        if pipeline.is_empty() {
+            return;
+        }
+        let block = id(self.next);
+        self.next += 1;
+        let stamp = GenStamp(1_000 + self.next);
+        let named = BlockRef { id: block, stamp, length: 10 };
+        let storages = pipeline.iter().copied().map(storage).collect();
+        self.map.apply(Effect::Pipeline { block, stamp, replication, storages }, self.now);
+        for at in &pipeline {
+            self.store(*at, named);
+        }
+        for at in pipeline.iter().skip(usize::from(late)) {
+            self.tell(*at);
+        }
+        let record = Block {
+            id: block,
+            stamp,
+            length: 10,
+            replication,
+            inode: InodeId(1),
+            index: 0,
+            references: 1,
+            state: BlockState::Complete,
+        };
+        self.blocks.insert(block, record);
+        self.map.apply(Effect::Completed { block, stamp, length: 10, replication }, self.now);
+    }
+
+    /// Good replicas on the disks of datanodes that count as alive, or have only just gone.
+    fn good(&self, block: &Block) -> usize {
+        let live: BTreeSet<_> =
+            self.map.datanodes().iter().filter(|(node, _)| node.live).map(|(node, _)| node.uuid).collect();
+        let holds = |at: &u32| {
+            live.contains(&uuid(*at))
+                && !self.rotten.contains(&(*at, block.id))
+                && self.nodes[*at as usize].disk.get(&block.id).is_some_and(|held| held.stamp == block.stamp)
+        };
+        (0..NODES).filter(holds).count()
+    }
+
+    fn obey(&mut self, at: u32, command: NodeCommand) {
+        match command {
+            NodeCommand::Register => self.register(at),
+            NodeCommand::Report => self.report(at),
+            NodeCommand::Recover { .. } => {}
+            NodeCommand::Transfer { block, targets } => {
+                let held = self.nodes[at as usize].disk.get(&block.id) == Some(&block);
+                let rotten = self.rotten.contains(&(at, block.id));
+                for target in (0..NODES).filter(|node| targets.contains(&storage(*node))) {
+                    let there = &self.nodes[target as usize];
+                    if held && !rotten && there.up && !there.disk.contains_key(&block.id) {
+                        self.store(target, block);
+                    }
+                }
+            }
+            NodeCommand::Invalidate(blocks) => {
+                for order in blocks {
+                    self.delete(at, order);
+                }
+            }
+        }
+    }
+
+    fn delete(&mut self, at: u32, order: BlockRef) {
+        let Some(held) = self.nodes[at as usize].disk.get(&order.id).copied() else { return };
+        if held.stamp > order.stamp {
+            return;
+        }
+        if let Some(block) = self.blocks.get(&order.id).cloned() {
+            let was_good = !self.rotten.contains(&(at, order.id)) && held.stamp == block.stamp;
+            let left = self.good(&block) - usize::from(was_good);
+            let wanted = usize::from(block.replication);
+            assert!(
+                !was_good || left >= wanted,
+                "{order:?} deleted at {at}: {left} good ones left, {wanted} wanted"
+            );
+            assert!(left > 0, "{order:?} was the last at {at}");
+        }
+        let node = &mut self.nodes[at as usize];
+        node.disk.remove(&order.id);
+        node.untold.push((held, ChangeKind::Deleted));
+        self.rotten.remove(&(at, order.id));
+    }
+
+    fn beat(&mut self, at: u32, obeys: bool) {
+        let node = &self.nodes[at as usize];
+        if !node.up {
+            return;
+        }
+        let commands = self.map.heartbeat(heartbeat(at, node.session), self.now).unwrap();
+        for command in commands.into_iter().filter(|_| obeys) {
+            self.obey(at, command);
+        }
+    }
+
+    fn pass(&mut self, seconds: u64, everybody: bool) {
+        for _ in 0..seconds {
+            self.now = self.now.plus(Duration::from_secs(1));
+            if everybody {
+                for at in 0..NODES {
+                    self.beat(at, true);
+                    self.tell(at);
+                }
+            }
+            self.map.round(self.blocks.len() as u64, self.now.0, self.now);
+            self.map.sweep(3);
+            self.map.retry_postponed(2);
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Write { nodes, replication, late } => self.write(&nodes, replication, late),
+            Step::Remove(at) => {
+                if let Some(block) = self.pick(at) {
+                    self.blocks.remove(&block);
+                    self.map.apply(Effect::Removed { block }, self.now);
+                }
+            }
+            Step::Replication(at, replication) => {
+                if let Some(block) = self.pick(at) {
+                    self.blocks.get_mut(&block).unwrap().replication = replication;
+                    self.map.apply(Effect::Replication { block, replication }, self.now);
+                }
+            }
+            Step::Kill(at) => self.nodes[at as usize].up = false,
+            Step::Start(at) => self.start(at),
+            Step::Rot(at, which) => self.rot(at, which),
+            Step::Tell(at) => self.tell(at),
+            Step::Report(at) => {
+                // Reports come long after one another; what was told in the last minutes wins over them.
+                self.report(at);
+            }
+            Step::Beat(at, obeys) => self.beat(at, obeys),
+            Step::Pass(seconds) => self.pass(seconds, false),
+        }
+    }
+
+    /// A replica of a block that has others goes bad, and its datanode says so.
+    fn rot(&mut self, at: u32, which: usize) {
+        let Some(block) = self.pick(which).map(|id| self.blocks[&id].clone()) else { return };
+        let good_here =
+            self.nodes[at as usize].disk.get(&block.id).is_some_and(|held| held.stamp == block.stamp)
+                && !self.rotten.contains(&(at, block.id));
+        let up = self.nodes[at as usize].up && self.nodes[at as usize].registered;
+        let others = (0..NODES).filter(|other| {
+            *other != at
+                && !self.rotten.contains(&(*other, block.id))
+                && self.nodes[*other as usize]
+                    .disk
+                    .get(&block.id)
+                    .is_some_and(|held| held.stamp == block.stamp)
+        });
+        if good_here && up && others.count() > 0 {
+            let named = BlockRef { id: block.id, stamp: block.stamp, length: block.length };
+            let known = self.map.live(block.id, block.stamp).contains(&storage(at));
+            if known {
+                self.rotten.insert((at, block.id));
+                self.map.report_bad(named, &[storage(at)], true);
+            }
+        }
+    }
+
+    fn check_sums(&self) {
+        let known: u64 = self
+            .map
+            .datanodes()
+            .iter()
+            .flat_map(|(_, storages)| storages.map(|storage| storage.blocks))
+            .sum();
+        let places: usize = self
+            .map
+            .table
+            .range(BlockId(0)..=BlockId(u64::MAX))
+            .map(|(_, entry)| entry.places.as_slice().len())
+            .sum();
+        assert_eq!(known, places as u64);
+        let safe =
+            self.map.table.range(BlockId(0)..=BlockId(u64::MAX)).filter(|(_, entry)| entry.safe).count();
+        assert_eq!(self.map.safe_blocks, safe as u64);
+    }
+
+    /// Quiet: everybody lives, tells and obeys. Then all must be well.
+    fn settle(&mut self) {
+        for at in 0..NODES {
+            self.start(at);
+        }
+        for _ in 0..6 {
+            self.pass(130, true);
+            for at in 0..NODES {
+                self.report(at);
+            }
+        }
+        self.pass(60, true);
+        let (version, blocks, next_block) = self.facts_of();
+        let facts = Facts { version, blocks: &blocks, next_block };
+        self.map.reconcile(FIRST_BLOCK_ID, BlockId(u64::MAX), &facts);
+        self.pass(60, true);
+        for block in &blocks {
+            let good = self.good(block);
+            assert_eq!(good, usize::from(block.replication), "{block:?} {:?}", self.map.replicas(block.id));
+            assert_eq!(self.map.live(block.id, block.stamp).len(), good);
+        }
+        let held: usize = self.nodes.iter().map(|node| node.disk.len()).sum();
+        let wanted: usize = blocks.iter().map(|block| usize::from(block.replication)).sum();
+        assert_eq!(held, wanted, "nothing is left over");
+        let counts = self.map.counts();
+        assert_eq!(counts, BlockCounts { known: blocks.len() as u64, ..BlockCounts::default() });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 4_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_needed_stays_and_all_is_well_in_the_end(steps in prop::collection::vec(step(), 0..80)) {
+        let mut world = World::new();
+        for step in steps {
+            world.step(step);
+            world.check_sums();
+        }
+        world.settle();
+    }
+}

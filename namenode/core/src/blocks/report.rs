@@ -385,9 +385,10 @@ impl BlockMap {
         let same_stamp = entry.stamp == stamp;
         match state {
             ReplicaState::Finalized if same_stamp && entry.length == length => {
-                // A reader's suspicion outlives a mere report; a replica that arrives anew ends it.
-                let suspected = self.is_bad(id, at).is_some_and(|mark| mark.cause == Cause::Suspected);
-                if !suspected {
+                // Who lists a replica again has not looked at its bytes: only another replica in its place ends the mark.
+                let spoilt =
+                    self.is_bad(id, at).is_some_and(|mark| mark.stamp == stamp && mark.length == length);
+                if !spoilt {
                     self.clear_bad(id, at);
                     self.put_place(id, at);
                 }
