@@ -3,6 +3,8 @@
 #![cfg(test)]
 
 mod bad_input;
+mod cli;
+mod client;
 mod dev;
 mod files;
 mod hdfs_native;
