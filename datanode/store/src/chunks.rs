@@ -60,7 +60,8 @@ impl Chunks {
         self.partial = partial;
     }
 
-    fn chunk(&self) -> u64 {
+    /// Bytes under one checksum.
+    pub(crate) fn chunk(&self) -> u64 {
         u64::from(self.spec.bytes_per_checksum)
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use steadfs_common::{BlockId, ChecksumSpec, GenStamp};
 
@@ -20,6 +21,8 @@ pub(crate) struct Core {
     pub(crate) volumes: Vec<Arc<Volume>>,
     pub(crate) map: ReplicaMap,
     pub(crate) listener: Arc<dyn Listener>,
+    /// Counts replicas made, so that volumes take turns.
+    pub(crate) turn: AtomicUsize,
 }
 
 /// Bytes on disk that a replica of `len` bytes is counted as: with checksums of the usual kind, whatever it has.
@@ -153,6 +156,7 @@ impl Core {
         self.move_files(open, Place::Tmp, Place::Rbw, stamp)?;
         open.volume.sync_folder(Place::Rbw, open.id)?;
         io.names_unsynced = false;
+        io.synced();
         let mut state = open.state.lock();
         state.role = ReplicaState::Rbw;
         state.before = ReplicaState::Rbw;
@@ -184,7 +188,9 @@ impl Core {
         let partial = self.partial_chunk(open, &files, spec, received, len)?;
         let mut chunks = crate::chunks::Chunks::new(open.id, spec, len);
         chunks.resume(partial);
-        // The new last checksum goes first: bytes past it then only fail to verify, should we stop in between.
+        // The new last checksum goes first: bytes past it then only fail to verify, should we stop in between. And it goes
+        // after its bytes, which may have been synced with another one.
+        open.sync_data(&files)?;
         if let Some(sum) = chunks.last_checksum_at(len) {
             disk.write_at(&files.meta, &sum, meta::file_len(spec, len) - sum.len() as u64)?;
         }

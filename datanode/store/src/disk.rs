@@ -165,7 +165,7 @@ impl Disk {
         self.run(DiskOp::Open, path, || Ok(fs::metadata(path)?.len()))
     }
 
-    /// A folder and those above it, durably.
+    /// A folder and those above it, durably if they were not there.
     pub(crate) fn make_dirs(&self, path: &Path) -> StoreResult<()> {
         if path.is_dir() {
             return Ok(());
@@ -174,11 +174,15 @@ impl Disk {
         if let Some(parent) = parent {
             self.make_dirs(parent)?;
         }
+        self.make_dir(path)?;
+        self.sync_dir(parent.unwrap_or(Path::new(".")))
+    }
+
+    fn make_dir(&self, path: &Path) -> StoreResult<()> {
         self.run(DiskOp::MakeDir, path, || match fs::create_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
-        })?;
-        self.sync_dir(parent.unwrap_or(Path::new(".")))
+        })
     }
 
     /// Writes a small file so that a crash leaves either what was there before or all of the new bytes.
@@ -253,12 +257,17 @@ impl DirSyncs {
         self.folders.lock().values().any(|folder| folder.state.lock().failed.is_some())
     }
 
-    /// Makes a folder of replicas if it is not there, durably.
-    pub(crate) fn ensure(&self, disk: &Disk, path: &Path) -> StoreResult<()> {
-        if self.folders.lock().contains_key(path) {
+    /// Makes a folder below `root`, and those between, if they are not there. Whoever made them: when this returns they are
+    /// durable.
+    pub(crate) fn ensure(&self, disk: &Disk, root: &Path, path: &Path) -> StoreResult<()> {
+        if path == root || self.folders.lock().contains_key(path) {
             return Ok(());
         }
-        disk.make_dirs(path)?;
+        let parent = path.parent().unwrap_or(root);
+        self.ensure(disk, root, parent)?;
+        disk.make_dir(path)?;
+        // Also if it was there: whoever made it may have stopped before this, or may be just about to do it.
+        self.sync(disk, parent)?;
         self.folders.lock().entry(path.to_owned()).or_default();
         Ok(())
     }

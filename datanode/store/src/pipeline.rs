@@ -1,6 +1,7 @@
 //! How writers come to be: new replicas, appends, and the recoveries of a pipeline.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 use steadfs_common::{BlockId, ChecksumSpec, GenStamp, StorageId};
@@ -101,7 +102,7 @@ impl Core {
         }
     }
 
-    /// The volume that the namenode chose if it has room, else the one that has most.
+    /// The volume that the namenode chose if it has room, else one of those that have most.
     fn choose_volume(&self, wanted: u64, storage: Option<StorageId>) -> StoreResult<Arc<Volume>> {
         let alive = || self.volumes.iter().filter(|volume| !volume.has_failed());
         if let Some(volume) = alive().find(|volume| Some(volume.storage) == storage)
@@ -109,12 +110,16 @@ impl Core {
         {
             return Ok(volume.clone());
         }
-        let best = alive().map(|volume| (volume.room(), volume)).max_by_key(|(room, _)| *room);
-        match best {
-            Some((room, volume)) if room >= wanted => Ok(volume.clone()),
-            Some((most, _)) => Err(StoreError::Full { wanted, most }),
-            None => Err(StoreError::Full { wanted, most: 0 }),
+        let rooms: Vec<_> = alive().map(|volume| (volume.room(), volume)).collect();
+        let most = rooms.iter().map(|(room, _)| *room).max().unwrap_or(0);
+        // Volumes with about as much room take turns, so that their disks work together.
+        let enough = wanted.max(most / 10 * 9);
+        let mut candidates: Vec<_> = rooms.into_iter().filter(|(room, _)| *room >= enough).collect();
+        if candidates.is_empty() {
+            return Err(StoreError::Full { wanted, most });
         }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % candidates.len();
+        Ok(candidates.swap_remove(turn).1.clone())
     }
 
     pub(crate) fn append(
@@ -224,6 +229,7 @@ impl Core {
         state.last_checksum = io.chunks.last_checksum_at(old.len);
         drop(state);
         io.names_unsynced = false;
+        io.synced();
         volume
             .sync_folder(Place::Rbw, old.id)
             .and_then(|()| volume.sync_folder(Place::Finalized, old.id))

@@ -114,7 +114,10 @@ impl ReplicaReader {
         if size == 0 || end <= start {
             return Ok(());
         }
-        if start % chunk != 0 || end > self.on_disk || (end % chunk != 0 && end != self.on_disk) {
+        if !start.is_multiple_of(chunk)
+            || end > self.on_disk
+            || (!end.is_multiple_of(chunk) && end != self.on_disk)
+        {
             let why = format!("checksums were asked for bytes {start} to {end} of {}", self.on_disk);
             return Err(StoreError::Packet { block: self.block.id, why });
         }

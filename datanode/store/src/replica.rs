@@ -103,10 +103,17 @@ pub(crate) struct Io {
     pub(crate) chunks: Chunks,
     /// Names in the replica's folder are not durable yet.
     pub(crate) names_unsynced: bool,
-    /// The last chunk was synced before it was full: see [`OpenReplica::flush`].
-    pub(crate) synced_inside_chunk: bool,
+    /// The end of the chunk that the last sync ended in: see [`OpenReplica::flush`].
+    pub(crate) guarded_to: u64,
     /// Where the next early write-back begins.
     pub(crate) written_back: u64,
+}
+
+impl Io {
+    /// Notes that all that was received is synced.
+    pub(crate) fn synced(&mut self) {
+        self.guarded_to = self.chunks.received().next_multiple_of(self.chunks.chunk());
+    }
 }
 
 impl State {
@@ -156,12 +163,7 @@ impl OpenReplica {
         Arc::new(Self {
             id,
             volume,
-            io: Mutex::new(Io {
-                chunks,
-                names_unsynced: true,
-                synced_inside_chunk: false,
-                written_back: state.received,
-            }),
+            io: Mutex::new(Io { chunks, names_unsynced: true, guarded_to: 0, written_back: state.received }),
             state: Mutex::new(state),
             syncing: Mutex::new(()),
         })
@@ -210,13 +212,14 @@ impl OpenReplica {
     /// Hands what was received to the operating system: all of it, or only whole pieces. A failure fails the replica,
     /// since the bytes may lie half in the file.
     ///
-    /// After a sync that ended inside a chunk, the chunk's checksum is written anew only when its new bytes are on disk:
+    /// After a sync that ended inside a chunk, that chunk's checksum is written anew only when its new bytes are on disk:
     /// otherwise the power failing in between could leave synced bytes with a checksum that does not match them.
     pub(crate) fn flush(&self, io: &mut Io, all: bool) -> StoreResult<()> {
         let files = self.files()?;
         let Some(piece) = io.chunks.piece(all) else { return Ok(()) };
         let disk = &self.volume.disk;
-        let guarded = io.synced_inside_chunk;
+        let chunk = piece.data_offset - piece.data_offset % io.chunks.chunk();
+        let guarded = chunk < io.guarded_to;
         let written = disk
             .write_at(&files.data, piece.data, piece.data_offset)
             .and_then(|()| if guarded { self.sync_data(&files) } else { Ok(()) })
@@ -229,7 +232,6 @@ impl OpenReplica {
         }
         let flushed = piece.data_offset + piece.data.len() as u64;
         io.chunks.flushed(flushed);
-        io.synced_inside_chunk = false;
         let mut state = self.state.lock();
         state.flushed = flushed;
         state.last_checksum = io.chunks.last_checksum_at(flushed);
@@ -249,7 +251,7 @@ impl OpenReplica {
         synced
     }
 
-    fn sync_data(&self, files: &Files) -> StoreResult<()> {
+    pub(crate) fn sync_data(&self, files: &Files) -> StoreResult<()> {
         let _one = self.syncing.lock();
         self.check(None)?;
         self.volume.disk.sync(&files.data).inspect_err(|error| self.fail(error))

@@ -78,6 +78,7 @@ struct Scan<'a> {
 
 impl Scan<'_> {
     fn subfolders(&mut self, base: &std::path::Path) -> StoreResult<Vec<PathBuf>> {
+        self.volume.settle_folder(base)?;
         let mut folders = Vec::new();
         for (name, is_dir) in self.volume.disk.list(base)? {
             if is_dir && name.starts_with("subdir") {
@@ -91,6 +92,7 @@ impl Scan<'_> {
 
     /// Reads one folder of replicas and pairs what lies in it.
     fn folder(&mut self, path: PathBuf, place: Place) -> StoreResult<()> {
+        self.volume.settle_folder(&path)?;
         let mut data = Vec::new();
         let mut metas: BTreeMap<BlockId, Vec<GenStamp>> = BTreeMap::new();
         for (name, is_dir) in self.volume.disk.list(&path)? {

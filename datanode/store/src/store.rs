@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use steadfs_common::{BlockId, ChecksumSpec, DatanodeUuid, GenStamp, StorageId};
@@ -140,7 +141,7 @@ impl Store {
                 why: "no volume is configured: name at least one folder to keep replicas in".into(),
             }));
         }
-        let core = Core { volumes, map: ReplicaMap::new(maps), listener };
+        let core = Core { volumes, map: ReplicaMap::new(maps), listener, turn: AtomicUsize::new(0) };
         Ok(Arc::new(Self { core: Arc::new(core) }))
     }
 

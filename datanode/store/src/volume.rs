@@ -101,7 +101,7 @@ impl Volume {
             _lock: lock,
         };
         for place in [Place::Finalized, Place::Rbw, Place::Tmp] {
-            volume.dirs.ensure(&volume.disk, &layout::folder(&volume.root, place))?;
+            volume.dirs.ensure(&volume.disk, &volume.root, &layout::folder(&volume.root, place))?;
         }
         Ok(Arc::new(volume))
     }
@@ -169,9 +169,15 @@ impl Volume {
         self.dirs.sync(&self.disk, &layout::folder_of(&self.root, place, id))
     }
 
+    /// Makes the names that are found in a folder durable before they are trusted: the process may have been killed between
+    /// a rename and its sync.
+    pub(crate) fn settle_folder(&self, path: &Path) -> StoreResult<()> {
+        self.dirs.sync(&self.disk, path)
+    }
+
     /// Makes the folder of a replica if it is not there.
     pub(crate) fn ensure_folder(&self, place: Place, id: BlockId) -> StoreResult<()> {
-        self.dirs.ensure(&self.disk, &layout::folder_of(&self.root, place, id))
+        self.dirs.ensure(&self.disk, &self.root, &layout::folder_of(&self.root, place, id))
     }
 
     /// Bytes that can be promised to a new replica now.

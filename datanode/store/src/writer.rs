@@ -128,8 +128,7 @@ impl ReplicaWriter {
                 synced.inspect_err(|error| self.replica.fail(error))?;
                 io.names_unsynced = false;
             }
-            let inside_a_chunk = io.chunks.received() % u64::from(self.spec.bytes_per_checksum) != 0;
-            io.synced_inside_chunk = inside_a_chunk;
+            io.synced();
             Ok(())
         })
     }

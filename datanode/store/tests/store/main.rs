@@ -1,0 +1,11 @@
+//! The store as its users see it.
+
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
+
+mod crash;
+mod faults;
+mod fixture;
+mod model;
+mod recovery;
+mod restart;
+mod states;

@@ -1,0 +1,103 @@
+//! Block recovery.
+
+use steadfs_common::FsErrorKind;
+use steadfs_datanode_store::{ChangeKind, ReplicaState, StoreError};
+
+use crate::fixture::*;
+
+#[test]
+fn a_replica_being_written_is_stopped_cut_and_finalized() {
+    let fixture = Fixture::new(1);
+    let store = fixture.store();
+    let writer = store.create_rbw(create(ID, G1)).unwrap();
+    let data = bytes(1, 1_500);
+    write(&writer, 0, &data).unwrap();
+    writer.set_acked(1_100);
+    assert!(store.init_recovery(block(ID.next(), G1, 0), G2).unwrap().is_none());
+    let told = store.init_recovery(block(ID, G1, 0), G2).unwrap().unwrap();
+    assert_eq!((told.block, told.state), (block(ID, G1, 1_500), ReplicaState::Rbw));
+    assert!(matches!(write(&writer, 1_500, b"x"), Err(StoreError::Superseded { .. })));
+    assert_eq!(store.visible_length(ID, G1).unwrap(), 1_100, "readers go on");
+    assert_eq!(read_all(store, ID, G1), data[..1_100]);
+    assert_eq!(store.init_recovery(block(ID, G1, 0), G2).unwrap(), Some(told), "repeated");
+    let newer = store.init_recovery(block(ID, G1, 0), G3).unwrap().unwrap();
+    assert_eq!(newer, told);
+    let older = store.init_recovery(block(ID, G1, 0), G2).unwrap_err();
+    assert_eq!(older.kind(), FsErrorKind::RecoveryInProgress);
+    assert_eq!(
+        store.update_replica(told.block, G2, 1_100).unwrap_err().kind(),
+        FsErrorKind::RecoveryInProgress
+    );
+    assert_eq!(store.update_replica(told.block, G3, 1_501).unwrap_err().kind(), FsErrorKind::Refused);
+    store.update_replica(told.block, G3, 1_100).unwrap();
+    store.update_replica(told.block, G3, 1_100).unwrap();
+    assert_eq!(read_all(store, ID, G3), data[..1_100]);
+    assert_eq!(fixture.heard.changes.lock().last(), Some(&(ChangeKind::Received, block(ID, G3, 1_100))));
+    assert!(store.update_replica(told.block, G3, 1_000).is_err(), "it is over");
+}
+
+#[test]
+fn a_finalized_replica_takes_the_stamp() {
+    let mut fixture = Fixture::new(1);
+    let data = fixture.finalized(ID, G1, 1_000);
+    let store = fixture.store().clone();
+    let told = store.init_recovery(block(ID, G1, 1_000), G2).unwrap().unwrap();
+    assert_eq!(told.state, ReplicaState::Finalized);
+    assert_eq!(read_all(&store, ID, G1), data, "it is read meanwhile");
+    let storage = store.volumes()[0].storage;
+    assert_eq!(
+        store.report_page(storage, None, 9)[0].state,
+        ReplicaState::Finalized,
+        "and reported as it was"
+    );
+    store.update_replica(told.block, G2, 1_000).unwrap();
+    drop(store);
+    fixture.restart();
+    assert_eq!(fixture.store().status(ID).unwrap().block, block(ID, G2, 1_000));
+    assert_eq!(read_all(fixture.store(), ID, G2), data);
+}
+
+#[test]
+fn a_finalized_replica_is_cut_without_touching_what_others_have_open() {
+    for len in [0, 512, 700, 999] {
+        let mut fixture = Fixture::new(1);
+        let data = fixture.finalized(ID, G1, 1_000);
+        let store = fixture.store().clone();
+        let reader = store.open_for_read(ID, G1).unwrap();
+        let told = store.init_recovery(block(ID, G1, 1_000), G2).unwrap().unwrap();
+        store.update_replica(told.block, G2, len).unwrap();
+        assert_eq!(read_all(&store, ID, G2), data[..len as usize]);
+        assert_eq!(read(&reader, 0, 1_000), data);
+        drop((store, reader));
+        fixture.restart();
+        assert_eq!(read_all(fixture.store(), ID, G2), data[..len as usize]);
+        assert!(fixture.find("blk_1073741825_1001.meta").is_none());
+    }
+}
+
+#[test]
+fn stamps_are_checked() {
+    let fixture = Fixture::new(1);
+    let store = fixture.store();
+    fixture.finalized(ID, G2, 10);
+    assert_eq!(
+        store.init_recovery(block(ID, G3, 10), G3.next()).unwrap_err().kind(),
+        FsErrorKind::ReplicaNotFound
+    );
+    assert_eq!(store.init_recovery(block(ID, G2, 10), G2).unwrap_err().kind(), FsErrorKind::ReplicaNotFound);
+    assert!(store.update_replica(block(ID, G2, 10), G3, 10).is_err(), "not begun");
+}
+
+#[test]
+fn a_replica_under_recovery_can_be_deleted() {
+    let fixture = Fixture::new(1);
+    let store = fixture.store();
+    fixture.finalized(ID, G1, 10);
+    let told = store.init_recovery(block(ID, G1, 10), G2).unwrap().unwrap();
+    assert!(store.delete(ID, G1).unwrap());
+    assert!(store.update_replica(told.block, G2, 10).is_err());
+    assert!(fixture.find("blk_1073741825").is_none());
+    let temporary = store.create_temporary(create(ID, G2)).unwrap();
+    assert!(store.init_recovery(block(ID, G1, 0), G3).unwrap().is_none(), "a copy on its way in is none");
+    drop(temporary);
+}
