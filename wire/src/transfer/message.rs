@@ -289,7 +289,7 @@ impl BlockChecksum {
 pub struct BlockChecksumReply {
     /// The checksums of the replica's chunks.
     pub spec: ChecksumSpec,
-    /// How many there are in a block; 0 for [`BlockChecksumKind::CompositeCrc`].
+    /// How many the whole replica has, whatever part of it counts; 0 for one without checksums.
     pub crc_per_block: u64,
     /// 16 bytes of MD5, or 4 of a composed checksum, big-endian.
     pub checksum: Bytes,
