@@ -90,7 +90,7 @@ pub(crate) fn create(p: &mut Planner<'_>, new: &NewFile<'_>) -> FsResult<Reply> 
     place_file(p, &at, new)
 }
 
-fn place_file(p: &mut Planner<'_>, at: &Resolved, new: &NewFile<'_>) -> FsResult<Reply> {
+fn place_file(p: &mut Planner<'_>, at: &Resolved<'_>, new: &NewFile<'_>) -> FsResult<Reply> {
     let body = FileBody {
         layout: Layout::Replicated { replication: new.replication },
         length: 0,
@@ -108,10 +108,17 @@ fn place_file(p: &mut Planner<'_>, at: &Resolved, new: &NewFile<'_>) -> FsResult
 
 /// Makes what `at` names, which is not there (any more), and the folders on the way that are missing, with `folders` as
 /// their mode and what their maker needs. The owner is the caller, the group that of the folder above, as in BSD.
-fn place(p: &mut Planner<'_>, at: &Resolved, kind: InodeKind, mode: u16, folders: u16) -> FsResult<Inode> {
+fn place(
+    p: &mut Planner<'_>,
+    at: &Resolved<'_>,
+    kind: InodeKind,
+    mode: u16,
+    folders: u16,
+) -> FsResult<Inode> {
     let names = at.path.names();
     let above = at.chain.len().min(names.len());
     let parent = &at.chain[above - 1];
+    check_reserved(at.path)?;
     check_room(p, parent.id, at.path.prefix(above - 1))?;
     let missing = &names[above - 1..];
     let leaf = if matches!(kind, InodeKind::Directory { .. }) { Usage::FOLDER } else { Usage::EMPTY_FILE };
@@ -156,6 +163,17 @@ fn place(p: &mut Planner<'_>, at: &Resolved, kind: InodeKind, mode: u16, folders
     Ok(p.write(Inode { id, parent: holder, name: Some(last.clone()), ..template }))
 }
 
+/// Refuses names that HDFS keeps for itself: `/.reserved`, where inodes are found by id, and `.snapshot` anywhere.
+pub(crate) fn check_reserved(path: &FsPath) -> FsResult<()> {
+    if path.names().first().is_some_and(|name| name.as_str() == ".reserved") {
+        return Err(FsError::new(FsErrorKind::InvalidPath, format!("{path}: /.reserved is a reserved path")));
+    }
+    if path.names().iter().any(|name| name.as_str() == ".snapshot") {
+        return Err(FsError::invalid_argument("\".snapshot\" is a reserved name."));
+    }
+    Ok(())
+}
+
 /// Refuses one entry more in a full folder.
 pub(crate) fn check_room(p: &Planner<'_>, folder: InodeId, path: impl fmt::Display) -> FsResult<()> {
     match p.inode(folder)?.kind {
@@ -164,14 +182,14 @@ pub(crate) fn check_room(p: &Planner<'_>, folder: InodeId, path: impl fmt::Displ
             format!(
                 "The directory item limit of {path} is exceeded: limit={} items={}",
                 limits::MAX_DIRECTORY_ITEMS,
-                children + 1
+                children
             ),
         )),
         _ => Ok(()),
     }
 }
 
-fn require_parent(at: &Resolved) -> FsResult<()> {
+fn require_parent(at: &Resolved<'_>) -> FsResult<()> {
     if at.parent().is_some() || at.path.is_root() {
         return Ok(());
     }

@@ -255,7 +255,10 @@ fn begin_recovery(
     expected: SmallVec<[steadfs_common::StorageId; 3]>,
 ) {
     let before = recovery(&last);
-    if before.is_some_and(|running| p.ctx.now.since(running.started) < RECOVERY_RETRY) {
+    // One from the future was asked for before the clock went back: nobody knows how long ago that is.
+    let fresh =
+        |running: Recovery| running.started <= p.ctx.now && p.ctx.now.since(running.started) < RECOVERY_RETRY;
+    if before.is_some_and(fresh) {
         return;
     }
     let truncate_to = before.and_then(|running| running.truncate_to);

@@ -45,7 +45,8 @@ impl<'a> Guard<'a> {
         self.groups.iter().any(|member| member == group)
     }
 
-    fn may(&self, inode: &Inode, action: Action) -> bool {
+    /// Whether the mode allows `action`.
+    pub(crate) fn may(&self, inode: &Inode, action: Action) -> bool {
         if self.passes_everywhere() {
             return true;
         }

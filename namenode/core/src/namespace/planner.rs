@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp, InodeId, Name, ROOT_INODE, TxId};
+use steadfs_common::{
+    BlockId, FsError, FsErrorKind, FsPath, FsResult, GenStamp, InodeId, Name, ROOT_INODE, TxId,
+};
 
 use super::permission::{Guard, STICKY};
 use super::resolve::{self, Purpose, Resolved};
@@ -54,7 +56,7 @@ impl<'p> Planner<'p> {
         self.effects.push(effect);
     }
 
-    pub(crate) fn resolve(&self, path: &steadfs_common::FsPath, purpose: Purpose) -> FsResult<Resolved> {
+    pub(crate) fn resolve<'a>(&self, path: &'a FsPath, purpose: Purpose) -> FsResult<Resolved<'a>> {
         resolve::resolve(&self.tx, &self.guard, path, purpose)
     }
 

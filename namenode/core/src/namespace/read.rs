@@ -106,7 +106,7 @@ impl Reader<'_> {
         Guard::new(self.caller, self.settings)
     }
 
-    fn resolve(&self, path: &FsPath) -> FsResult<Resolved> {
+    fn resolve<'p>(&self, path: &'p FsPath) -> FsResult<Resolved<'p>> {
         resolve(self.view, &self.guard(), path, Purpose::Use)
     }
 
@@ -284,10 +284,10 @@ impl Reader<'_> {
     }
 }
 
-fn file_at(at: &Resolved) -> FsResult<Arc<Inode>> {
-    let target = at.target().ok_or_else(|| FsError::not_found(&at.path))?;
+fn file_at(at: &Resolved<'_>) -> FsResult<Arc<Inode>> {
+    let target = at.target().ok_or_else(|| FsError::not_found(at.path))?;
     if target.is_directory() {
-        return Err(FsError::not_a_file(&at.path));
+        return Err(FsError::not_a_file(at.path));
     }
     Ok(target.clone())
 }

@@ -28,17 +28,19 @@ pub(crate) fn rename(
 fn classic(p: &mut Planner<'_>, from: &FsPath, to: &FsPath) -> FsResult<bool> {
     let source = p.resolve(from, Purpose::Use)?;
     let mut destination = p.resolve(to, Purpose::Create)?;
+    let moved_in;
     if let (Some(target), Some(name)) = (destination.target(), from.file_name())
         && target.is_directory()
     {
-        destination = p.resolve(&inside(to, name)?, Purpose::Create)?;
+        moved_in = inside(to, name)?;
+        destination = p.resolve(&moved_in, Purpose::Create)?;
     }
     check_permission(p, &source, &destination)?;
     let Some(inode) = source.target() else { return Ok(false) };
     if from.is_root() {
         return Ok(false);
     }
-    if destination.path == *from {
+    if destination.path == from {
         return Ok(true);
     }
     if destination.path.starts_with(from) || destination.target().is_some() || destination.parent().is_none()
@@ -104,7 +106,7 @@ fn strict(
     Ok(Reply::Done)
 }
 
-fn check_permission(p: &Planner<'_>, source: &Resolved, destination: &Resolved) -> FsResult<()> {
+fn check_permission(p: &Planner<'_>, source: &Resolved<'_>, destination: &Resolved<'_>) -> FsResult<()> {
     source.check_parent_write(&p.guard)?;
     destination.check_ancestor_write(&p.guard)
 }
@@ -133,7 +135,7 @@ fn check_overwrite(
 }
 
 /// Refuses one entry more in the destination's folder; a rename within a folder adds none.
-fn check_room(p: &Planner<'_>, inode: &Inode, destination: &Resolved) -> FsResult<()> {
+fn check_room(p: &Planner<'_>, inode: &Inode, destination: &Resolved<'_>) -> FsResult<()> {
     match destination.parent() {
         Some(parent) if parent.id != inode.parent => {
             create::check_room(p, parent.id, destination.path.parent().unwrap_or_else(FsPath::root))
@@ -143,7 +145,8 @@ fn check_room(p: &Planner<'_>, inode: &Inode, destination: &Resolved) -> FsResul
 }
 
 /// Moves one entry. Nothing below it is touched, and its own times stay.
-fn relocate(p: &mut Planner<'_>, inode: &Arc<Inode>, destination: &Resolved) -> FsResult<()> {
+fn relocate(p: &mut Planner<'_>, inode: &Arc<Inode>, destination: &Resolved<'_>) -> FsResult<()> {
+    create::check_reserved(destination.path)?;
     let (Some(parent), Some(name)) = (destination.parent(), destination.path.file_name()) else {
         return Err(FsError::refused("rename destination cannot be the root"));
     };

@@ -19,14 +19,14 @@ pub(crate) enum Purpose {
 }
 
 /// What lies along a path.
-pub(crate) struct Resolved {
+pub(crate) struct Resolved<'p> {
     /// The path.
-    pub(crate) path: FsPath,
+    pub(crate) path: &'p FsPath,
     /// The inodes that exist along it, the root first.
     pub(crate) chain: Vec<Arc<Inode>>,
 }
 
-impl Resolved {
+impl Resolved<'_> {
     /// What the path names, if that exists.
     pub(crate) fn target(&self) -> Option<&Arc<Inode>> {
         self.chain.get(self.path.names().len())
@@ -60,7 +60,7 @@ impl Resolved {
 
     fn check_at(&self, guard: &Guard<'_>, depth: usize, action: Action) -> FsResult<()> {
         match self.chain.get(depth) {
-            Some(inode) if !guard.passes_everywhere() => guard.check(inode, self.path.prefix(depth), action),
+            Some(inode) if !guard.may(inode, action) => guard.check(inode, self.path.prefix(depth), action),
             _ => Ok(()),
         }
     }
@@ -81,19 +81,19 @@ impl Resolved {
             return Ok(());
         };
         if let Some(target) = self.target() {
-            guard.check_sticky(parent, self.path.prefix(depth), target, &self.path)?;
+            guard.check_sticky(parent, self.path.prefix(depth), target, self.path)?;
         }
         self.check_at(guard, depth, Action::WRITE)
     }
 }
 
 /// Follows `path` as far as it exists, and checks that the caller may pass.
-pub(crate) fn resolve(
+pub(crate) fn resolve<'p>(
     view: &dyn View,
     guard: &Guard<'_>,
-    path: &FsPath,
+    path: &'p FsPath,
     purpose: Purpose,
-) -> FsResult<Resolved> {
+) -> FsResult<Resolved<'p>> {
     let root = view.inode(ROOT_INODE).ok_or_else(|| {
         FsError::new(FsErrorKind::Io, "The namespace was never formatted: there is no root folder")
     })?;
@@ -106,7 +106,7 @@ pub(crate) fn resolve(
         let Some(inode) = view.entry(folder.id, name).and_then(|id| view.inode(id)) else { break };
         chain.push(inode);
     }
-    let resolved = Resolved { path: path.clone(), chain };
+    let resolved = Resolved { path, chain };
     resolved.check_traverse(guard, purpose)?;
     Ok(resolved)
 }
@@ -115,22 +115,25 @@ pub(crate) fn resolve(
 #[must_use]
 pub fn full_path(view: &dyn View, id: InodeId) -> Option<FsPath> {
     let mut names = Vec::new();
-    let mut id = id;
-    while id != ROOT_INODE {
-        let inode = view.inode(id)?;
-        let name = inode.name.clone()?;
-        if view.entry(inode.parent, &name) != Some(id) {
-            return None;
-        }
-        names.push(name);
-        id = inode.parent;
-    }
-    names.reverse();
-    Some(names.into_iter().collect())
+    walk_up(view, id, |inode| names.extend(inode.name.clone())).then(|| names.into_iter().rev().collect())
 }
 
 /// Whether an inode is gone, or part of a tree that was deleted and waits to be reclaimed.
 #[must_use]
 pub fn is_detached(view: &dyn View, id: InodeId) -> bool {
-    full_path(view, id).is_none()
+    !walk_up(view, id, |_| {})
+}
+
+/// Shows an inode and all above it, but the root. Whether the root was reached.
+fn walk_up(view: &dyn View, id: InodeId, mut see: impl FnMut(&Inode)) -> bool {
+    let mut id = id;
+    while id != ROOT_INODE {
+        let Some(inode) = view.inode(id) else { return false };
+        if inode.name.as_ref().and_then(|name| view.entry(inode.parent, name)) != Some(id) {
+            return false;
+        }
+        see(&inode);
+        id = inode.parent;
+    }
+    true
 }

@@ -183,7 +183,8 @@ fn complete_waits_and_may_be_repeated() {
     let mut world = World::new();
     let file = world.create("ann", "/open/f").unwrap();
     let block = world.add_block(&file, None).unwrap();
-    let last = Some(BlockRef { length: 5, ..named(&block) });
+    let named = BlockRef { length: 5, ..named(&block) };
+    let last = Some(named);
     world.nodes.reports.set(false);
     assert!(!world.complete(&file, None).unwrap(), "the last block was not named");
     assert!(!world.complete(&file, last).unwrap());
@@ -193,7 +194,7 @@ fn complete_waits_and_may_be_repeated() {
     world.nodes.reports.set(true);
     assert!(world.complete(&file, last).unwrap());
     assert!(world.complete(&file, last).unwrap(), "closed already, with this last block");
-    let other = Some(BlockRef { stamp: GenStamp(1), ..last.unwrap() });
+    let other = Some(BlockRef { stamp: GenStamp(1), ..named });
     let error = world.complete(&file, other).unwrap_err();
     assert_eq!(error.kind(), FsErrorKind::LeaseExpired);
     assert!(error.message().starts_with("File is not open for writing: /open/of (inode "), "{error}");

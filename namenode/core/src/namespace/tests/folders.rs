@@ -1,6 +1,7 @@
 use steadfs_common::{FsErrorKind, FsPath, Millis, ROOT_INODE, limits};
 
-use super::world::{World, chmod, create, mkdirs, path};
+use super::world::{World, chmod, create, mkdirs, path, rename};
+use crate::command::RenameMode;
 use crate::record::{InodeKind, Key, Record, Totals};
 use crate::view::View;
 use crate::{Command, Reply};
@@ -89,7 +90,7 @@ fn a_full_folder_takes_no_more() {
     world.view.apply([(Key::Inode(folder.id), Some(Record::Inode(folder)))].into());
     assert_eq!(
         world.words("ann", &create("/open/f", "c1")),
-        "The directory item limit of /open is exceeded: limit=1048576 items=1048577"
+        "The directory item limit of /open is exceeded: limit=1048576 items=1048576"
     );
     assert_eq!(world.kind("ann", &mkdirs("/open/a/b", 0o755)), FsErrorKind::TooManyEntries);
 }
@@ -124,4 +125,16 @@ fn safe_mode_refuses_changes_in_hdfs_words() {
             .words("hdfs", &Command::RecoverLease { path: root })
             .starts_with("Cannot recover the lease of /. Name")
     );
+}
+
+#[test]
+fn reserved_names_cannot_be_made() {
+    let mut world = World::new();
+    world.file("ann", "/open/f", &[]);
+    assert_eq!(world.words("ann", &mkdirs("/open/.snapshot/x", 0o755)), "\".snapshot\" is a reserved name.");
+    assert_eq!(world.kind("ann", &create("/open/.snapshot", "c1")), FsErrorKind::InvalidArgument);
+    assert_eq!(world.kind("hdfs", &mkdirs("/.reserved/raw/x", 0o755)), FsErrorKind::InvalidPath);
+    let renamed = rename("/open/f", "/open/.snapshot", RenameMode::NoReplace);
+    assert_eq!(world.kind("ann", &renamed), FsErrorKind::InvalidArgument);
+    assert_eq!(world.mkdirs("ann", "/open/.reserved", 0o755), Ok(Reply::Done), "only at the root");
 }

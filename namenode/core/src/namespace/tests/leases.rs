@@ -270,3 +270,15 @@ fn a_running_recovery_blocks_the_writer() {
     let error = world.run("ann", &append("/open/f", "c2")).unwrap_err();
     assert_eq!(error.kind(), FsErrorKind::RecoveryInProgress);
 }
+
+#[test]
+fn a_clock_gone_back_does_not_hold_a_recovery_up() {
+    let mut world = World::new();
+    written(&mut world);
+    world.pass(HARD);
+    world.run("ann", &recover("/open/f")).unwrap();
+    world.now = steadfs_common::Millis(5);
+    world.run("ann", &recover("/open/f")).unwrap();
+    world.run("ann", &recover("/open/f")).unwrap();
+    assert_eq!(world.recoveries.len(), 2, "asked again, once");
+}
