@@ -14,6 +14,7 @@ use steadfs_daemon::pool::DiskPool;
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_namenode_core::{Command, View as _};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use crate::blocks::Blocks;
 use crate::commit::answers::SavedAnswers;
@@ -22,7 +23,7 @@ use crate::commit::{CommitThread, Commits, Parts, payload};
 use crate::config::NamenodeConfig;
 use crate::identity::DataFolders;
 use crate::journal::{Journal, JournalError, SegmentedJournal};
-use crate::service::{EffectSink, Service, ServiceParts, own_caller, start_workers};
+use crate::service::{EffectSink, Service, ServiceParts, Touch, own_caller, start_workers};
 use crate::store::{Store, StoreWriter};
 use crate::{grpc, hadoop, http};
 
@@ -84,41 +85,11 @@ impl Namenode {
             let config = config.clone();
             pool.run(move || Opened::open(&config)).await?
         };
-        let Opened { mut folders, store, writer, journal } = opened;
-        let identity = folders.identity(journal.epoch());
-        let settings = Arc::new(config.settings());
-        let renewals = Arc::new(Renewals::default());
-        let answers = Arc::new(SavedAnswers::new(config.namespace.retry_entries));
-        let blocks = Blocks::new(&config, clock.clone(), store.clone())?;
-        let sink: Arc<dyn EffectSink> = blocks.clone();
-        let parts = Parts {
-            store: store.clone(),
-            writer,
-            journal: Box::new(journal),
-            settings: settings.clone(),
-            clock: clock.clone(),
-            sink: sink.clone(),
-            renewals: renewals.clone(),
-            answers: answers.clone(),
-            seed: uuid::Uuid::new_v4().as_u64_pair().0,
-        };
-        let (thread, commits) = CommitThread::start(parts, &config.journal)?;
-        if store.view().counters().is_none() {
-            commits.submit(own_caller(), None, Command::Format, None).await?;
-        }
+        let blocks = Blocks::new(&config, clock.clone(), opened.store.clone())?;
+        let Assembled { service, touches, commits, thread, mut folders } =
+            opened.assemble(&config, clock, blocks.clone()).await?;
         let folders = pool.run(move || folders.finish().map(|()| folders)).await?;
 
-        let parts = ServiceParts {
-            store,
-            commits: commits.clone(),
-            blocks: sink,
-            renewals,
-            answers,
-            settings,
-            clock,
-            identity,
-        };
-        let (service, touches) = Service::new(&config, parts)?;
         start_workers(&service, &config, touches, &shutdown);
         blocks.start(&shutdown);
         serve(&service, &blocks, rpc, web, &shutdown);
@@ -198,9 +169,9 @@ fn serve(
 }
 
 /// What is on the disk, opened and replayed.
-struct Opened {
+pub(crate) struct Opened {
     folders: DataFolders,
-    store: Arc<Store>,
+    pub(crate) store: Arc<Store>,
     writer: StoreWriter,
     journal: SegmentedJournal,
 }
@@ -208,7 +179,7 @@ struct Opened {
 impl Opened {
     /// Opens store and journal and brings the store to the journal's end. The cost is that of the journal since the last
     /// flush, whatever the number of files.
-    fn open(config: &NamenodeConfig) -> anyhow::Result<Self> {
+    pub(crate) fn open(config: &NamenodeConfig) -> anyhow::Result<Self> {
         let folders = DataFolders::open(&config.data_dirs)?;
         let journals: Vec<PathBuf> = folders.journals();
         let (store, mut writer) = Store::open(&folders.store(), &config.store)?;
@@ -233,4 +204,47 @@ impl Opened {
         }
         Ok(Self { folders, store, writer, journal })
     }
+
+    /// Starts the commit thread and puts a service on it; formats a namespace that is not there yet.
+    pub(crate) async fn assemble(
+        self,
+        config: &NamenodeConfig,
+        clock: SharedClock,
+        sink: Arc<dyn EffectSink>,
+    ) -> anyhow::Result<Assembled> {
+        let identity = self.folders.identity(self.journal.epoch());
+        let settings = Arc::new(config.settings());
+        let renewals = Arc::new(Renewals::default());
+        let answers = Arc::new(SavedAnswers::new(config.namespace.retry_entries));
+        let parts = Parts {
+            store: self.store.clone(),
+            writer: self.writer,
+            journal: Box::new(self.journal),
+            settings: settings.clone(),
+            clock: clock.clone(),
+            sink: sink.clone(),
+            renewals: renewals.clone(),
+            answers: answers.clone(),
+            seed: uuid::Uuid::new_v4().as_u64_pair().0,
+        };
+        let (thread, commits) = CommitThread::start(parts, &config.journal)?;
+        let store = self.store;
+        if store.view().counters().is_none() {
+            commits.submit(own_caller(), None, Command::Format, None).await?;
+        }
+        let commit = commits.clone();
+        let parts =
+            ServiceParts { store, commits, blocks: sink, renewals, answers, settings, clock, identity };
+        let (service, touches) = Service::new(config, parts)?;
+        Ok(Assembled { service, touches, commits: commit, thread, folders: self.folders })
+    }
+}
+
+/// A service and what runs behind it.
+pub(crate) struct Assembled {
+    pub(crate) service: Arc<Service>,
+    pub(crate) touches: mpsc::Receiver<Touch>,
+    pub(crate) commits: Commits,
+    pub(crate) thread: CommitThread,
+    pub(crate) folders: DataFolders,
 }
