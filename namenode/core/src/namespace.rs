@@ -12,6 +12,7 @@ mod delete;
 mod format;
 pub mod lease;
 mod permission;
+mod pipeline;
 mod planner;
 pub mod read;
 mod rename;
@@ -81,9 +82,9 @@ fn dispatch(p: &mut Planner<'_>, command: &Command) -> FsResult<Reply> {
         Command::Fsync { file, client, last_block_length } => {
             blocks::fsync(p, file, client, *last_block_length)
         }
-        Command::UpdateBlockForPipeline { block, client } => blocks::new_stamp(p, block, client),
+        Command::UpdateBlockForPipeline { block, client } => pipeline::new_stamp(p, block, client),
         Command::UpdatePipeline { client, old, new, storages } => {
-            blocks::update_pipeline(p, client, old, new, storages)
+            pipeline::update_pipeline(p, client, old, new, storages)
         }
         Command::RecoverLease { path } => lease::recover(p, path),
         Command::ExpireLease { file } => lease::expire(p, *file),
@@ -95,7 +96,7 @@ fn dispatch(p: &mut Planner<'_>, command: &Command) -> FsResult<Reply> {
             delete_block,
             storages,
         } => {
-            let done = blocks::Recovered {
+            let done = pipeline::Recovered {
                 block,
                 stamp: *new_stamp,
                 length: *new_length,
@@ -103,7 +104,7 @@ fn dispatch(p: &mut Planner<'_>, command: &Command) -> FsResult<Reply> {
                 delete: *delete_block,
                 storages,
             };
-            blocks::recovered(p, &done)
+            pipeline::recovered(p, &done)
         }
         Command::Rename { from, to, mode, to_trash } => rename::rename(p, from, to, *mode, *to_trash),
         Command::Delete { path, recursive } => delete::delete(p, path, *recursive),
