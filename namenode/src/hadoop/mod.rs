@@ -16,6 +16,8 @@ mod tree;
 mod write;
 
 #[cfg(test)]
+mod door_harness;
+#[cfg(test)]
 mod door_test;
 
 use std::sync::Arc;
