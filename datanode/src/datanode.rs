@@ -36,7 +36,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// A running datanode.
 pub struct Datanode {
-    uuid: DatanodeUuid,
+    node: Arc<Node>,
     data: SocketAddr,
     ipc: SocketAddr,
     http: Option<SocketAddr>,
@@ -94,15 +94,21 @@ impl Datanode {
             transfer_metrics: TransferMetrics::default(),
         });
         let tasks = shutdown.child();
-        serve(node, changes, address, ports, &shutdown, &tasks)?;
+        serve(node.clone(), changes, address, ports, &shutdown, &tasks)?;
         tracing::info!(%uuid, %data, %ipc, "the datanode serves");
-        Ok(Self { uuid, data: reachable(data, ip), ipc: reachable(ipc, ip), http, tasks, shutdown })
+        Ok(Self { node, data: reachable(data, ip), ipc: reachable(ipc, ip), http, tasks, shutdown })
     }
 
     /// Who it is.
     #[must_use]
     pub fn uuid(&self) -> DatanodeUuid {
-        self.uuid
+        self.node.uuid
+    }
+
+    /// What its parts share.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
     }
 
     /// Where others reach its data-transfer port.

@@ -16,6 +16,8 @@ mod convert;
 mod datanode;
 mod ipc;
 mod link;
+#[cfg(test)]
+mod link_test;
 mod metrics;
 mod node;
 mod peer;

@@ -160,7 +160,10 @@ impl Link {
         loop {
             match self.try_register().await {
                 Ok(intervals) => return Ok(intervals),
-                Err(error) if error.kind() == FsErrorKind::Refused => return Err(error),
+                // Another cluster's, or a copy of another datanode: trying on cannot help.
+                Err(error) if matches!(error.kind(), FsErrorKind::Refused | FsErrorKind::NotRegistered) => {
+                    return Err(error);
+                }
                 Err(error) if told => tracing::debug!(%error, "cannot register yet"),
                 Err(error) => {
                     told = true;

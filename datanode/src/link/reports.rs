@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
-use steadfs_common::{BlockId, FsErrorKind, FsResult, StorageId};
+use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, StorageId};
 use steadfs_datanode_store::Store;
 use steadfs_proto::steadfs as pb;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -54,9 +54,18 @@ impl Link {
                 session: self.session,
                 changes: batch.iter().map(to_change).collect(),
             };
-            call(CALL_TIMEOUT, self.client.clone().blocks_changed(request)).await?;
+            match call(CALL_TIMEOUT, self.client.clone().blocks_changed(request)).await {
+                Ok(_) => {
+                    self.metrics.changes.inc_by(batch.len() as u64);
+                }
+                Err(error) if may_pass(&error) => return Err(error),
+                Err(error) => {
+                    // One that is refused for good must not hold back all that follow: a full report says it all.
+                    tracing::error!(%error, "the namenode refuses changes; sending a full report instead");
+                    self.changes.report.notify_one();
+                }
+            }
             self.changes.sent(end);
-            self.metrics.changes.inc_by(batch.len() as u64);
         }
         while let Some((storage, block)) = self.changes.bad() {
             let request = pb::ReportBadRequest {
@@ -64,9 +73,14 @@ impl Link {
                 storage_id: storage.to_string(),
                 blocks: vec![to_block(block)],
             };
-            call(CALL_TIMEOUT, self.client.clone().report_bad(request)).await?;
+            match call(CALL_TIMEOUT, self.client.clone().report_bad(request)).await {
+                Ok(_) => {
+                    self.metrics.bad_replicas.inc();
+                }
+                Err(error) if may_pass(&error) => return Err(error),
+                Err(error) => tracing::error!(%error, "the namenode refuses the report of a bad replica"),
+            }
             self.changes.bad_sent((storage, block));
-            self.metrics.bad_replicas.inc();
         }
         Ok(())
     }
@@ -108,6 +122,11 @@ impl Link {
         self.metrics.reports.inc();
         Ok(())
     }
+}
+
+/// Whether the same call may succeed later: the namenode is away, or wants a new registration first.
+fn may_pass(error: &FsError) -> bool {
+    error.is_transient() || error.kind() == FsErrorKind::NotRegistered
 }
 
 /// A full report under way: slices are made as the connection takes them.

@@ -333,7 +333,7 @@ fn large_writes_go_in_pieces_and_are_read_while_written() {
         let offset = index as u64 * 64_512;
         let received = write(&writer, offset, packet).unwrap();
         let on_disk = std::fs::metadata(&path).unwrap().len();
-        assert!(on_disk == flushed || on_disk % (256 << 10) == 0, "{on_disk} of {received}");
+        assert!(on_disk == flushed || on_disk.is_multiple_of(256 << 10), "{on_disk} of {received}");
         writer.set_acked(received);
         if index % 100 == 99 {
             let reader = store.open_for_read(ID, G1).unwrap();
