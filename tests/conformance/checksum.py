@@ -26,15 +26,18 @@ def crc32c(data):
     return value ^ 0xFFFFFFFF
 
 
+def md5_of_chunks(block):
+    chunks = (block[at:at + CHUNK] for at in range(0, len(block), CHUNK))
+    return hashlib.md5(b"".join(struct.pack(">I", crc32c(chunk)) for chunk in chunks)).digest()
+
+
 def md5_of_md5(data, block_size):
     """The checksum's hex digits: chunk size, chunks a block (0 if there is one block), MD5 of the blocks' MD5s.
 
     Hadoop's client has always hashed the whole buffer that it gathers those MD5s in: 32 bytes, doubled as needed.
     """
     blocks = [data[at:at + block_size] for at in range(0, len(data), block_size)]
-    digests = b"".join(
-        hashlib.md5(b"".join(struct.pack(">I", crc32c(block[at:at + CHUNK])) for at in range(0, len(block), CHUNK))).digest()
-        for block in blocks)
+    digests = b"".join(map(md5_of_chunks, blocks))
     buffer = 32
     while buffer < len(digests):
         buffer *= 2

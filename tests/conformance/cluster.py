@@ -18,7 +18,7 @@ class Failure(Exception):
 
 
 class Cluster:
-    """Starts on entering, stops on leaving. After success `keep` leaves it running; after a failure its folder stays."""
+    """Starts on entering, stops on leaving. After success `keep` leaves it running; a failure leaves its folder."""
 
     def __init__(self, binary, *options, datanodes=3, keep=False):
         self.binary = str(binary)
@@ -102,7 +102,7 @@ class Cluster:
         return done
 
     def report(self):
-        """What `steadfs admin report` tells; it exits with 1 where the cluster is not healthy, which is an answer too."""
+        """What `steadfs admin report` tells; that it exits with 1 where something is wrong is an answer too."""
         done = self.run("admin", "report", "--json", check=False)
         if not done.stdout.strip():
             raise Failure(f"steadfs admin report: {done.stderr.strip()}")

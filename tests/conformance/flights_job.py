@@ -13,7 +13,8 @@ from pyspark.sql import SparkSession, functions as F
 
 url, result = sys.argv[1], sys.argv[2]
 spark = (SparkSession.builder.appName("flights").master("local[2]")
-         .config("spark.ui.enabled", "false").config("spark.driver.host", "127.0.0.1")
+         .config("spark.ui.enabled", "false").config("spark.ui.showConsoleProgress", "false")
+         .config("spark.driver.host", "127.0.0.1")
          .config("spark.driver.bindAddress", "127.0.0.1").config("spark.sql.shuffle.partitions", "4").getOrCreate())
 spark.sparkContext.setLogLevel("ERROR")
 

@@ -21,7 +21,8 @@ class World:
         self.cluster = cluster
         self.url = cluster.url
         self.spark = (SparkSession.builder.appName("conformance").master("local[2]")
-                      .config("spark.ui.enabled", "false").config("spark.driver.host", "127.0.0.1")
+                      .config("spark.ui.enabled", "false").config("spark.ui.showConsoleProgress", "false")
+                      .config("spark.driver.host", "127.0.0.1")
                       .config("spark.driver.bindAddress", "127.0.0.1").config("spark.sql.shuffle.partitions", "2")
                       .config("spark.eventLog.enabled", "true").config("spark.eventLog.dir", f"{self.url}/events")
                       .getOrCreate())

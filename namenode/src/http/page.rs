@@ -80,7 +80,7 @@ fn notes(out: &mut String, report: &ClusterReport) -> fmt::Result {
     }
     if dead > 0 {
         let text = format!(
-            "<b>{}</b> not heard of; what they held is copied elsewhere.",
+            "<b>{}</b> not heard of; lost replicas are made again on the others.",
             Count(dead as u64, "datanode")
         );
         note(out, "warn", &text)?;
@@ -182,7 +182,7 @@ fn datanode(out: &mut String, report: &NodeReport, now: Millis) -> fmt::Result {
         out,
         "<tr><td><span class=\"tag {kind}\">{state}</span></td><td title=\"{}\">{}:{}</td><td>{}</td>\
          <td>{} ago</td><td>{reported}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-         <td><span class=\"bar small\"><i style=\"width:{:.1}%\"></i></span>{} used, {} free</td><td>{volumes}</td></tr>",
+         <td><span class=\"bar small\"><i style=\"width:{:.1}%\"></i></span>{} · {} free</td><td>{volumes}</td></tr>",
         Text(&node.uuid),
         Text(&node.host_name),
         node.data_port,

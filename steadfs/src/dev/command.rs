@@ -72,7 +72,8 @@ impl From<Arguments> for Options {
 /// # Errors
 /// It does not start, or a node in this process failed.
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    logs::init("warn");
+    // That users are believed is what a cluster for one person is about: no warning.
+    logs::init("warn,steadfs_namenode::run=error");
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("listening for signals")?;
     let mut options = Options::from(arguments);
