@@ -329,3 +329,71 @@ const MIN_SEGMENT_BYTES: u64 = 64 << 10;
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 /// The most commands behind one sync.
 const MAX_BATCH: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<NamenodeConfig, steadfs_daemon::config::ConfigError> {
+        steadfs_daemon::config::parse(text, Path::new("test.toml"))
+    }
+
+    const EXAMPLE: &str = include_str!("../../config/namenode.example.toml");
+
+    #[test]
+    fn the_example_is_the_defaults() {
+        assert_eq!(parse(EXAMPLE).unwrap(), NamenodeConfig::default());
+        NamenodeConfig::default().validate().unwrap();
+    }
+
+    #[test]
+    fn the_example_names_every_key_behind_a_comment() {
+        let defaults = toml::Value::try_from(NamenodeConfig::default()).unwrap();
+        let mut tables = vec![defaults.as_table().unwrap().clone()];
+        while let Some(table) = tables.pop() {
+            for (key, value) in table {
+                let line = match &value {
+                    toml::Value::Table(_) => format!("{key}]"),
+                    _ => format!("{key} = "),
+                };
+                let lines: Vec<&str> = EXAMPLE.lines().collect();
+                let at = lines.iter().position(|found| found.trim_start_matches(['[']).starts_with(&line));
+                let at = at.or_else(|| lines.iter().position(|found| found.ends_with(&line)));
+                let at = at.unwrap_or_else(|| panic!("`{key}` is not in the example"));
+                assert!(lines[at - 1].starts_with('#'), "`{key}` has no comment");
+                if let toml::Value::Table(inner) = value {
+                    tables.push(inner);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_name() {
+        for text in ["lisen = \"x\"", "[journal]\nsegment_byte = 1", "[nonsense]"] {
+            let error = format!("{:#}", anyhow::Error::from(parse(text).unwrap_err()));
+            assert!(error.contains("unknown field"), "{error}");
+        }
+    }
+
+    #[test]
+    fn senseless_values_are_refused_with_the_key() {
+        for (text, key) in [
+            ("data_dirs = []", "data_dirs"),
+            ("data_dirs = [\"/a\", \"/a\"]", "data_dirs"),
+            ("[namespace]\ndefault_replication = 0", "default_replication"),
+            ("[namespace]\nmax_replication = 600", "max_replication"),
+            ("[namespace]\nmin_block_size_bytes = 0", "min_block_size_bytes"),
+            ("[namespace]\nlease_soft_limit_ms = 0", "lease_soft_limit_ms"),
+            ("[namespace]\nsupergroup = \"\"", "supergroup"),
+            ("[datanodes]\nheartbeat_interval_ms = 0", "heartbeat_interval_ms"),
+            ("[safe_mode]\nthreshold = 1.5", "threshold"),
+            ("[journal]\nsegment_bytes = 1", "segment_bytes"),
+            ("[journal]\nbatch = 0", "batch"),
+            ("[store]\nread_threads = 0", "read_threads"),
+        ] {
+            let error = parse(text).unwrap().validate().unwrap_err().to_string();
+            assert!(error.contains(key), "{text}: {error}");
+        }
+    }
+}

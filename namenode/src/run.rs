@@ -248,3 +248,83 @@ pub(crate) struct Assembled {
     pub(crate) thread: CommitThread,
     pub(crate) folders: DataFolders,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use steadfs_common::FsPath;
+
+    use super::*;
+
+    fn config(folder: &Path) -> NamenodeConfig {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut config = NamenodeConfig {
+            listen: any,
+            http_listen: any,
+            data_dirs: vec![folder.join("a"), folder.join("b")],
+            ..NamenodeConfig::default()
+        };
+        config.insecure.simple = true;
+        config.safe_mode.extension_ms = 0;
+        config.journal.segment_bytes = 64 << 10;
+        config
+    }
+
+    async fn refusal(config: NamenodeConfig) -> String {
+        match Namenode::start(config, Shutdown::new()).await {
+            Ok(_) => panic!("it should not have started"),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn it_starts_serves_stops_and_starts_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut clusters = Vec::new();
+        for life in 1..4 {
+            let shutdown = Shutdown::new();
+            let namenode = Namenode::start(config(folder.path()), shutdown.clone()).await.unwrap();
+            assert_ne!(namenode.rpc_address().port(), 0);
+            assert_ne!(namenode.http_address().port(), 0);
+            let service = namenode.service();
+            assert_eq!(service.identity().epoch, life);
+            clusters.push(service.identity().cluster_id.clone());
+            let root = service.own_caller().clone();
+            service.set_safe_mode(&root, false).unwrap();
+            let path = FsPath::parse(&format!("/life-{life}")).unwrap();
+            let mkdirs = Command::Mkdirs { path, mode: 0o755, create_parent: false };
+            service.submit(&root, None, mkdirs).await.unwrap();
+            let summary = service.content_summary(&root, &FsPath::root()).await.unwrap();
+            assert_eq!(summary.directories, life + 1);
+            shutdown.trigger();
+            namenode.stopped().await;
+        }
+        clusters.dedup();
+        assert_eq!(clusters.len(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_it_cannot_start_with_is_said_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut secure = config(folder.path());
+        secure.insecure.simple = false;
+        assert!(refusal(secure).await.contains("[insecure]"));
+
+        let shutdown = Shutdown::new();
+        let running = Namenode::start(config(folder.path()), shutdown.clone()).await.unwrap();
+        assert!(refusal(config(folder.path())).await.contains("in use by another process"));
+        let mut taken = config(&folder.path().join("other"));
+        taken.listen = running.rpc_address();
+        let error = refusal(taken).await;
+        assert!(error.contains("listen"), "{error}");
+        shutdown.trigger();
+        running.stopped().await;
+
+        for copy in ["a", "b"] {
+            std::fs::remove_dir_all(folder.path().join(copy).join("journal")).unwrap();
+        }
+        let error = refusal(config(folder.path())).await;
+        assert!(error.contains("Put back the newest copies"), "{error}");
+    }
+}

@@ -1,0 +1,200 @@
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use steadfs_common::{FsErrorKind, FsPath, FsResult, Millis};
+use steadfs_daemon::clock::ManualClock;
+use steadfs_namenode_core::{Caller, Command, Key, Reply, Settings, View as _};
+use tokio::sync::oneshot;
+
+use super::answers::SavedAnswers;
+use super::renewals::Renewals;
+use super::{CommitLoop, Job, Parts, payload};
+use crate::config::StoreConfig;
+use crate::journal::{Journal, Position};
+use crate::service::test_sink::TestSink;
+use crate::store::Store;
+
+/// A journal that keeps its entries in memory and fails when it is told to.
+#[derive(Clone, Default)]
+struct FakeJournal {
+    entries: Arc<Mutex<Vec<Vec<u8>>>>,
+    seals: Arc<AtomicU64>,
+    trimmed: Arc<AtomicU64>,
+    broken: Arc<AtomicU64>,
+}
+
+impl Journal for FakeJournal {
+    fn append(&mut self, payload: &[u8]) -> io::Result<Position> {
+        if self.broken.load(Ordering::Relaxed) != 0 {
+            return Err(io::Error::other("the disk says no"));
+        }
+        self.entries.lock().push(payload.to_vec());
+        Ok(self.position())
+    }
+
+    fn seal(&mut self) -> io::Result<()> {
+        self.seals.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn position(&self) -> Position {
+        let index = self.entries.lock().len() as u64;
+        Position { index, hash: index }
+    }
+
+    fn epoch(&self) -> u64 {
+        1
+    }
+
+    fn trim(&mut self, through: u64) {
+        self.trimmed.store(through, Ordering::Relaxed);
+    }
+}
+
+struct Bench {
+    _folder: tempfile::TempDir,
+    store: Arc<Store>,
+    journal: FakeJournal,
+    commits: CommitLoop,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, writer) = Store::open(folder.path(), &StoreConfig::default()).unwrap();
+        let journal = FakeJournal::default();
+        let commits = CommitLoop::new(Parts {
+            store: store.clone(),
+            writer,
+            journal: Box::new(journal.clone()),
+            settings: Arc::new(Settings::default()),
+            clock: ManualClock::shared(Millis(1_000)),
+            sink: Arc::new(TestSink::default()),
+            renewals: Arc::new(Renewals::default()),
+            answers: Arc::new(SavedAnswers::new(10)),
+            seed: 1,
+        });
+        let mut bench = Self { _folder: folder, store, journal, commits };
+        assert_eq!(bench.run(vec![Command::Format]), [Ok(Reply::Done)]);
+        bench
+    }
+
+    /// Carries out commands as one batch; who asked got no answer where there is none.
+    fn run(&mut self, commands: Vec<Command>) -> Vec<FsResult<Reply>> {
+        let (jobs, mut answers): (Vec<_>, Vec<_>) = commands.into_iter().map(job).unzip();
+        self.commits.commit(jobs);
+        answers.iter_mut().map(|answer| answer.try_recv().unwrap()).collect()
+    }
+}
+
+fn job(command: Command) -> (Job, oneshot::Receiver<FsResult<Reply>>) {
+    let (answer, answered) = oneshot::channel();
+    let caller = Caller { user: "root".into(), groups: Vec::new(), superuser: true, address: None };
+    (Job { caller, key: None, command, clearance: None, answer }, answered)
+}
+
+fn mkdirs(text: &str) -> Command {
+    Command::Mkdirs { path: FsPath::parse(text).unwrap(), mode: 0o755, create_parent: true }
+}
+
+#[test]
+fn a_batch_is_one_entry_and_each_command_sees_those_before_it() {
+    let mut bench = Bench::new();
+    let before = bench.journal.entries.lock().len();
+    let rename = Command::Rename {
+        from: FsPath::parse("/a").unwrap(),
+        to: FsPath::parse("/b").unwrap(),
+        mode: steadfs_namenode_core::command::RenameMode::NoReplace,
+        to_trash: false,
+    };
+    let replies = bench.run(vec![mkdirs("/a"), rename.clone(), rename, mkdirs("/b/c")]);
+    assert_eq!(
+        (&replies[0], &replies[1], &replies[3]),
+        (&Ok(Reply::Done), &Ok(Reply::Done), &Ok(Reply::Done))
+    );
+    assert_eq!(replies[2].as_ref().unwrap_err().kind(), FsErrorKind::NotFound);
+    let entries = bench.journal.entries.lock().clone();
+    assert_eq!(entries.len(), before + 1);
+    let (transactions, changes) = payload::decode(entries.last().unwrap()).unwrap();
+    assert_eq!(transactions.iter().map(|tx| tx.operation).collect::<Vec<_>>(), [2, 14, 2]);
+    assert!(transactions.windows(2).all(|pair| pair[0].id < pair[1].id));
+    assert!(changes.contains_key(&Key::Counters));
+}
+
+#[test]
+fn refusals_alone_are_not_journalled() {
+    let mut bench = Bench::new();
+    let before = bench.journal.entries.lock().len();
+    let missing = Command::SetPermission { path: FsPath::parse("/none").unwrap(), mode: 0o700 };
+    assert_eq!(bench.run(vec![missing])[0].as_ref().unwrap_err().kind(), FsErrorKind::NotFound);
+    assert_eq!(bench.journal.entries.lock().len(), before);
+}
+
+#[test]
+fn a_journal_that_fails_ends_the_process_with_nothing_applied_or_answered() {
+    let mut bench = Bench::new();
+    bench.journal.broken.store(1, Ordering::Relaxed);
+    let (job, mut answer) = job(mkdirs("/lost"));
+    let position = bench.store.view().position();
+    let ended = catch_unwind(AssertUnwindSafe(|| bench.commits.commit([job])));
+    let sentence = ended.unwrap_err().downcast::<String>().unwrap();
+    assert!(sentence.contains("the disk says no") && sentence.contains("start again"), "{sentence}");
+    assert_eq!(bench.store.view().position(), position);
+    assert!(answer.try_recv().is_err());
+}
+
+#[test]
+fn seals_come_only_when_nothing_else_did() {
+    let mut bench = Bench::new();
+    let index = bench.journal.position().index;
+    bench.commits.seal(index - 1);
+    assert_eq!(bench.journal.seals.load(Ordering::Relaxed), 0);
+    bench.commits.seal(index);
+    assert_eq!(bench.journal.seals.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn the_journal_is_trimmed_no_further_than_the_store_is_durable() {
+    let mut bench = Bench::new();
+    bench.run(vec![mkdirs("/a")]);
+    assert_eq!(bench.journal.trimmed.load(Ordering::Relaxed), 0);
+    let flushed = bench.store.flush();
+    bench.run(vec![mkdirs("/b")]);
+    assert_eq!(bench.journal.trimmed.load(Ordering::Relaxed), flushed);
+    assert!(bench.journal.position().index > flushed);
+    assert!(bench.store.view().counters().is_some());
+}
+
+/// What the journal holds is all that is needed: replayed into an empty store, it gives the same namespace.
+#[test]
+fn the_journal_alone_makes_the_same_store() {
+    let mut bench = Bench::new();
+    for number in 0..20 {
+        bench.run(vec![mkdirs(&format!("/{number}/x")), mkdirs(&format!("/{number}/y"))]);
+        if number % 3 == 0 {
+            let path = FsPath::parse(&format!("/{number}")).unwrap();
+            bench.run(vec![Command::Delete { path, recursive: true }]);
+        }
+    }
+    bench.run(vec![Command::Reclaim { limit: 1_000 }]);
+    let folder = tempfile::tempdir().unwrap();
+    let (replayed, mut writer) = Store::open(folder.path(), &StoreConfig::default()).unwrap();
+    for (number, entry) in bench.journal.entries.lock().iter().enumerate() {
+        let index = number as u64 + 1;
+        writer.apply(Position { index, hash: index }, &payload::decode(entry).unwrap().1);
+    }
+    let (one, other) = (bench.store.view(), replayed.view());
+    assert_eq!(one.position(), other.position());
+    assert_eq!(one.counters(), other.counters());
+    let root = steadfs_common::ROOT_INODE;
+    assert_eq!(one.totals(root), other.totals(root));
+    let entries = one.entries(root, None, 100);
+    assert_eq!(entries, other.entries(root, None, 100));
+    for (_, id) in entries {
+        assert_eq!(one.inode(id), other.inode(id));
+        assert_eq!(one.entries(id, None, 100), other.entries(id, None, 100));
+    }
+}
