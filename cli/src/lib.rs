@@ -7,6 +7,7 @@ mod admin;
 mod args;
 mod change;
 mod failure;
+mod fsck;
 mod glob;
 mod list;
 mod mode;
@@ -87,7 +88,7 @@ async fn admin_command(session: &Session, command: AdminCommand, json: bool, run
         AdminCommand::Report => admin::report(session, json, run).await,
         AdminCommand::Datanodes => admin::datanodes(session, json).await,
         AdminCommand::Safemode(command) => admin::safemode(session, command, json).await,
-        AdminCommand::Fsck(args) => admin::fsck(session, args, json, run).await,
+        AdminCommand::Fsck(args) => fsck::fsck(session, args, json, run).await,
     }
 }
 

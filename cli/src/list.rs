@@ -285,7 +285,7 @@ async fn du_one(remote: &Remote, args: &DuArgs, out: &mut Out) -> Outcome<()> {
                 length: entry.length,
                 files: 1,
                 directories: 0,
-                space: entry.length * u64::from(entry.replication),
+                space: entry.length.saturating_mul(u64::from(entry.replication)),
             },
         };
         usage(&path, summary, args, out).await?;

@@ -44,6 +44,8 @@ mod error;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod fake_namenode;
+#[cfg(test)]
 mod fake_test;
 mod lease;
 mod list;

@@ -58,6 +58,8 @@ pub struct Writer {
     gathered: BytesMut,
     position: u64,
     status: FileStatus,
+    /// The task has been asked to close the file, and does so whoever waits.
+    closing: bool,
 }
 
 /// The task's end of a writer.
@@ -77,6 +79,7 @@ impl Writer {
             gathered: BytesMut::new(),
             position: status.length,
             status,
+            closing: false,
         };
         (writer, WriterEnd { commands, failure })
     }
@@ -147,6 +150,7 @@ impl Writer {
         }
         let (answer, answered) = oneshot::channel();
         self.command(Command::Close { answer }).await?;
+        self.closing = true;
         answered.await.unwrap_or_else(|_| Err(self.lost()))
     }
 
@@ -200,8 +204,10 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // What still waits in the queue is not written any more; after `close` nothing waits.
-        let _ = self.failure.set(given_up());
+        if !self.closing {
+            // What still waits in the queue is not written any more.
+            let _ = self.failure.set(given_up());
+        }
     }
 }
 
