@@ -256,8 +256,7 @@ def rm(sh):
 def names(sh):
     good = ("with space", "ünïcödé-日本", "plus+and&", "x" * 255)
     for name in good:
-        # The shell reads remote paths as URLs.
-        sh.ok("-touchz", f"/drop/{name.replace(' ', '%20')}")
+        sh.ok("-touchz", f"/drop/{name}")
     listed = set(sh.ls("/drop"))
     for name in good:
         if f"/drop/{name}" not in listed:
