@@ -215,7 +215,7 @@ impl Default for JournalConfig {
     fn default() -> Self {
         Self {
             segment_bytes: 16 << 20,
-            flush_distance_bytes: 64 << 20,
+            flush_distance_bytes: 32 << 20,
             flush_distance_entries: 200_000,
             seal_after_idle_ms: 1_000,
             queue: 4_096,

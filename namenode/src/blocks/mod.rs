@@ -1,9 +1,9 @@
 //! The owner of soft state: replicas, datanodes, replication work, safe mode.
 //!
 //! The rules are in `steadfs_namenode_core::blocks`; here they get a clock, seeds, the namespace's facts and a lock.
-//! The lock is [`owner::Owner`]'s and stands behind closures; nobody holds it while reading the store or awaiting.
+//! The lock is `owner::Owner`'s and stands behind closures; nobody holds it while reading the store or awaiting.
 //!
-//! Placement and replies work on a [`directory::Directory`], a picture of the datanodes that is renewed every round and
+//! Placement and replies work on a `directory::Directory`, a picture of the datanodes that is renewed every round and
 //! at each registration, so that a plan never waits for a report.
 
 mod directory;

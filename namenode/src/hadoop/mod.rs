@@ -2,7 +2,7 @@
 //!
 //! A method here translates: message to domain type, one call of the [`Service`], domain type to message. The rules,
 //! the caller's rights, the retry cache and the audit are behind it. One file a group of operations; everything that
-//! turns one type into the other is in [`convert`].
+//! turns one type into the other is in `convert`.
 
 mod answers;
 mod cluster;

@@ -231,7 +231,8 @@ fn blocks_come_in_order_of_id_for_reports() {
     let ids = [9, 1, u64::MAX - 15, 3, 300];
     let changes = ids.iter().map(|id| (Key::Block(BlockId(*id)), Some(Record::Block(block(*id)))));
     writer.apply(at(1), &changes.collect());
-    let from = |id, limit| store.blocks_from(BlockId(id), limit).iter().map(|block| block.id.0).collect::<Vec<_>>();
+    let from =
+        |id, limit| store.blocks_from(BlockId(id), limit).iter().map(|block| block.id.0).collect::<Vec<_>>();
     assert_eq!(from(0, 10), [1, 3, 9, 300, u64::MAX - 15]);
     assert_eq!(from(3, 2), [3, 9]);
     assert_eq!(from(301, 2), [u64::MAX - 15]);
