@@ -276,8 +276,13 @@ impl From<std::io::Error> for FsError {
             Io::PermissionDenied => FsErrorKind::AccessDenied,
             Io::StorageFull | Io::QuotaExceeded => FsErrorKind::NoSpace,
             Io::TimedOut => FsErrorKind::Timeout,
-            Io::ConnectionRefused | Io::ConnectionReset | Io::ConnectionAborted | Io::NotConnected | Io::BrokenPipe
-            | Io::HostUnreachable | Io::NetworkUnreachable => FsErrorKind::Unreachable,
+            Io::ConnectionRefused
+            | Io::ConnectionReset
+            | Io::ConnectionAborted
+            | Io::NotConnected
+            | Io::BrokenPipe
+            | Io::HostUnreachable
+            | Io::NetworkUnreachable => FsErrorKind::Unreachable,
             _ => FsErrorKind::Io,
         };
         Self::new(kind, error.to_string())

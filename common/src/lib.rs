@@ -13,8 +13,8 @@ mod units;
 pub use checksum::{ChecksumKind, ChecksumSpec};
 pub use error::{FsError, FsErrorKind, FsResult};
 pub use ids::{
-    BlockId, BlockPoolId, CallKey, DatanodeUuid, GenStamp, IdError, InodeId, StorageId, TxId, FIRST_BLOCK_ID,
-    FIRST_GENERATION_STAMP, FIRST_INODE_ID, ROOT_INODE,
+    BlockId, BlockPoolId, CallKey, DatanodeUuid, FIRST_BLOCK_ID, FIRST_GENERATION_STAMP, FIRST_INODE_ID,
+    GenStamp, IdError, InodeId, ROOT_INODE, StorageId, TxId,
 };
 pub use path::{FsPath, Name};
-pub use units::{format_bytes, parse_bytes, Millis};
+pub use units::{Millis, format_bytes, parse_bytes};

@@ -47,7 +47,9 @@ const SUFFIXES: [(&str, u64); 12] = [
 /// # Errors
 /// A sentence that names the text and what would be right.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is not a size: write bytes or a number with KiB, MiB, GiB or TiB (such as 128MiB)");
+    let wrong = || {
+        format!("`{text}` is not a size: write bytes or a number with KiB, MiB, GiB or TiB (such as 128MiB)")
+    };
     let lower = text.trim().to_ascii_lowercase();
     let (digits, factor) = SUFFIXES
         .iter()
@@ -78,9 +80,15 @@ mod tests {
 
     #[test]
     fn sizes_are_read() {
-        for (text, bytes) in
-            [("0", 0), ("4096", 4096), ("128MiB", 128 << 20), ("1g", 1 << 30), ("64 KB", 64_000), ("512b", 512), ("2TiB", 2 << 40)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("4096", 4096),
+            ("128MiB", 128 << 20),
+            ("1g", 1 << 30),
+            ("64 KB", 64_000),
+            ("512b", 512),
+            ("2TiB", 2 << 40),
+        ] {
             assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
         }
         for text in ["", "MiB", "-1", "1.5g", "99999999999TiB", "1x"] {
