@@ -6,9 +6,9 @@ use steadfs_common::{BlockId, GenStamp, Millis, StorageId};
 use super::bad::{Bad, Cause};
 use super::map::{BlockMap, Building, Pending, Reported};
 use super::places::StorageIndex;
-use super::report::ReplicaState;
+use super::report::{Replica, ReplicaState};
 use super::work::{Invalid, RecoveryWork, Why};
-use crate::command::Effect;
+use crate::command::{BlockRef, Effect};
 
 /// Orders are for replicas of this stamp or an older one. The greatest that every peer's signed number holds.
 const ANY_STAMP: GenStamp = GenStamp(i64::MAX as u64);
@@ -23,6 +23,7 @@ impl BlockMap {
             Effect::Completed { block, stamp, length, replication } => {
                 self.completed(block, stamp, length, replication, now);
             }
+            Effect::Held { block, storages } => self.held(block, &storages, now),
             Effect::Reopened { block } => self.reopened(block),
             Effect::Replication { block, replication } => self.replication(block, replication),
             Effect::Removed { block } => self.removed(block),
@@ -73,6 +74,16 @@ impl BlockMap {
         building.replication = replication;
         building.expected = storages;
         self.recoveries.remove(&block);
+    }
+
+    /// Whoever recovered the block saw it there: readers find it at once, and not when the reports have come.
+    fn held(&mut self, block: BlockRef, storages: &[StorageId], now: Millis) {
+        for storage in storages {
+            let found = self.nodes.find_storage(*storage);
+            let Some(place) = found.filter(|place| self.nodes.counts(*place)) else { continue };
+            self.note_building(place, Replica { block, state: ReplicaState::Finalized });
+            self.nodes.storage_mut(place).recent.note(block.id, now);
+        }
     }
 
     fn reopened(&mut self, block: BlockId) {

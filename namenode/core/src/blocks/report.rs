@@ -355,7 +355,7 @@ impl BlockMap {
         }
     }
 
-    fn note_building(&mut self, at: StorageIndex, replica: Replica) {
+    pub(super) fn note_building(&mut self, at: StorageIndex, replica: Replica) {
         let id = replica.block.id;
         let node = self.nodes.storage(at).node;
         let Some(building) = self.building.get_mut(&id) else { return };

@@ -197,9 +197,12 @@ impl BlockMap {
     /// The next replicas to delete. Each is looked at again: what was too many when it was noted may be needed by now.
     fn take_invalid(&mut self, at: NodeIndex, now: Millis) -> Vec<BlockRef> {
         let mut blocks = Vec::new();
-        while blocks.len() < INVALIDATE_PER_HEARTBEAT
-            && let Some(id) = self.nodes.node_mut(at).orders.unsent.pop_front()
-        {
+        // One look at each: what is taken back may be noted again behind the others.
+        for _ in 0..self.nodes.node(at).orders.unsent.len() {
+            if blocks.len() >= INVALIDATE_PER_HEARTBEAT {
+                break;
+            }
+            let Some(id) = self.nodes.node_mut(at).orders.unsent.pop_front() else { break };
             let Some(invalid) =
                 self.nodes.node(at).orders.invalid(id).copied().filter(|invalid| !invalid.sent)
             else {
