@@ -183,10 +183,13 @@ impl Store {
         Ok(())
     }
 
-    /// How the volumes are. Asks the file systems.
+    /// How the volumes are. Asks the file systems; drops a volume that is not there any more.
     #[must_use]
     pub fn volumes(&self) -> Vec<VolumeStatus> {
         let core = &self.core;
+        for volume in core.volumes.iter().filter(|volume| !volume.has_failed() && !volume.is_there()) {
+            core.check_volume(volume);
+        }
         core.volumes.iter().map(|volume| volume.status(core.map.count(volume.index))).collect()
     }
 

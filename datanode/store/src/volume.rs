@@ -216,6 +216,11 @@ impl Volume {
         }
     }
 
+    /// Whether the file system answers for the volume's folder.
+    pub(crate) fn is_there(&self) -> bool {
+        self.space().is_some()
+    }
+
     fn space(&self) -> Option<Space> {
         let stat = rustix::fs::statvfs(&self.root).ok()?;
         let reserved = self.config.reserved;

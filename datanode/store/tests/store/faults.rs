@@ -135,6 +135,16 @@ fn a_volume_that_fails_is_dropped_and_the_others_serve_on() {
 }
 
 #[test]
+fn a_volume_that_vanished_is_noticed_when_volumes_are_told() {
+    let (fixture, _) = fixture(2);
+    fixture.finalized(ID, G1, 10);
+    std::fs::remove_dir_all(fixture.root(1)).unwrap();
+    let volumes = fixture.store().volumes();
+    assert_eq!((volumes[0].failed, volumes[1].failed), (false, true));
+    assert_eq!(*fixture.heard.failed.lock(), [volumes[1].storage]);
+}
+
+#[test]
 fn a_folder_that_cannot_be_synced_ends_the_volume() {
     let (fixture, failing) = fixture(2);
     let store = fixture.store();
