@@ -58,6 +58,7 @@ impl SegmentedJournal {
             recover::remove_leftovers(folder)?;
         }
         let chain = Chain::read(folders, store)?;
+        chain.settle(folders)?;
         let mut recovered = Recovered::default();
         chain.replay(|position, payload| {
             recovered.batches += 1;

@@ -9,8 +9,8 @@
 //! * An entry is intact in some copy: it counts, and copies that lack it are repaired.
 //! * No copy has the next entry, and none has a later one: that is the end. What lies there, if not zeros, is an append
 //!   that the crash tore; it was never acknowledged and is dropped.
-//! * No copy has the next entry but some has a later one, or a file is shorter than it was made: acknowledged entries
-//!   are gone. The namenode refuses to start and says where.
+//! * No copy has the next entry but some has a later one, or a file is shorter than it was made or cannot be read:
+//!   acknowledged entries are gone. The namenode refuses to start and says where.
 //!
 //! An entry that rots while it is the very last, in every copy, looks like a torn one. So an idle journal appends a
 //! seal: an entry that says nothing but that the one before it was complete.

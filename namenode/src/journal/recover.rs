@@ -1,9 +1,11 @@
 //! Opening a journal: from what lies in the copies to one chain of entries, and every copy made to hold it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::entry::{EntryKind, Found, HEADER_BYTES};
+use super::entry::{self, EntryKind, Found, HEADER_BYTES};
 use super::segment::{self, Scan, SegmentHead, Tail};
 use super::{JournalError, Position};
 
@@ -74,7 +76,8 @@ impl Chain {
     /// Segments by first index: the good entries of all copies, first copy first.
     fn candidates(&self, index: u64) -> impl Iterator<Item = Link> {
         self.copies.iter().enumerate().filter_map(move |(copy, segments)| {
-            let (first, scan) = segments.range(..=index).next_back()?;
+            // A file under a name that no segment has must not hide the one that holds the entry.
+            let (first, scan) = segments.range(..=index).rfind(|(_, scan)| scan.head.is_some())?;
             let at = scan.entries.binary_search_by_key(&index, |found| found.head.index).ok()?;
             Some(Link { copy, segment: *first, found: scan.entries[at] })
         })
@@ -114,17 +117,21 @@ impl Chain {
             .flat_map(|scan| &scan.entries)
             .any(|found| found.head.index > end);
         let later_segment = self.copies.iter().flat_map(BTreeMap::keys).any(|first| *first > end + 1);
-        // Every copy of the segment that should go on is cut short right where the chain ends, or has lost its header.
-        let last_segments = || self.copies.iter().filter_map(|copy| copy.range(..=end + 1).next_back());
-        let all_lost = last_segments().count() > 0
-            && last_segments().all(|(_, scan)| scan.head.is_none() || scan.tail == Tail::Cut);
+        // Every copy of the segment that should go on is cut short right where the chain ends, or has lost its header. A
+        // copy without that segment says nothing.
+        let firsts = self.copies.iter().flat_map(|copy| copy.range(..=end + 1)).map(|(first, _)| *first);
+        let newest = firsts.filter(|first| !self.is_stray(*first)).max();
+        let all_lost = newest.is_some_and(|newest| {
+            let mut scans = self.copies.iter().filter_map(|copy| copy.get(&newest));
+            scans.all(|scan| scan.head.is_none() || scan.tail == Tail::Cut)
+        });
         if later_entry || later_segment || all_lost {
             return Err(JournalError::Rotten { index: end + 1, copies: self.describe(end + 1) });
         }
         // The chain begins at the store's position even if no entry reaches it: then the journal must say it was there.
         let reaches = |first: u64, scan: &Scan| {
             let last = scan.entries.iter().map(|found| found.head.index).max();
-            last.unwrap_or(first - 1) >= store.index
+            last.unwrap_or(first.saturating_sub(1)) >= store.index
         };
         if !self.is_empty() && !self.copies.iter().flatten().any(|(first, scan)| reaches(*first, scan)) {
             let ends = self.copies.iter().flat_map(BTreeMap::values).flat_map(|scan| &scan.entries);
@@ -134,6 +141,12 @@ impl Chain {
         Ok(())
     }
 
+    /// Whether no segment begins with this entry, whatever a file's name says: an earlier one goes on beyond it.
+    fn is_stray(&self, first: u64) -> bool {
+        let earlier = self.copies.iter().flat_map(|copy| copy.range(..first));
+        earlier.flat_map(|(_, scan)| &scan.entries).any(|found| found.head.index >= first)
+    }
+
     fn describe(&self, index: u64) -> String {
         let one = |copy: &Copy| match copy.range(..=index).next_back() {
             None => "no segment".to_owned(),
@@ -141,7 +154,7 @@ impl Chain {
                 let name = segment::file_name(*first);
                 match (scan.head, scan.tail) {
                     (None, _) => format!("{name}: header damaged"),
-                    (_, Tail::Cut) => format!("{name}: cut short"),
+                    (_, Tail::Cut) => format!("{name}: cut short or not readable"),
                     _ => format!("{name}: no good entry {index}"),
                 }
             }
@@ -149,17 +162,45 @@ impl Chain {
         self.copies.iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
+    /// Where the entry is read: as in the chain, or before it from any copy.
+    fn link_to(&self, index: u64) -> Option<Link> {
+        let chained = self.links.first().and_then(|first| index.checked_sub(first.found.head.index));
+        match chained {
+            Some(place) => self.links.get(usize::try_from(place).ok()?).copied(),
+            None => self.candidates(index).next(),
+        }
+    }
+
     /// The bytes of the good entries of a segment, one upon another.
-    fn good_entries(&self, first: u64) -> Vec<u8> {
-        let next = self.copies.iter().flat_map(BTreeMap::keys).filter(|other| **other > first).min();
+    fn good_entries(&self, head: &SegmentHead) -> Vec<u8> {
+        let next = self.heads().map(|(first, _)| first).filter(|first| *first > head.first).min();
         let last = next.map_or(self.end.index, |next| next - 1);
         let mut out = Vec::new();
-        for link in (first..=last).filter_map(|index| self.candidates(index).next()) {
+        for link in (head.first..=last).filter_map(|index| self.link_to(index)) {
             if let Some(scan) = self.copies[link.copy].get(&link.segment) {
-                out.extend_from_slice(&scan.bytes[link.found.offset..link.found.end()]);
+                // Copies of one segment may have been begun with other salts.
+                out.extend(entry::encode(head.salt, link.found.head, scan.payload(&link.found)).0);
             }
         }
         out
+    }
+
+    /// Writes the last entry again, where it lies. It may have been read from memory and not be on the disk: the life that
+    /// wrote it may have ended before its sync, or because of that. To be called before anything is made of the entry.
+    pub(super) fn settle(&self, folders: &[PathBuf]) -> Result<(), JournalError> {
+        let Some(last) = self.links.last() else { return Ok(()) };
+        for (folder, copy) in folders.iter().zip(&self.copies) {
+            let Some(scan) = copy.get(&last.segment) else { continue };
+            let Some(found) = scan.entries.last().filter(|found| found.hash == last.found.hash) else {
+                continue;
+            };
+            let path = folder.join(segment::file_name(last.segment));
+            let file = File::options().write(true).open(&path).map_err(JournalError::io(&path))?;
+            file.write_all_at(&scan.bytes[found.offset..found.end()], found.offset as u64)
+                .and_then(|()| file.sync_data())
+                .map_err(JournalError::io(&path))?;
+        }
+        Ok(())
     }
 
     /// Makes every copy hold the chain.
@@ -167,7 +208,7 @@ impl Chain {
         let heads: BTreeMap<u64, SegmentHead> = self.heads().collect();
         let mut repaired = Repaired { files: Vec::new(), active: None };
         for (first, head) in &heads {
-            let entries = self.good_entries(*first);
+            let entries = self.good_entries(head);
             for (folder, copy) in folders.iter().zip(&self.copies) {
                 if copy.get(first).is_some_and(|scan| holds(scan, head, &entries)) {
                     continue;
@@ -197,18 +238,20 @@ fn holds(scan: &Scan, head: &SegmentHead, entries: &[u8]) -> bool {
 
 /// The first index of the segment that holds what comes after the store's position.
 fn first_needed(names: &[Vec<(u64, PathBuf)>], store: Position) -> Result<u64, JournalError> {
-    let firsts = || names.iter().flatten().map(|(first, _)| *first);
-    let Some(oldest) = firsts().min() else {
+    let segments = || names.iter().flatten();
+    let Some(oldest) = segments().map(|(first, _)| *first).min() else {
         return if store.index == 0 {
             Ok(1)
         } else {
             Err(JournalError::Behind { end: 0, store: store.index })
         };
     };
-    firsts()
-        .filter(|first| *first <= store.index + 1)
-        .max()
-        .ok_or(JournalError::Gap { first: oldest, store: store.index })
+    let mut before: Vec<_> = segments().filter(|(first, _)| *first <= store.index + 1).collect();
+    before.sort_unstable();
+    // A name alone shows nothing. If no header does either, the chain will not be found, and that is said.
+    let begun = before.iter().rfind(|(first, path)| segment::has_head(path, *first));
+    let found = begun.or(before.last()).map(|(first, _)| *first);
+    found.ok_or(JournalError::Gap { first: oldest, store: store.index })
 }
 
 /// Removes what a crash left half made.
@@ -225,3 +268,89 @@ pub(super) fn remove_leftovers(folder: &Path) -> Result<(), JournalError> {
 }
 
 const _: () = assert!(HEADER_BYTES.is_multiple_of(8) && segment::HEADER_BYTES.is_multiple_of(8));
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::{Journal as _, SegmentedJournal};
+    use super::*;
+
+    const SEGMENT: u64 = 1_024;
+
+    /// Two folders with a journal of 70 batches; and the batches.
+    fn filled() -> (tempfile::TempDir, Vec<PathBuf>, Vec<Vec<u8>>) {
+        let keep = tempfile::tempdir().unwrap();
+        let folders = vec![keep.path().join("a"), keep.path().join("b")];
+        let (mut journal, _) =
+            SegmentedJournal::open(&folders, SEGMENT, Position::default(), |_, _| Ok(())).unwrap();
+        let batches: Vec<Vec<u8>> = (0..70).map(|number| format!("batch {number}").into_bytes()).collect();
+        for batch in &batches {
+            journal.append(batch).unwrap();
+        }
+        (keep, folders, batches)
+    }
+
+    fn open(folders: &[PathBuf]) -> Result<Vec<Vec<u8>>, JournalError> {
+        let mut batches = Vec::new();
+        SegmentedJournal::open(folders, SEGMENT, Position::default(), |_, batch| {
+            batches.push(batch.to_vec());
+            Ok(())
+        })?;
+        Ok(batches)
+    }
+
+    fn last(folder: &Path) -> (u64, PathBuf) {
+        segment::list(folder).unwrap().pop().unwrap()
+    }
+
+    #[test]
+    fn a_file_under_a_name_of_no_segment_takes_nothing_away() {
+        for from_end in [1, 2] {
+            let (_keep, folders, batches) = filled();
+            let segments = segment::list(&folders[0]).unwrap();
+            let (first, path) = &segments[segments.len() - from_end];
+            let stray = folders[0].join(segment::file_name(first + 2));
+            fs::copy(path, &stray).unwrap();
+            assert_eq!(open(&folders).unwrap(), batches);
+            assert_eq!(open(&folders).unwrap(), batches, "the repair has left all");
+            assert_eq!(open(&folders[1..]).unwrap(), batches);
+            fs::remove_file(stray).unwrap();
+            assert_eq!(open(&folders[..1]).unwrap(), batches);
+        }
+    }
+
+    #[test]
+    fn a_copy_without_the_last_segment_does_not_vouch_for_the_end() {
+        let (_keep, folders, _) = filled();
+        let (first, path) = last(&folders[0]);
+        fs::remove_file(last(&folders[1]).1).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let second = Scan::read(&path, first).unwrap().entries[1].offset;
+        let mut headless = whole.clone();
+        headless[3] ^= 1;
+        for damaged in [&whole[..second], &headless] {
+            fs::write(&path, damaged).unwrap();
+            assert!(matches!(open(&folders), Err(JournalError::Rotten { .. })));
+        }
+    }
+
+    #[test]
+    fn the_last_entry_is_written_again_before_it_is_believed() {
+        let (_keep, folders, batches) = filled();
+        let chain = Chain::read(&folders, Position::default()).unwrap();
+        // As if it had been read from memory, and the disk had never got it.
+        for folder in &folders {
+            let (first, path) = last(folder);
+            let offset = Scan::read(&path, first).unwrap().entries.last().unwrap().offset;
+            File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .write_all_at(&[0; HEADER_BYTES], offset as u64)
+                .unwrap();
+        }
+        chain.settle(&folders).unwrap();
+        assert_eq!(open(&folders).unwrap(), batches);
+    }
+}

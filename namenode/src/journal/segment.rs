@@ -66,7 +66,8 @@ pub(super) enum Tail {
     Clean,
     /// Something that is not an entry, and no entry of this segment after it.
     Torn,
-    /// The file is shorter than it was made, and what is left does not show that nothing followed: entries may be gone.
+    /// The file is shorter than it was made, or cannot be read to its end, and what is left does not show that nothing
+    /// followed: entries may be gone.
     Cut,
 }
 
@@ -94,13 +95,15 @@ impl Scan {
         }
         let mut bytes = vec![0; length as usize];
         // A sector that cannot be read is as good as one that rotted: the other copy may have it.
-        let readable = file.read_exact_at(&mut bytes, 0).is_ok() || read_around_errors(&file, &mut bytes);
-        let mut scan = Self::of(bytes, first);
-        scan.intact &= readable;
-        Ok(scan)
+        let unread = match file.read_exact_at(&mut bytes, 0) {
+            Ok(()) => Vec::new(),
+            Err(_) => read_around_errors(&file, &mut bytes),
+        };
+        Ok(Self::of(bytes, first, &unread))
     }
 
-    fn of(bytes: Vec<u8>, first: u64) -> Self {
+    /// What these bytes are, of which the pieces at `unread` could not be read.
+    fn of(bytes: Vec<u8>, first: u64, unread: &[usize]) -> Self {
         // A segment under the name of another is as bad as none.
         let Some(head) = SegmentHead::decode(&bytes).filter(|head| head.first == first) else {
             return Self { head: None, entries: Vec::new(), tail: Tail::Torn, intact: false, bytes };
@@ -119,8 +122,11 @@ impl Scan {
             }
         }
         let end = entries.last().map_or(HEADER_BYTES, Found::end);
-        let rest = bytes.get(end..).unwrap_or_default();
-        let full = bytes.len() as u64 == head.bytes;
+        // What cannot be read may be an entry: for the tail, the file ends there.
+        let seen =
+            unread.iter().find(|piece| **piece + PIECE > end).map_or(bytes.len(), |piece| (*piece).max(end));
+        let rest = bytes.get(end..seen).unwrap_or_default();
+        let full = seen as u64 == head.bytes;
         let tail = match (full, is_zero(rest)) {
             (_, true) if full || rest.len() >= entry::HEADER_BYTES => Tail::Clean,
             (true, _) => Tail::Torn,
@@ -130,7 +136,7 @@ impl Scan {
             let used = found.offset + entry::HEADER_BYTES + found.payload;
             bytes.get(used..found.end()).is_some_and(is_zero)
         });
-        let intact = full && !holes && tail == Tail::Clean && padding_clean;
+        let intact = full && unread.is_empty() && !holes && tail == Tail::Clean && padding_clean;
         Self { head: Some(head), entries, tail, intact, bytes }
     }
 
@@ -155,14 +161,26 @@ fn skip_zeros(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Reads what can be read, in small pieces; says whether that was everything.
-fn read_around_errors(file: &File, bytes: &mut [u8]) -> bool {
-    const PIECE: usize = 4_096;
-    let mut whole = true;
+/// Around damage, a file is read in pieces of this.
+const PIECE: usize = 4_096;
+
+/// Reads what can be read, piece by piece; gives where those begin that cannot, which are left as zeros.
+fn read_around_errors(file: &File, bytes: &mut [u8]) -> Vec<usize> {
+    let mut unread = Vec::new();
     for (index, piece) in bytes.chunks_mut(PIECE).enumerate() {
-        whole &= file.read_exact_at(piece, (index * PIECE) as u64).is_ok();
+        if file.read_exact_at(piece, (index * PIECE) as u64).is_err() {
+            piece.fill(0);
+            unread.push(index * PIECE);
+        }
     }
-    whole
+    unread
+}
+
+/// Whether a file begins as the segment of its name does.
+pub(super) fn has_head(path: &Path, first: u64) -> bool {
+    let mut bytes = [0; HEADER_BYTES];
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut bytes, 0));
+    read.is_ok() && SegmentHead::decode(&bytes).is_some_and(|head| head.first == first)
 }
 
 /// The name of the segment that begins with this entry.
@@ -224,4 +242,40 @@ pub(super) fn rewrite(folder: &Path, head: &SegmentHead, entries: &[u8]) -> io::
     file.sync_all()?;
     std::fs::rename(&temporary, folder.join(file_name(head.first)))?;
     sync_folder(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::{EntryHead, EntryKind};
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_no_end() {
+        let head = SegmentHead { first: 1, previous: 0, bytes: 4 * PIECE as u64, salt: 7, epoch: 1 };
+        let mut bytes = head.encode().to_vec();
+        let batch = EntryHead { kind: EntryKind::Batch, index: 1, epoch: 1, previous: 0 };
+        bytes.extend(entry::encode(head.salt, batch, &[1; PIECE]).0);
+        bytes.resize(4 * PIECE, 0);
+        let tail = |unread: &[usize]| {
+            let mut seen = bytes.clone();
+            unread.iter().for_each(|piece| seen[*piece..piece + PIECE].fill(0));
+            let scan = Scan::of(seen, 1, unread);
+            (scan.entries.len(), scan.tail, scan.intact)
+        };
+        assert_eq!(tail(&[]), (1, Tail::Clean, true));
+        assert_eq!(tail(&[PIECE]), (0, Tail::Cut, false), "the entry itself");
+        assert_eq!(tail(&[2 * PIECE]), (1, Tail::Clean, false), "zeros say that nothing follows");
+        let end = HEADER_BYTES + entry::size(PIECE);
+        let last = SegmentHead { bytes: 3 * PIECE as u64, ..head };
+        let fill = entry::size(2 * PIECE - end - 2 * entry::HEADER_BYTES);
+        let mut bytes = last.encode().to_vec();
+        let (first, hash) = entry::encode(last.salt, batch, &[1; PIECE]);
+        bytes.extend(first);
+        let second = EntryHead { index: 2, previous: hash, ..batch };
+        bytes.extend(entry::encode(last.salt, second, &vec![2; fill]).0);
+        assert_eq!(bytes.len(), 2 * PIECE, "the next entry would begin with the piece");
+        bytes.resize(3 * PIECE, 0);
+        assert_eq!(Scan::of(bytes.clone(), 1, &[2 * PIECE]).tail, Tail::Cut, "an entry may have been there");
+        assert_eq!(Scan::of(bytes, 1, &[]).tail, Tail::Clean);
+    }
 }
