@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,25 +127,39 @@ fn key(call: i32) -> Option<CallKey> {
     Some(CallKey { client: [5; 16], call })
 }
 
-/// Copies the data folders as they are now, without the locks: what a power cut would leave.
-fn image(config: &NamenodeConfig, to: &Path) -> NamenodeConfig {
-    fn copy(from: &Path, to: &Path) {
-        std::fs::create_dir_all(to).unwrap();
-        for item in std::fs::read_dir(from).unwrap() {
-            let (path, name) = {
-                let item = item.unwrap();
-                (item.path(), item.file_name())
-            };
-            if path.is_dir() {
-                copy(&path, &to.join(name));
-            } else if path.extension().is_none_or(|extension| extension != "spare") {
-                std::fs::copy(&path, to.join(name)).unwrap();
-            }
+/// Names and sizes of the files in a folder and below, but for what a start removes.
+fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
+    let mut found = BTreeMap::new();
+    for item in std::fs::read_dir(folder).unwrap() {
+        let path = item.unwrap().path();
+        if path.is_dir() {
+            found.append(&mut files(&path));
+        } else if path.extension().is_none_or(|extension| extension != "spare")
+            && let Ok(about) = path.metadata()
+        {
+            found.insert(path, about.len());
         }
     }
+    found
+}
+
+/// Copies the data folders as they are now: what a power cut would leave. An image is of one moment, so one during which
+/// RocksDB made or removed a file in the background is taken again.
+fn image(config: &NamenodeConfig, to: &Path) -> NamenodeConfig {
     let data_dirs: Vec<PathBuf> = ["a", "b"].iter().map(|name| to.join(name)).collect();
     for (from, to) in config.data_dirs.iter().zip(&data_dirs) {
-        copy(from, to);
+        loop {
+            let before = files(from);
+            let copied = before.keys().all(|path| {
+                let target = to.join(path.strip_prefix(from).unwrap());
+                std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+                std::fs::copy(path, target).is_ok()
+            });
+            if copied && files(from) == before {
+                break;
+            }
+            std::fs::remove_dir_all(to).unwrap();
+        }
     }
     NamenodeConfig { data_dirs, ..config.clone() }
 }
