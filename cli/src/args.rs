@@ -61,6 +61,10 @@ pub enum FsCommand {
     Touch(TouchArgs),
     /// Append local files (- for standard input) to a file
     Append(AppendArgs),
+    /// Cut files to a length
+    Truncate(TruncateArgs),
+    /// Append files of one folder to one of them without moving a byte, and remove the others
+    Concat(ConcatArgs),
     /// Change permissions
     Chmod(ChmodArgs),
     /// Change owner and group
@@ -297,6 +301,30 @@ pub struct AppendArgs {
     /// Local files (- for standard input), then the remote file, which is created if it is not there
     #[arg(required = true, num_args = 2.., value_name = "SOURCE... FILE")]
     pub paths: Vec<String>,
+}
+
+/// Arguments of `truncate`.
+#[derive(Args, Debug, Clone)]
+pub struct TruncateArgs {
+    /// How much stays (such as 1MiB)
+    #[arg(value_parser = parse_bytes, value_name = "BYTES")]
+    pub length: u64,
+    /// Files
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// Come back only when it is done, and not while the datanodes cut the last block
+    #[arg(short, long)]
+    pub wait: bool,
+}
+
+/// Arguments of `concat`.
+#[derive(Args, Debug, Clone)]
+pub struct ConcatArgs {
+    /// The file that grows
+    pub target: String,
+    /// Files of the same folder, in the order in which they follow
+    #[arg(required = true)]
+    pub sources: Vec<String>,
 }
 
 /// Arguments of `chmod`.

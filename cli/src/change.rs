@@ -1,17 +1,22 @@
-//! Commands that change names and attributes: `mkdir`, `mv`, `rm`, `touch`, `chmod`, `chown`, `setrep`.
+//! Commands that change names and attributes: `mkdir`, `mv`, `rm`, `touch`, `chmod`, `chown`, `setrep`, `truncate`,
+//! `concat`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::TryStreamExt;
 use steadfs_client::{FileStatus, FsErrorKind, Millis};
 
-use crate::args::{ChmodArgs, ChownArgs, MkdirArgs, MvArgs, RmArgs, SetrepArgs, TouchArgs};
+use crate::args::{
+    ChmodArgs, ChownArgs, ConcatArgs, MkdirArgs, MvArgs, RmArgs, SetrepArgs, TouchArgs, TruncateArgs,
+};
 use crate::failure::{Failure, Outcome};
 use crate::run::Run;
 use crate::session::{Remote, Session};
 
 /// Mode of new folders where none is asked for: as with a umask of 022.
 const FOLDER_MODE: u16 = 0o755;
+/// Between two looks at a file that is being truncated.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 pub(crate) async fn mkdir(session: &Session, args: MkdirArgs, run: &mut Run) -> Outcome<()> {
     for text in &args.paths {
@@ -231,6 +236,43 @@ pub(crate) async fn setrep(session: &Session, args: SetrepArgs, run: &mut Run) -
         .await?;
     }
     Ok(())
+}
+
+pub(crate) async fn truncate(session: &Session, args: TruncateArgs, run: &mut Run) -> Outcome<()> {
+    for text in &args.paths {
+        for remote in run.paths(session.expand(text).await)? {
+            let cut = truncate_one(&remote, &args).await;
+            run.note(cut)?;
+        }
+    }
+    Ok(())
+}
+
+async fn truncate_one(remote: &Remote, args: &TruncateArgs) -> Outcome<()> {
+    let cut = remote.client.truncate(&remote.path, args.length).await;
+    let done = cut.map_err(Failure::at(&remote.path))?;
+    while !done && args.wait {
+        let status = remote.client.stat(&remote.path).await.map_err(Failure::at(&remote.path))?;
+        if !status.under_construction {
+            break;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
+}
+
+pub(crate) async fn concat(session: &Session, args: ConcatArgs) -> Outcome<()> {
+    let target = session.literal(&args.target).await?;
+    let mut sources = Vec::new();
+    for text in &args.sources {
+        for source in session.expand(text).await? {
+            if source.client.url() != target.client.url() {
+                return Err(Failure::other(format!("{}: is on another cluster", source.path)));
+            }
+            sources.push(source.path);
+        }
+    }
+    target.client.concat(&target.path, &sources).await.map_err(Failure::at(&target.path))
 }
 
 #[cfg(test)]

@@ -250,6 +250,32 @@ impl Client {
         Ok(answer.result)
     }
 
+    /// Appends the blocks of `sources`, in this order, to the file `target`, at once and without moving a byte, and removes
+    /// the sources. All must be closed files of one folder, with block sizes no larger than the target's.
+    ///
+    /// # Errors
+    /// `NotFound`, `AccessDenied`; `InvalidArgument` for files that cannot be joined; `Refused` if that would be too many
+    /// blocks.
+    pub async fn concat<S: AsRef<str>>(&self, target: &str, sources: &[S]) -> FsResult<()> {
+        let sources = sources.iter().map(|source| checked(source.as_ref())).collect::<FsResult<_>>()?;
+        let request = pb::ConcatRequest { target: checked(target)?, sources, key: self.inner.calls.key() };
+        self.inner.calls.namespace(request, |mut c, r| async move { c.concat(r).await }).await?;
+        Ok(())
+    }
+
+    /// Cuts a file to `length` bytes. `false` while its last block is being cut: the file can be read meanwhile, and
+    /// written once [`FileStatus::under_construction`] is false.
+    ///
+    /// # Errors
+    /// `NotFound`, `IsADirectory`, `AccessDenied`; `InvalidArgument` if the file is shorter; `AlreadyBeingCreated` or
+    /// `RecoveryInProgress` while somebody writes or truncates it.
+    pub async fn truncate(&self, path: &str, length: u64) -> FsResult<bool> {
+        let request = pb::TruncateRequest { path: checked(path)?, length, client: self.inner.name.clone() };
+        let answer =
+            self.inner.calls.namespace(request, |mut c, r| async move { c.truncate(r).await }).await?;
+        Ok(answer.result)
+    }
+
     /// Sets the permission bits.
     ///
     /// # Errors

@@ -280,6 +280,14 @@ impl Namespace for Fake {
         not_faked()
     }
 
+    async fn concat(&self, _: Request<pb::ConcatRequest>) -> Answer<pb::Empty> {
+        not_faked()
+    }
+
+    async fn truncate(&self, _: Request<pb::TruncateRequest>) -> Answer<pb::BoolResponse> {
+        not_faked()
+    }
+
     async fn set_replication(&self, _: Request<pb::SetReplicationRequest>) -> Answer<pb::BoolResponse> {
         not_faked()
     }

@@ -2,7 +2,10 @@
 //!
 //! Every replica is asked what it holds, and its writer ends by that. If one is finalized, the finalized length counts; else
 //! the shortest of those being written, since only what all of them have was acknowledged; else the shortest of those that
-//! wait since a restart.
+//! wait since a restart. A truncation says itself how long they shall be.
+//!
+//! A recovery may have ended on some datanodes, or on all, without the namenode having heard of it. Then it is led again:
+//! the length that it came to the first time stays.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,20 +111,25 @@ enum Decision {
 fn decide(
     replicas: &[(usize, RecoveryReplica)],
     unheard: usize,
+    recovery: GenStamp,
     truncate_to: Option<u64>,
 ) -> Result<Decision, String> {
     if replicas.is_empty() {
-        // One that did not answer may hold the only bytes there are.
-        return if unheard == 0 {
+        // One that did not answer may hold the only bytes there are; what is truncated holds some for certain.
+        return if unheard == 0 && truncate_to.is_none() {
             Ok(Decision::Delete)
         } else {
             Err(format!("no replica was found, and {unheard} datanodes did not answer"))
         };
     }
     let all = || replicas.iter().map(|(index, replica)| (*index, replica.state, replica.block.len));
+    let done = replicas.iter().find(|(_, replica)| replica.block.stamp == recovery);
+    if let Some(len) = truncate_to.or(done.map(|(_, replica)| replica.block.len)) {
+        return cut(replicas, recovery, len, truncate_to.is_some());
+    }
     let of = |wanted| all().filter(move |(_, state, _)| *state == wanted);
     let finalized = of(ReplicaState::Finalized).map(|(_, _, len)| len).next();
-    let (mut len, mut who): (u64, Vec<_>) = if let Some(len) = finalized {
+    let (len, who): (u64, Vec<_>) = if let Some(len) = finalized {
         if of(ReplicaState::Finalized).any(|(_, _, other)| other != len) {
             return Err("finalized replicas differ in length".into());
         }
@@ -132,14 +140,35 @@ fn decide(
         let best = if of(ReplicaState::Rbw).next().is_some() { ReplicaState::Rbw } else { ReplicaState::Rwr };
         (of(best).map(|(_, _, len)| len).min().unwrap_or(0), of(best).collect())
     };
-    if let Some(truncate_to) = truncate_to {
-        len = truncate_to;
-        who.retain(|(_, _, has)| *has >= len);
-    }
-    if who.is_empty() {
-        return Err("no replica is long enough".into());
-    }
     Ok(Decision::Keep { len, who: who.into_iter().map(|(index, _, _)| index).collect() })
+}
+
+/// The length is known. Replicas of the best state there is are cut to it, and those where that is done count.
+fn cut(
+    replicas: &[(usize, RecoveryReplica)],
+    recovery: GenStamp,
+    len: u64,
+    truncated: bool,
+) -> Result<Decision, String> {
+    let done = |replica: &RecoveryReplica| replica.block.stamp == recovery && replica.block.len == len;
+    let fits = |replica: &RecoveryReplica| match replica.state {
+        // Of a block that was not truncated, a finalized replica of another length is not what the recovery was about.
+        ReplicaState::Finalized => replica.block.len == len || truncated && replica.block.len > len,
+        _ => replica.block.len >= len,
+    };
+    let open = || replicas.iter().filter(|(_, replica)| !done(replica) && fits(replica));
+    let best = [ReplicaState::Finalized, ReplicaState::Rbw, ReplicaState::Rwr]
+        .into_iter()
+        .find(|state| open().any(|(_, replica)| replica.state == *state));
+    let who: Vec<usize> = replicas
+        .iter()
+        .filter(|(_, replica)| done(replica) || fits(replica) && Some(replica.state) == best)
+        .map(|(index, _)| *index)
+        .collect();
+    if who.is_empty() {
+        return Err(format!("no replica has {len} bytes"));
+    }
+    Ok(Decision::Keep { len, who })
 }
 
 /// Recovers a block and tells the namenode. Repeating it is harmless.
@@ -161,7 +190,7 @@ pub(crate) async fn recover(
         .collect::<FsResult<Vec<_>>>()?;
     let (replicas, unheard) = ask_all(&peers, old, recovery).await?;
     let refused = |why| FsError::new(FsErrorKind::Retriable, format!("{}: {why}", old.id));
-    let decision = decide(&replicas, unheard, command.truncate_to).map_err(refused)?;
+    let decision = decide(&replicas, unheard, recovery, command.truncate_to).map_err(refused)?;
     let (len, storage_ids) = match &decision {
         Decision::Delete => (0, Vec::new()),
         Decision::Keep { len, who } => (*len, update_all(&peers, &replicas, who, old, recovery, *len).await?),
@@ -243,12 +272,27 @@ mod tests {
 
     use ReplicaState::{Finalized, Rbw, Rwr};
 
-    fn replicas(list: &[(ReplicaState, u64)]) -> Vec<(usize, RecoveryReplica)> {
-        let replica = |(index, (state, len)): (usize, &(ReplicaState, u64))| {
-            let block = Block { id: BlockId(1), stamp: GenStamp(1), len: *len };
+    const OLD: GenStamp = GenStamp(1);
+    const NEW: GenStamp = GenStamp(7);
+
+    fn stamped(list: &[(GenStamp, ReplicaState, u64)]) -> Vec<(usize, RecoveryReplica)> {
+        let replica = |(index, (stamp, state, len)): (usize, &(GenStamp, ReplicaState, u64))| {
+            let block = Block { id: BlockId(1), stamp: *stamp, len: *len };
             (index, RecoveryReplica { block, state: *state, storage: StorageId(Uuid::nil()) })
         };
         list.iter().enumerate().map(replica).collect()
+    }
+
+    fn replicas(list: &[(ReplicaState, u64)]) -> Vec<(usize, RecoveryReplica)> {
+        stamped(&list.iter().map(|(state, len)| (OLD, *state, *len)).collect::<Vec<_>>())
+    }
+
+    fn decide(
+        replicas: &[(usize, RecoveryReplica)],
+        unheard: usize,
+        truncate_to: Option<u64>,
+    ) -> Result<Decision, String> {
+        super::decide(replicas, unheard, NEW, truncate_to)
     }
 
     fn keep(len: u64, who: &[usize]) -> Result<Decision, String> {
@@ -278,5 +322,22 @@ mod tests {
     fn a_truncation_says_the_length() {
         assert_eq!(decide(&replicas(&[(Finalized, 800), (Finalized, 800)]), 0, Some(5)), keep(5, &[0, 1]));
         assert!(decide(&replicas(&[(Rbw, 4)]), 0, Some(5)).is_err());
+        assert!(decide(&[], 0, Some(5)).is_err(), "what is truncated is never taken for empty");
+    }
+
+    #[test]
+    fn a_truncation_that_ended_in_part_is_brought_to_its_end() {
+        let first = stamped(&[(GenStamp(5), Finalized, 5), (OLD, Finalized, 800), (OLD, Finalized, 3)]);
+        assert_eq!(decide(&first, 0, Some(5)), keep(5, &[0, 1]), "an earlier try cut one of them");
+        let same = stamped(&[(NEW, Finalized, 5), (OLD, Rbw, 800), (NEW, Finalized, 5)]);
+        assert_eq!(decide(&same, 0, Some(5)), keep(5, &[0, 1, 2]));
+    }
+
+    #[test]
+    fn a_recovery_that_ended_unheard_keeps_its_length() {
+        let all = stamped(&[(NEW, Finalized, 700), (NEW, Finalized, 700)]);
+        assert_eq!(decide(&all, 0, None), keep(700, &[0, 1]));
+        let some = stamped(&[(OLD, Rbw, 900), (NEW, Finalized, 700), (OLD, Rwr, 700), (OLD, Finalized, 900)]);
+        assert_eq!(decide(&some, 0, None), keep(700, &[0, 1]));
     }
 }

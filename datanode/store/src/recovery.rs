@@ -27,7 +27,8 @@ pub struct RecoveryReplica {
 
 impl Store {
     /// Begins the recovery `recovery` of a block: its writer is stopped, and what is there is told. Repeating it is
-    /// harmless; a newer recovery takes over from an older one. None if there is no replica.
+    /// harmless, also when the recovery has ended here; a newer recovery takes over from an older one. None if there is
+    /// no replica.
     ///
     /// # Errors
     /// The replica is older than `block.stamp` or not older than `recovery`; a newer recovery is under way; it had failed.
@@ -50,6 +51,13 @@ impl Core {
         for _ in 0..LOOKUPS {
             match self.map.get(block.id) {
                 None => return Ok(None),
+                Some((volume, Slot::Finalized { stamp, len })) if is_done(block, stamp, recovery) => {
+                    let volume = &self.volumes[volume];
+                    volume.alive()?;
+                    let block = Block { id: block.id, stamp, len };
+                    let state = ReplicaState::Finalized;
+                    return Ok(Some(RecoveryReplica { block, state, storage: volume.storage }));
+                }
                 Some((volume, Slot::Finalized { stamp, len })) => {
                     check_recovery_stamp(block, stamp, recovery)?;
                     let volume = self.volumes[volume].clone();
@@ -223,6 +231,11 @@ impl Core {
         now.files = Some(Files { data, meta });
         Ok(())
     }
+}
+
+/// Whether this very recovery has ended here before: its leader was not heard, and it is led again.
+fn is_done(block: Block, found: GenStamp, recovery: GenStamp) -> bool {
+    found == recovery && block.stamp < recovery
 }
 
 fn check_recovery_stamp(block: Block, found: GenStamp, recovery: GenStamp) -> StoreResult<()> {

@@ -187,6 +187,11 @@ pub enum Command {
     },
     /// Detaches a file or tree. Reply: [`Reply::Bool`], false if nothing is there.
     Delete { path: FsPath, recursive: bool },
+    /// Appends the blocks of `sources`, in this order, to `target`, and removes those files. Reply: [`Reply::Done`].
+    Concat { target: FsPath, sources: Vec<FsPath> },
+    /// Cuts a file to `length` bytes. Reply: [`Reply::Bool`], false while the last block is being cut: `client` holds the
+    /// lease until then.
+    Truncate { path: FsPath, length: u64, client: String },
     /// Reply: [`Reply::Done`].
     SetPermission { path: FsPath, mode: u16 },
     /// Reply: [`Reply::Done`].
@@ -245,7 +250,9 @@ pub enum Effect {
     Pipeline { block: BlockId, stamp: GenStamp, replication: u16, storages: SmallVec<[StorageId; 3]> },
     /// A block is complete: from now on its replicas are counted and cared for.
     Completed { block: BlockId, stamp: GenStamp, length: u64, replication: u16 },
-    /// A block of a file being appended to is no longer complete.
+    /// These storages hold this final replica, as who made it there says: no report of theirs is needed.
+    Held { block: BlockRef, storages: SmallVec<[StorageId; 3]> },
+    /// A block of a file being appended to or truncated is no longer complete.
     Reopened { block: BlockId },
     /// How many replicas are wanted changed.
     Replication { block: BlockId, replication: u16 },

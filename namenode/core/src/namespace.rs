@@ -7,6 +7,7 @@
 mod append;
 mod attributes;
 mod blocks;
+mod concat;
 mod create;
 mod delete;
 mod format;
@@ -19,6 +20,7 @@ mod rename;
 mod resolve;
 pub mod retry;
 pub mod subtree;
+mod truncate;
 mod usage;
 
 #[cfg(test)]
@@ -108,6 +110,8 @@ fn dispatch(p: &mut Planner<'_>, command: &Command) -> FsResult<Reply> {
         }
         Command::Rename { from, to, mode, to_trash } => rename::rename(p, from, to, *mode, *to_trash),
         Command::Delete { path, recursive } => delete::delete(p, path, *recursive),
+        Command::Concat { target, sources } => concat::concat(p, target, sources),
+        Command::Truncate { path, length, client } => truncate::truncate(p, path, *length, client),
         Command::SetPermission { path, mode } => attributes::set_permission(p, path, *mode),
         Command::SetOwner { path, owner, group } => {
             attributes::set_owner(p, path, owner.as_deref(), group.as_deref())
@@ -155,6 +159,8 @@ fn refuse_in_safe_mode(command: &Command, reason: &str) -> FsResult<()> {
         }
         Command::Rename { from, .. } => format!("rename {from}"),
         Command::Delete { path, .. } => format!("delete {path}"),
+        Command::Concat { target, .. } => format!("concat {target}"),
+        Command::Truncate { path, .. } => format!("truncate for {path}"),
         Command::SetPermission { path, .. } => format!("set permission for {path}"),
         Command::SetOwner { path, .. } => format!("set owner for {path}"),
         Command::SetTimes { path, .. } => format!("set times {path}"),

@@ -49,6 +49,8 @@ pub(crate) const fn operation(command: &Command) -> (u8, &'static str) {
         Command::TouchAccessTime { .. } => (20, "touch_access_time"),
         Command::Reclaim { .. } => (21, "reclaim"),
         Command::ForgetCalls { .. } => (22, "forget_calls"),
+        Command::Concat { .. } => (23, "concat"),
+        Command::Truncate { .. } => (24, "truncate"),
     }
 }
 

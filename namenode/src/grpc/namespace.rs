@@ -320,6 +320,25 @@ impl Namespace for NamespaceDoor {
         })
     }
 
+    async fn concat(&self, request: Request<pb::ConcatRequest>) -> Answer<pb::Empty> {
+        answer!(self, request, |who, message| {
+            let target = path(&message.target)?;
+            let sources = message.sources.iter().map(|source| path(source)).collect::<FsResult<_>>()?;
+            let key = call_key(message.key.as_ref())?;
+            let answer = self.service.submit(&who, key, Command::Concat { target, sources }).await;
+            answer.map(|_| pb::Empty {})
+        })
+    }
+
+    async fn truncate(&self, request: Request<pb::TruncateRequest>) -> Answer<pb::BoolResponse> {
+        answer!(self, request, |who, message| {
+            let (path, client) = (path(&message.path)?, principal("client", &message.client)?);
+            let command = Command::Truncate { path, length: message.length, client };
+            let answer = self.service.submit(&who, None, command).await?;
+            Ok(pb::BoolResponse { result: as_bool(&answer)? })
+        })
+    }
+
     async fn set_permission(&self, request: Request<pb::SetPermissionRequest>) -> Answer<pb::Empty> {
         answer!(self, request, |who, message| {
             let (path, mode) = (path(&message.path)?, mode(message.mode)?);

@@ -99,15 +99,22 @@ pub(super) async fn set_replication(
     Ok(SetReplicationResponseProto { result: answers::truth(asked.submit(command).await?)? })
 }
 
-pub(super) async fn concat(_asked: Asked, _request: ConcatRequestProto) -> FsResult<ConcatResponseProto> {
-    Err(FsError::new(FsErrorKind::Unsupported, "concat is not supported"))
+pub(super) async fn concat(asked: Asked, request: ConcatRequestProto) -> FsResult<ConcatResponseProto> {
+    let command = Command::Concat {
+        target: convert::path(&request.trg)?,
+        sources: request.srcs.iter().map(|source| convert::path(source)).collect::<FsResult<_>>()?,
+    };
+    answers::done(asked.submit_once(command).await?)?;
+    Ok(ConcatResponseProto {})
 }
 
-pub(super) async fn truncate(
-    _asked: Asked,
-    _request: TruncateRequestProto,
-) -> FsResult<TruncateResponseProto> {
-    Err(FsError::new(FsErrorKind::Unsupported, "truncate is not supported"))
+pub(super) async fn truncate(asked: Asked, request: TruncateRequestProto) -> FsResult<TruncateResponseProto> {
+    let command = Command::Truncate {
+        path: convert::path(&request.src)?,
+        length: request.new_length,
+        client: convert::client_name(&request.client_name)?,
+    };
+    Ok(TruncateResponseProto { result: answers::truth(asked.submit(command).await?)? })
 }
 
 /// As the stock NameNode answers it by default.

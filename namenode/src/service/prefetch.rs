@@ -3,8 +3,10 @@
 //! Nothing is decided here and every answer is thrown away: rows come into the caches, no more. What is missed is read by
 //! the commit thread itself.
 
+use steadfs_common::limits::MAX_BLOCKS_PER_FILE;
 use steadfs_common::{FsPath, InodeId, ROOT_INODE};
 use steadfs_namenode_core::command::FileRef;
+use steadfs_namenode_core::namespace::read::real_path;
 use steadfs_namenode_core::{Command, View};
 
 /// Reads the rows.
@@ -38,6 +40,17 @@ pub(super) fn touch(view: &dyn View, command: &Command) {
                 view.entry(folder, name);
             }
         }
+        Command::Concat { target, sources } => {
+            file(view, walk(view, target));
+            for source in sources.iter().take(MAX_BLOCKS_PER_FILE as usize) {
+                cut(view, walk(view, source), 0);
+            }
+        }
+        Command::Truncate { path, length, .. } => {
+            let id = walk(view, path);
+            file(view, id);
+            cut(view, id, *length);
+        }
         Command::ExpireLease { file: id } => file(view, Some(*id)),
         Command::TouchAccessTime { file, .. } => drop(view.inode(*file)),
         Command::Format | Command::Reclaim { .. } | Command::ForgetCalls { .. } => {}
@@ -46,6 +59,7 @@ pub(super) fn touch(view: &dyn View, command: &Command) {
 
 /// What a path leads to, whoever may see it.
 pub(super) fn find(view: &dyn View, path: &FsPath) -> Option<InodeId> {
+    let path = real_path(view, path).ok()?;
     path.names().iter().try_fold(ROOT_INODE, |folder, name| view.entry(folder, name))
 }
 
@@ -53,6 +67,7 @@ pub(super) fn find(view: &dyn View, path: &FsPath) -> Option<InodeId> {
 fn walk(view: &dyn View, path: &FsPath) -> Option<InodeId> {
     view.inode(ROOT_INODE);
     view.totals(ROOT_INODE);
+    let path = real_path(view, path).ok()?;
     path.names().iter().try_fold(ROOT_INODE, |folder, name| {
         let id = view.entry(folder, name)?;
         if view.inode(id)?.is_directory() {
@@ -69,6 +84,18 @@ fn open_file(view: &dyn View, named: &FileRef) {
     while let Some(inode) = view.inode(id).filter(|inode| inode.parent != inode.id) {
         id = inode.parent;
         view.totals(id);
+    }
+}
+
+/// Reads the blocks that lie past `length`, the last first.
+fn cut(view: &dyn View, id: Option<InodeId>, length: u64) {
+    let Some(inode) = id.and_then(|id| view.inode(id)) else { return };
+    let Some(body) = inode.file() else { return };
+    let mut end = body.length;
+    for index in (0..body.blocks).rev() {
+        let block = view.file_block(inode.id, index).and_then(|block| view.block(block));
+        let Some(block) = block.filter(|_| end > length) else { return };
+        end = end.saturating_sub(block.length);
     }
 }
 

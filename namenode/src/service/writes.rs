@@ -175,6 +175,7 @@ impl Subject {
             | Command::Append { path, .. }
             | Command::RecoverLease { path }
             | Command::Delete { path, .. }
+            | Command::Truncate { path, .. }
             | Command::SetPermission { path, .. }
             | Command::SetOwner { path, .. }
             | Command::SetTimes { path, .. }
@@ -186,6 +187,9 @@ impl Subject {
             Command::UpdateBlockForPipeline { block, .. }
             | Command::CommitBlockSynchronization { block, .. } => Self::One(block.id.to_string()),
             Command::UpdatePipeline { old, .. } => Self::One(old.id.to_string()),
+            Command::Concat { target, sources } => {
+                Self::Two(format!("{} files", sources.len()), target.to_string())
+            }
             Command::Rename { from, to, .. } => Self::Two(from.to_string(), to.to_string()),
             Command::ExpireLease { file } | Command::TouchAccessTime { file, .. } => Self::Inode(*file),
             Command::Format | Command::Reclaim { .. } | Command::ForgetCalls { .. } => Self::Nothing,

@@ -58,6 +58,26 @@ fn a_finalized_replica_takes_the_stamp() {
 }
 
 #[test]
+fn a_recovery_that_ended_here_is_told_as_it_ended() {
+    let mut fixture = Fixture::new(1);
+    let data = fixture.finalized(ID, G1, 1_000);
+    for restarted in [false, true] {
+        let store = fixture.store();
+        let told = store.init_recovery(block(ID, G1, 1_000), G2).unwrap().unwrap();
+        assert_eq!(told.state, ReplicaState::Finalized);
+        assert_eq!(told.block, if restarted { block(ID, G2, 700) } else { block(ID, G1, 1_000) });
+        store.update_replica(told.block, G2, 700).unwrap();
+        let again = store.init_recovery(block(ID, G1, 1_000), G2).unwrap().unwrap();
+        assert_eq!((again.block, again.state), (block(ID, G2, 700), ReplicaState::Finalized));
+        assert_eq!(read_all(store, ID, G2), data[..700]);
+        assert!(store.update_replica(again.block, G2, 600).is_err(), "its length is decided");
+        fixture.restart();
+    }
+    let newer = fixture.store().init_recovery(block(ID, G1, 1_000), G3).unwrap().unwrap();
+    assert_eq!(newer.block, block(ID, G2, 700));
+}
+
+#[test]
 fn a_finalized_replica_is_cut_without_touching_what_others_have_open() {
     for len in [0, 512, 700, 999] {
         let mut fixture = Fixture::new(1);

@@ -98,7 +98,7 @@ fn check_last(p: &Planner<'_>, last: &Block, path: &FsPath) -> FsResult<()> {
 
 /// Makes a complete block one that is written again, where it is. It keeps its stamp: the client asks for a new one when
 /// it sets up the pipeline.
-fn reopen_block(p: &mut Planner<'_>, mut block: Block) -> Block {
+pub(crate) fn reopen_block(p: &mut Planner<'_>, mut block: Block) -> Block {
     let expected = p.ctx.cluster.live(block.id, block.stamp);
     block.state = BlockState::UnderConstruction { expected, recovery: None };
     p.counters.complete_blocks = p.counters.complete_blocks.saturating_sub(1);

@@ -118,7 +118,7 @@ fn place(
     let names = at.path.names();
     let above = at.chain.len().min(names.len());
     let parent = &at.chain[above - 1];
-    check_reserved(at.path)?;
+    check_reserved(&at.path)?;
     check_room(p, parent.id, at.path.prefix(above - 1))?;
     let missing = &names[above - 1..];
     let leaf = if matches!(kind, InodeKind::Directory { .. }) { Usage::FOLDER } else { Usage::EMPTY_FILE };

@@ -24,11 +24,11 @@ pub(crate) fn delete(p: &mut Planner<'_>, path: &FsPath, recursive: bool) -> FsR
         if !recursive {
             return Err(FsError::not_empty(path));
         }
-        if !path.is_root() {
-            subtree::check(p, target, path)?;
+        if !at.path.is_root() {
+            subtree::check(p, target, &at.path)?;
         }
     }
-    if path.is_root() {
+    if at.path.is_root() {
         return Ok(Reply::Bool(false));
     }
     remove(p, target)?;

@@ -114,6 +114,7 @@ pub(crate) fn open_file(
 pub(crate) enum TakeoverCause {
     Create,
     Append,
+    Truncate,
 }
 
 impl fmt::Display for TakeoverCause {
@@ -121,6 +122,7 @@ impl fmt::Display for TakeoverCause {
         f.write_str(match self {
             Self::Create => "CREATE_FILE",
             Self::Append => "APPEND_FILE",
+            Self::Truncate => "TRUNCATE_FILE",
         })
     }
 }
@@ -240,7 +242,8 @@ fn release(p: &mut Planner<'_>, inode: &Arc<Inode>, path: &FsPath) -> FsResult<O
     }
 }
 
-fn recovery(block: &Block) -> Option<Recovery> {
+/// The recovery of a block, if one runs.
+pub(crate) fn recovery(block: &Block) -> Option<Recovery> {
     match block.state {
         BlockState::UnderConstruction { recovery, .. } => recovery,
         _ => None,

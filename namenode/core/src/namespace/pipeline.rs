@@ -139,6 +139,15 @@ pub(crate) fn recovered(p: &mut Planner<'_>, done: &Recovered<'_>) -> FsResult<R
             current.map_or_else(|| "none".to_owned(), |stamp| stamp.to_string())
         )));
     }
+    if let Some(length) = recovery.and_then(|recovery| recovery.truncate_to)
+        && (done.delete || done.length != length)
+    {
+        // Every replica of a truncated block is longer: one that says otherwise has not looked at the right bytes.
+        return Err(FsError::refused(format!(
+            "The recovery of block {name} must end with {length} bytes, not {}",
+            if done.delete { 0 } else { done.length }
+        )));
+    }
     let before = p.usage(&inode);
     let mut inode = Inode::clone(&inode);
     if done.delete {
@@ -157,6 +166,10 @@ pub(crate) fn recovered(p: &mut Planner<'_>, done: &Recovered<'_>) -> FsResult<R
         });
         if done.close {
             // These storages are seen to hold it: no report is waited for.
+            p.effect(Effect::Held {
+                block: BlockRef { id: stored.id, stamp: stored.stamp, length: stored.length },
+                storages: done.storages.into(),
+            });
             make_complete(p, stored);
         } else {
             stored.state = BlockState::UnderConstruction { expected: done.storages.into(), recovery: None };

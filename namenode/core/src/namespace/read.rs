@@ -7,7 +7,7 @@ use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, Na
 use super::lease;
 use super::permission::Guard;
 use super::resolve::{Purpose, Resolved, resolve};
-pub use super::resolve::{full_path, is_detached};
+pub use super::resolve::{full_path, is_detached, real_path};
 use super::usage::{last_block, space};
 use crate::command::{Caller, FileRef, Settings};
 use crate::record::{Block, FileBody, Inode, Totals};
@@ -285,9 +285,9 @@ impl Reader<'_> {
 }
 
 fn file_at(at: &Resolved<'_>) -> FsResult<Arc<Inode>> {
-    let target = at.target().ok_or_else(|| FsError::not_found(at.path))?;
+    let target = at.target().ok_or_else(|| FsError::not_found(&at.path))?;
     if target.is_directory() {
-        return Err(FsError::not_a_file(at.path));
+        return Err(FsError::not_a_file(&at.path));
     }
     Ok(target.clone())
 }

@@ -29,21 +29,23 @@ fn classic(p: &mut Planner<'_>, from: &FsPath, to: &FsPath) -> FsResult<bool> {
     let source = p.resolve(from, Purpose::Use)?;
     let mut destination = p.resolve(to, Purpose::Create)?;
     let moved_in;
-    if let (Some(target), Some(name)) = (destination.target(), from.file_name())
+    if let (Some(target), Some(name)) = (destination.target(), source.path.file_name())
         && target.is_directory()
     {
-        moved_in = inside(to, name)?;
+        moved_in = inside(&destination.path, name)?;
         destination = p.resolve(&moved_in, Purpose::Create)?;
     }
     check_permission(p, &source, &destination)?;
     let Some(inode) = source.target() else { return Ok(false) };
-    if from.is_root() {
+    if source.path.is_root() {
         return Ok(false);
     }
-    if destination.path == from {
+    if destination.path == source.path {
         return Ok(true);
     }
-    if destination.path.starts_with(from) || destination.target().is_some() || destination.parent().is_none()
+    if destination.path.starts_with(&source.path)
+        || destination.target().is_some()
+        || destination.parent().is_none()
     {
         return Ok(false);
     }
@@ -67,6 +69,7 @@ fn strict(
     let source = p.resolve(from, Purpose::Use)?;
     let destination = p.resolve(to, Purpose::Create)?;
     check_permission(p, &source, &destination)?;
+    let (from, to) = (&*source.path, &*destination.path);
     let inode = source
         .target()
         .ok_or_else(|| FsError::new(FsErrorKind::NotFound, format!("rename source {from} is not found.")))?;
@@ -146,7 +149,7 @@ fn check_room(p: &Planner<'_>, inode: &Inode, destination: &Resolved<'_>) -> FsR
 
 /// Moves one entry. Nothing below it is touched, and its own times stay.
 fn relocate(p: &mut Planner<'_>, inode: &Arc<Inode>, destination: &Resolved<'_>) -> FsResult<()> {
-    create::check_reserved(destination.path)?;
+    create::check_reserved(&destination.path)?;
     let (Some(parent), Some(name)) = (destination.parent(), destination.path.file_name()) else {
         return Err(FsError::refused("rename destination cannot be the root"));
     };

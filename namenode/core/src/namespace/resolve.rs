@@ -1,8 +1,9 @@
 //! From a path, or an inode's id, to inodes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, ROOT_INODE};
+use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, Name, ROOT_INODE};
 
 use super::permission::Guard;
 use super::read::Action;
@@ -20,8 +21,8 @@ pub(crate) enum Purpose {
 
 /// What lies along a path.
 pub(crate) struct Resolved<'p> {
-    /// The path.
-    pub(crate) path: &'p FsPath,
+    /// The path, the inode's real one if it was named by its id.
+    pub(crate) path: Cow<'p, FsPath>,
     /// The inodes that exist along it, the root first.
     pub(crate) chain: Vec<Arc<Inode>>,
 }
@@ -81,7 +82,7 @@ impl Resolved<'_> {
             return Ok(());
         };
         if let Some(target) = self.target() {
-            guard.check_sticky(parent, self.path.prefix(depth), target, self.path)?;
+            guard.check_sticky(parent, self.path.prefix(depth), target, &self.path)?;
         }
         self.check_at(guard, depth, Action::WRITE)
     }
@@ -97,6 +98,11 @@ pub(crate) fn resolve<'p>(
     let root = view.inode(ROOT_INODE).ok_or_else(|| {
         FsError::new(FsErrorKind::Io, "The namespace was never formatted: there is no root folder")
     })?;
+    let path = real_path(view, path)?;
+    if purpose == Purpose::Create && matches!(path, Cow::Owned(_)) {
+        // The bounds of a path hold for the real one.
+        FsPath::parse(&path.to_string())?;
+    }
     let mut chain = vec![root];
     for name in path.names() {
         let folder = &chain[chain.len() - 1];
@@ -109,6 +115,36 @@ pub(crate) fn resolve<'p>(
     let resolved = Resolved { path, chain };
     resolved.check_traverse(guard, purpose)?;
     Ok(resolved)
+}
+
+/// Whether a path begins with `/.reserved/.inodes/<id>`.
+pub(crate) fn names_inode(path: &FsPath) -> bool {
+    inode_named(path).is_some()
+}
+
+/// What stands for the id in `/.reserved/.inodes/<id>[/…]`, and the names behind it.
+fn inode_named(path: &FsPath) -> Option<(&Name, &[Name])> {
+    match path.names() {
+        [reserved, inodes, id, rest @ ..]
+            if reserved.as_str() == ".reserved" && inodes.as_str() == ".inodes" =>
+        {
+            Some((id, rest))
+        }
+        _ => None,
+    }
+}
+
+/// A path as it is, or, of `/.reserved/.inodes/<id>[/…]`, where that inode lies now and what follows.
+///
+/// # Errors
+/// NotFound: there is no such inode.
+pub fn real_path<'p>(view: &dyn View, path: &'p FsPath) -> FsResult<Cow<'p, FsPath>> {
+    let Some((id, rest)) = inode_named(path) else { return Ok(Cow::Borrowed(path)) };
+    let not_found = |what: &str| FsError::new(FsErrorKind::NotFound, format!("{what}: {path}"));
+    let id = id.as_str().parse().map_err(|_| not_found("Invalid inode path"))?;
+    let top =
+        full_path(view, InodeId(id)).ok_or_else(|| not_found("File for given inode path does not exist"))?;
+    Ok(Cow::Owned(top.names().iter().chain(rest).cloned().collect()))
 }
 
 /// Where an inode lies now; none if it is gone, or part of a tree that was deleted and waits to be reclaimed.

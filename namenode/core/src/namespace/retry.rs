@@ -19,6 +19,7 @@ pub const fn is_at_most_once(command: &Command) -> bool {
             | Command::Append { .. }
             | Command::Rename { .. }
             | Command::Delete { .. }
+            | Command::Concat { .. }
             | Command::UpdatePipeline { .. }
     )
 }
@@ -72,7 +73,10 @@ fn answer_again(view: &dyn View, command: &Command, saved: &RetryReply) -> FsRes
             Ok(Reply::Appended { inode: (*inode).clone(), last })
         }
         (Command::Rename { .. } | Command::Delete { .. }, RetryReply::Bool(value)) => Ok(Reply::Bool(*value)),
-        (Command::Rename { .. } | Command::UpdatePipeline { .. }, RetryReply::Done) => Ok(Reply::Done),
+        (
+            Command::Rename { .. } | Command::UpdatePipeline { .. } | Command::Concat { .. },
+            RetryReply::Done,
+        ) => Ok(Reply::Done),
         _ => Err(FsError::invalid_argument("The call's number was used before, for another operation")),
     }
 }

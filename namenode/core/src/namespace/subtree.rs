@@ -66,12 +66,12 @@ impl Walk {
             _ => return None,
         };
         let guard = Guard::new(caller, settings);
-        if guard.passes_everywhere() || path.is_root() {
+        if guard.passes_everywhere() {
             return None;
         }
         let at = resolve(view, &guard, path, Purpose::Use).ok()?;
-        let top = at.target().filter(|target| is_filled(target))?;
-        Some(Self::new(view, top, path))
+        let top = at.target().filter(|target| is_filled(target) && !at.path.is_root())?;
+        Some(Self::new(view, top, &at.path))
     }
 
     fn new(view: &dyn View, top: &Arc<Inode>, path: &FsPath) -> Self {
