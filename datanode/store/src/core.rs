@@ -193,6 +193,8 @@ impl Core {
         open.sync_data(&files)?;
         if let Some(sum) = chunks.last_checksum_at(len) {
             disk.write_at(&files.meta, &sum, meta::file_len(spec, len) - sum.len() as u64)?;
+            // On disk before the bytes go that the checksum before it covers: without them nothing would match that one.
+            open.sync_files(&files)?;
         }
         disk.truncate(&files.data, len)?;
         disk.truncate(&files.meta, meta::file_len(spec, len))?;
@@ -273,9 +275,9 @@ impl Core {
         }
     }
 
-    /// Takes an open replica out of the map and removes its files. The caller holds its `io`.
+    /// Removes an open replica's files and takes it out of the map. The caller holds its `io`. In this order: whoever makes
+    /// a new replica of the block, which may bear the same names, waits for the end of this one.
     pub(crate) fn remove_open(&self, open: &Arc<OpenReplica>) -> StoreResult<()> {
-        self.map.remove_open(open.volume.index, open);
         let (place, stamp, counted) = {
             let mut state = open.state.lock();
             state.gone = true;
@@ -283,9 +285,11 @@ impl Core {
             state.files = None;
             (state.place(), state.stamp, std::mem::take(&mut state.counted))
         };
+        let removed = self.remove_files(&open.volume, place, open.id, stamp);
+        self.map.remove_open(open.volume.index, open);
         open.volume.remove_used(counted);
         open.release_room();
-        self.remove_files(&open.volume, place, open.id, stamp)
+        removed
     }
 
     pub(crate) fn remove_files(

@@ -82,19 +82,6 @@ impl ReplicaMap {
         here && volumes[volume].remove(&open.id).is_some()
     }
 
-    /// Removes a finalized replica of this stamp and gives its length.
-    pub(crate) fn remove_finalized(&self, volume: usize, id: BlockId, stamp: GenStamp) -> Option<u64> {
-        let mut volumes = self.volumes.write();
-        match volumes[volume].get(&id) {
-            Some(Slot::Finalized { stamp: here, len }) if *here == stamp => {
-                let len = *len;
-                volumes[volume].remove(&id);
-                Some(len)
-            }
-            _ => None,
-        }
-    }
-
     /// Up to `max` slots of a volume after a block.
     pub(crate) fn page(&self, volume: usize, after: Option<BlockId>, max: usize) -> Vec<(BlockId, Slot)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);

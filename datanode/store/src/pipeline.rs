@@ -82,24 +82,34 @@ impl Core {
     /// A replica of an older life of the block, or a copy that broke off, does not stand in the way of a new one.
     fn make_way(&self, id: BlockId, stamp: GenStamp, role: ReplicaState) -> StoreResult<()> {
         let exists = |state: ReplicaState| StoreError::Exists { block: id, state: state.name() };
-        match self.map.get(id) {
-            None => Ok(()),
-            Some((_, Slot::Finalized { stamp: old, .. })) if old < stamp => self.delete(id, old).map(|_| ()),
-            Some((_, Slot::Finalized { .. })) => Err(exists(ReplicaState::Finalized)),
-            Some((_, Slot::Open(open))) => {
-                let _io = open.io.lock();
-                let (state, old, gone) = {
-                    let state = open.state.lock();
-                    (state.role, state.stamp, state.gone)
-                };
-                let replaces = old < stamp
-                    || (role == ReplicaState::Temporary && state == ReplicaState::Temporary && old == stamp);
-                if gone || !replaces {
-                    return Err(exists(state));
+        for _ in 0..LOOKUPS {
+            match self.map.get(id) {
+                None => return Ok(()),
+                Some((_, Slot::Finalized { stamp: old, .. })) if old < stamp => {
+                    return self.delete(id, old).map(|_| ());
                 }
-                self.remove_open(&open)
+                Some((_, Slot::Finalized { .. })) => return Err(exists(ReplicaState::Finalized)),
+                Some((_, Slot::Open(open))) => {
+                    let _io = open.io.lock();
+                    let (state, old, gone) = {
+                        let state = open.state.lock();
+                        (state.role, state.stamp, state.gone)
+                    };
+                    if gone {
+                        continue;
+                    }
+                    let replaces = old < stamp
+                        || (role == ReplicaState::Temporary
+                            && state == ReplicaState::Temporary
+                            && old == stamp);
+                    if !replaces {
+                        return Err(exists(state));
+                    }
+                    return self.remove_open(&open);
+                }
             }
         }
+        Err(StoreError::Superseded { block: id })
     }
 
     /// The volume that the namenode chose if it has room, else one of those that have most.
@@ -389,12 +399,18 @@ impl Core {
             match self.map.get(id) {
                 None => return Ok(false),
                 Some((_, Slot::Finalized { stamp: here, .. })) if here > stamp => return Ok(false),
-                Some((volume, Slot::Finalized { stamp, .. })) => {
-                    let Some(len) = self.map.remove_finalized(volume, id, stamp) else { continue };
+                Some((volume, Slot::Finalized { stamp, len })) => {
                     let volume = &self.volumes[volume];
-                    volume.remove_used(footprint(len));
+                    let mut state = State::new(ReplicaState::Finalized, stamp, ChecksumSpec::DEFAULT, len);
+                    state.counted = footprint(len);
+                    let open = OpenReplica::new(id, volume.clone(), state);
+                    let _io = open.io.lock();
+                    if !self.map.reopen(volume.index, stamp, len, &open) {
+                        continue;
+                    }
+                    let removed = self.remove_open(&open);
                     self.tell(volume, Block { id, stamp, len }, ChangeKind::Deleted);
-                    return self.remove_files(volume, Place::Finalized, id, stamp).map(|()| true);
+                    return removed.map(|()| true);
                 }
                 Some((_, Slot::Open(open))) => {
                     let _io = open.io.lock();

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use steadfs_common::{BlockId, FsErrorKind};
@@ -222,4 +224,48 @@ fn many_finalizing_at_once_share_syncs_of_the_folder() {
     for id in 0..64 {
         assert_eq!(read_all(&store, BlockId(id), G1), b"abcd");
     }
+}
+
+/// Holds the next removal of a finalized data file until it is told to go on.
+#[derive(Default)]
+struct Slow(Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>);
+
+impl Faults for Slow {
+    fn before(&self, op: DiskOp, path: &Path) -> io::Result<()> {
+        let path = path.to_string_lossy();
+        if op == DiskOp::Remove && path.contains("finalized") && !path.ends_with(".meta") {
+            let held = self.0.lock().take();
+            if let Some((begun, go_on)) = held {
+                begun.send(()).unwrap();
+                go_on.recv().unwrap();
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_new_replica_waits_for_the_end_of_the_one_before() {
+    let slow = Arc::new(Slow::default());
+    let fixture = Fixture::with_faults(1, Some(slow.clone()));
+    let store = fixture.store();
+    fixture.finalized(ID, G1, 2_000);
+    let (begun, removing) = mpsc::channel();
+    let (go_on, held) = mpsc::channel();
+    *slow.0.lock() = Some((begun, held));
+    thread::scope(|scope| {
+        let deleting = scope.spawn(|| store.delete(ID, G1));
+        removing.recv().unwrap();
+        let copying = scope.spawn(|| {
+            let writer = store.create_temporary(create(ID, G1))?;
+            write(&writer, 0, &bytes(7, 700))?;
+            writer.finalize()
+        });
+        // Long enough for the copy to be there before the old file's name goes, if nothing held it back.
+        thread::sleep(Duration::from_millis(100));
+        go_on.send(()).unwrap();
+        assert!(deleting.join().unwrap().unwrap());
+        copying.join().unwrap().unwrap();
+    });
+    assert_eq!(read_all(store, ID, G1), bytes(7, 700));
 }
