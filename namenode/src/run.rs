@@ -214,7 +214,7 @@ impl Opened {
     ) -> anyhow::Result<Assembled> {
         let identity = self.folders.identity(self.journal.epoch());
         let settings = Arc::new(config.settings());
-        let renewals = Arc::new(Renewals::default());
+        let renewals = Arc::new(Renewals::new(clock.clone()));
         let answers = Arc::new(SavedAnswers::new(config.namespace.retry_entries));
         let parts = Parts {
             store: self.store.clone(),

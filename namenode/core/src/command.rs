@@ -73,6 +73,8 @@ impl Default for Settings {
 pub struct Context<'a> {
     /// The time of the command.
     pub now: Millis,
+    /// The time by which `renewals` are noted. Nobody sets that clock: a jump of the time of day ends no lease.
+    pub steady: Millis,
     /// Random bits for placement.
     pub seed: u64,
     /// Who asks.
@@ -81,7 +83,7 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// Datanodes and replicas as known now.
     pub cluster: &'a dyn Cluster,
-    /// When each lease holder renewed last; a holder that is not there is fresh (just restarted).
+    /// When each lease holder renewed last, in `steady` time; a holder that is not there is fresh (just restarted).
     pub renewals: &'a BTreeMap<String, Millis>,
     /// Why changes are refused, if the namenode is in safe mode.
     pub safe_mode: Option<&'a str>,

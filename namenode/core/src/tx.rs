@@ -51,6 +51,12 @@ impl<'v> Tx<'v> {
         !self.changes.is_empty()
     }
 
+    /// How many rows were written.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.changes.len()
+    }
+
     /// Writes a record.
     pub fn put(&mut self, key: Key, record: Record) {
         self.changes.insert(key, Some(record));

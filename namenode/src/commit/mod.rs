@@ -27,6 +27,9 @@ use payload::Transaction;
 use renewals::Renewals;
 pub(crate) use thread::CommitThread;
 
+/// A batch that changes so many rows takes no more commands: its entry, and the memory it needs, stay bounded.
+const BATCH_ROWS: usize = 50_000;
+
 /// A command on its way to the commit thread.
 pub(crate) struct Job {
     pub(crate) caller: Caller,
@@ -132,8 +135,15 @@ impl CommitLoop {
         Self { parts, seeds, trimmed: 0, unflushed: (0, 0) }
     }
 
-    /// Carries out commands as one batch, and answers them.
+    /// Carries out commands as one batch, or a few where they change much, and answers them.
     pub(crate) fn commit(&mut self, jobs: impl IntoIterator<Item = Job>) {
+        let mut jobs = jobs.into_iter().peekable();
+        while jobs.peek().is_some() {
+            self.commit_batch(&mut jobs);
+        }
+    }
+
+    fn commit_batch(&mut self, jobs: &mut impl Iterator<Item = Job>) {
         let view = self.parts.store.view();
         let around =
             Surroundings { cluster: self.parts.sink.cluster(), safe_mode: self.parts.sink.safe_mode() };
@@ -141,6 +151,9 @@ impl CommitLoop {
         let mut batch = Batch::default();
         for job in jobs {
             self.plan(&mut tx, &around, &mut batch, job);
+            if tx.rows() >= BATCH_ROWS {
+                break;
+            }
         }
         let changes = tx.into_changes();
         if !changes.is_empty() {
@@ -150,7 +163,6 @@ impl CommitLoop {
             self.unflushed = (self.unflushed.0 + payload.len() as u64, self.unflushed.1 + 1);
         }
         drop(view);
-        self.note_leases(&batch.effects);
         if !batch.effects.is_empty() {
             self.parts.sink.apply(batch.effects);
         }
@@ -166,9 +178,11 @@ impl CommitLoop {
         let key =
             job.key.filter(|_| parts.answers.has_room() && namespace::retry::is_at_most_once(&job.command));
         let before = tx.counters().map(|counters| counters.last_tx);
+        let rows = tx.rows();
         let planned = parts.renewals.with(|renewals| {
             let context = Context {
                 now: parts.clock.now(),
+                steady: parts.renewals.now(),
                 seed,
                 caller: &job.caller,
                 settings: &parts.settings,
@@ -180,13 +194,15 @@ impl CommitLoop {
             namespace::plan_once(tx, &context, key, &job.command)
         });
         let after = tx.counters().map(|counters| counters.last_tx);
+        if key.is_some() && tx.rows() > rows {
+            parts.answers.saved();
+        }
         if let Some(id) = after.filter(|_| after != before) {
-            if key.is_some() {
-                parts.answers.saved();
-            }
             batch.transactions.push(Transaction { id, operation: payload::operation(&job.command).0 });
         }
         let reply = planned.and_then(|outcome| {
+            // At once: the next command of this batch may ask for the same file.
+            note_leases(&parts.renewals, &outcome.effects);
             batch.effects.extend(outcome.effects);
             match outcome.reply {
                 Reply::Failed(error) => Err(error),
@@ -194,15 +210,6 @@ impl CommitLoop {
             }
         });
         batch.answers.push((job.answer, reply));
-    }
-
-    fn note_leases(&self, effects: &[Effect]) {
-        let now = self.parts.clock.now();
-        for effect in effects {
-            if let Effect::LeaseStarted { holder, .. } = effect {
-                self.parts.renewals.started(holder, now);
-            }
-        }
     }
 
     /// Appends a seal, if nothing was committed since `index`.
@@ -235,6 +242,14 @@ impl CommitLoop {
             self.unflushed = (0, 0);
         }
         due
+    }
+}
+
+fn note_leases(renewals: &Renewals, effects: &[Effect]) {
+    for effect in effects {
+        if let Effect::LeaseStarted { holder, .. } = effect {
+            renewals.started(holder);
+        }
     }
 }
 

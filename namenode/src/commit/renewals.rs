@@ -4,31 +4,46 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::RwLock;
 use steadfs_common::Millis;
+use steadfs_daemon::clock::SharedClock;
 
 /// Holders of leases and when they renewed last.
 ///
+/// The times are of the clock that nobody sets: if the time of day jumps, no lease ends.
+///
 /// Only holders of leases are in it, so it is bounded by the files being written: a holder enters with its first lease,
 /// or when the lease monitor meets its lease after a restart; the monitor drops those it no longer meets.
-#[derive(Default)]
 pub(crate) struct Renewals {
+    clock: SharedClock,
     holders: RwLock<BTreeMap<String, Millis>>,
 }
 
 impl Renewals {
+    pub(crate) fn new(clock: SharedClock) -> Self {
+        Self { clock, holders: RwLock::default() }
+    }
+
+    /// The time by which renewals are noted.
+    pub(crate) fn now(&self) -> Millis {
+        Millis(0).plus(self.clock.monotonic())
+    }
+
     /// A holder got a lease.
-    pub(crate) fn started(&self, holder: &str, now: Millis) {
+    pub(crate) fn started(&self, holder: &str) {
+        let now = self.now();
         self.holders.write().insert(holder.to_owned(), now);
     }
 
     /// A holder renewed all its leases. One that has none is not remembered.
-    pub(crate) fn renewed(&self, holder: &str, now: Millis) {
+    pub(crate) fn renewed(&self, holder: &str) {
+        let now = self.now();
         if let Some(last) = self.holders.write().get_mut(holder) {
             *last = now.max(*last);
         }
     }
 
     /// The monitor met a lease of this holder: fresh, if nothing is known of it.
-    pub(crate) fn met(&self, holder: &str, now: Millis) {
+    pub(crate) fn met(&self, holder: &str) {
+        let now = self.now();
         self.holders.write().entry(holder.to_owned()).or_insert(now);
     }
 
@@ -50,22 +65,33 @@ impl Renewals {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use steadfs_daemon::clock::ManualClock;
+
     use super::*;
 
     #[test]
     fn only_holders_of_leases_are_kept() {
-        let renewals = Renewals::default();
-        renewals.renewed("nobody", Millis(1));
+        let clock = ManualClock::shared(Millis(1_000));
+        let second = || clock.advance(Duration::from_secs(1));
+        let renewals = Renewals::new(clock.clone());
+        renewals.renewed("nobody");
         assert_eq!(renewals.len(), 0);
-        renewals.started("one", Millis(1));
-        renewals.met("two", Millis(2));
-        renewals.met("one", Millis(2));
-        renewals.renewed("two", Millis(5));
-        renewals.renewed("two", Millis(4));
+        renewals.started("one");
+        second();
+        renewals.met("two");
+        renewals.met("one");
+        second();
+        renewals.renewed("two");
+        clock.set(Millis(9_999_999));
+        renewals.renewed("two");
         let seen = renewals.with(BTreeMap::clone);
-        assert_eq!(seen, BTreeMap::from([("one".into(), Millis(1)), ("two".into(), Millis(5))]));
-        renewals.started("new", Millis(9));
-        renewals.keep(&BTreeSet::from(["two".to_owned()]), Millis(8));
+        assert_eq!(seen, BTreeMap::from([("one".into(), Millis(0)), ("two".into(), Millis(2_000))]));
+        second();
+        let began = renewals.now();
+        renewals.started("new");
+        renewals.keep(&BTreeSet::from(["two".to_owned()]), began);
         assert_eq!(renewals.with(|holders| holders.keys().cloned().collect::<Vec<_>>()), ["new", "two"]);
     }
 }

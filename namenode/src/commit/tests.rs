@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::answers::SavedAnswers;
 use super::renewals::Renewals;
-use super::{CommitLoop, Job, Parts, payload};
+use super::{BATCH_ROWS, CommitLoop, Job, Parts, payload};
 use crate::config::StoreConfig;
 use crate::journal::{Journal, Position};
 use crate::service::test_sink::TestSink;
@@ -66,14 +66,15 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let (store, writer) = Store::open(folder.path(), &StoreConfig::default()).unwrap();
         let journal = FakeJournal::default();
+        let clock = ManualClock::shared(Millis(1_000));
         let commits = CommitLoop::new(Parts {
             store: store.clone(),
             writer,
             journal: Box::new(journal.clone()),
             settings: Arc::new(Settings::default()),
-            clock: ManualClock::shared(Millis(1_000)),
+            clock: clock.clone(),
             sink: Arc::new(TestSink::default()),
-            renewals: Arc::new(Renewals::default()),
+            renewals: Arc::new(Renewals::new(clock)),
             answers: Arc::new(SavedAnswers::new(10)),
             seed: 1,
         });
@@ -131,6 +132,34 @@ fn refusals_alone_are_not_journalled() {
     let missing = Command::SetPermission { path: FsPath::parse("/none").unwrap(), mode: 0o700 };
     assert_eq!(bench.run(vec![missing])[0].as_ref().unwrap_err().kind(), FsErrorKind::NotFound);
     assert_eq!(bench.journal.entries.lock().len(), before);
+}
+
+/// However much is queued at once, an entry and the memory it needs stay bounded.
+#[test]
+fn what_changes_much_is_several_entries() {
+    let mut bench = Bench::new();
+    let deep = "/a".repeat(900);
+    let count = 2 * (BATCH_ROWS / 2_700 + 1) + 1;
+    let replies = bench.run((0..count).map(|number| mkdirs(&format!("/{number}{deep}"))).collect());
+    assert!(replies.iter().all(|reply| *reply == Ok(Reply::Done)));
+    let entries = bench.journal.entries.lock().clone();
+    let rows = |entry: &Vec<u8>| payload::decode(entry).unwrap().1.len();
+    assert_eq!(entries.len(), 4, "the first formats");
+    assert!(entries.iter().all(|entry| rows(entry) < BATCH_ROWS + 3_000));
+}
+
+/// A saved answer takes room even where the call changed nothing else.
+#[test]
+fn every_saved_answer_is_counted() {
+    let mut bench = Bench::new();
+    let path = FsPath::parse("/none").unwrap();
+    for call in 0..20 {
+        let (mut job, mut answer) = job(Command::Delete { path: path.clone(), recursive: true });
+        job.key = Some(steadfs_common::CallKey { client: [1; 16], call });
+        bench.commits.commit([job]);
+        assert_eq!(answer.try_recv().unwrap(), Ok(Reply::Bool(false)));
+    }
+    assert_eq!(bench.store.view().retries(None, 100).len(), 10);
 }
 
 #[test]

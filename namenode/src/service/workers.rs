@@ -120,11 +120,11 @@ impl Service {
     /// Looks through all leases: takes files from writers past the hard limit, and forgets renewals of those that write
     /// nothing any more.
     pub(crate) async fn expire_leases(&self) -> FsResult<()> {
-        let (began, mut met, mut after) = (self.clock.now(), BTreeSet::new(), None);
+        let (began, mut met, mut after) = (self.renewals.now(), BTreeSet::new(), None);
         loop {
             let (holders, next) = self.read(move |view| page_of_holders(view, after)).await;
             for holder in holders {
-                self.renewals.met(&holder, began);
+                self.renewals.met(&holder);
                 met.insert(holder);
             }
             for file in self.due(after).await {
@@ -141,7 +141,7 @@ impl Service {
     }
 
     async fn due(&self, after: Option<InodeId>) -> Vec<InodeId> {
-        let (settings, now) = (self.settings.clone(), self.clock.now());
+        let (settings, now) = (self.settings.clone(), self.renewals.now());
         // A copy, so that nobody's renewal waits for the disk.
         let holders = self.renewals.with(Clone::clone);
         self.read(move |view| lease::due(view, &holders, &settings, now, after, PAGE).0).await

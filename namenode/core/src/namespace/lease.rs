@@ -24,7 +24,8 @@ pub const RECOVERY_HOLDER: &str = "NN_Recovery";
 pub const RECOVERY_RETRY: Duration = Duration::from_secs(30);
 
 /// Looks at up to `limit` leases after `after`, and gives the files for which [`crate::Command::ExpireLease`] is due; and
-/// where to go on, if there is more. Leases of the namenode's own are always among them.
+/// where to go on, if there is more. Leases of the namenode's own are always among them. `now` is in the time of
+/// `renewals`: see [`Context::steady`].
 pub fn due(
     view: &dyn View,
     renewals: &BTreeMap<String, Millis>,
@@ -157,7 +158,7 @@ pub(crate) fn take_over(
     if lease.holder == client {
         return Err(being_created(format!("{client} is already the current lease holder.")));
     }
-    if !is_past(p.ctx.renewals, &lease.holder, p.ctx.now, p.ctx.settings.lease_soft_limit) {
+    if !is_past(p.ctx.renewals, &lease.holder, p.ctx.steady, p.ctx.settings.lease_soft_limit) {
         let owner = format!("{} on {}", lease.holder, lease.machine);
         let recovers = usage::last_block(&p.tx, inode).is_some_and(|block| recovery(&block).is_some());
         return Err(if recovers {
@@ -187,7 +188,7 @@ pub(crate) fn recover(p: &mut Planner<'_>, path: &FsPath) -> FsResult<Reply> {
 /// [`crate::Command::ExpireLease`]
 pub(crate) fn expire(p: &mut Planner<'_>, file: InodeId) -> FsResult<Reply> {
     let Some(lease) = p.tx.lease(file) else { return Ok(Reply::Bool(true)) };
-    if !is_past(p.ctx.renewals, &lease.holder, p.ctx.now, p.ctx.settings.lease_hard_limit) {
+    if !is_past(p.ctx.renewals, &lease.holder, p.ctx.steady, p.ctx.settings.lease_hard_limit) {
         return Ok(Reply::Bool(false));
     }
     let (Some(inode), Some(path)) = (p.tx.inode(file), resolve::full_path(&p.tx, file)) else {

@@ -150,6 +150,7 @@ fn big() -> World {
         let caller = user("ann");
         let ctx = crate::Context {
             now: world.now,
+            steady: world.steady,
             seed: 0,
             caller: &caller,
             settings: &world.settings,

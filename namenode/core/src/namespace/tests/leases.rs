@@ -35,7 +35,7 @@ fn synchronized(block: &PlacedBlock, stamp: GenStamp, length: u64) -> Command {
 }
 
 fn due_now(world: &World) -> Vec<InodeId> {
-    due(&world.view, &world.renewals, &world.settings, world.now, None, 10).0
+    due(&world.view, &world.renewals, &world.settings, world.steady, None, 10).0
 }
 
 #[test]
@@ -60,6 +60,17 @@ fn a_file_that_is_written_is_not_given_away() {
         error.message(),
         "Failed to APPEND_FILE /open/f for c1 on 10.0.0.7 because c1 is already the current lease holder."
     );
+}
+
+#[test]
+fn a_jump_of_the_time_of_day_ends_no_lease() {
+    let mut world = World::new();
+    let file = world.create("ann", "/open/f").unwrap();
+    world.now = world.now.plus(2 * HARD);
+    let error = world.run("ann", &append("/open/f", "c2")).unwrap_err();
+    assert_eq!(error.kind(), FsErrorKind::AlreadyBeingCreated);
+    assert_eq!(world.run("hdfs", &Command::ExpireLease { file: file.id }), Ok(Reply::Bool(false)));
+    assert!(world.view.lease(file.id).is_some());
 }
 
 #[test]
@@ -238,9 +249,9 @@ fn due_files_come_in_pages() {
     let mut world = World::new();
     let ids: Vec<_> = ["/open/a", "/open/b", "/open/c"].map(|at| world.create("ann", at).unwrap().id).into();
     world.pass(HARD);
-    let (first, next) = due(&world.view, &world.renewals, &world.settings, world.now, None, 2);
+    let (first, next) = due(&world.view, &world.renewals, &world.settings, world.steady, None, 2);
     assert_eq!((first.as_slice(), next), (&ids[..2], Some(ids[1])));
-    let (rest, next) = due(&world.view, &world.renewals, &world.settings, world.now, next, 2);
+    let (rest, next) = due(&world.view, &world.renewals, &world.settings, world.steady, next, 2);
     assert_eq!((rest.as_slice(), next), (&ids[2..], None));
 }
 

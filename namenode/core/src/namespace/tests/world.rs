@@ -83,6 +83,7 @@ pub(super) struct World {
     pub(super) settings: Settings,
     pub(super) renewals: BTreeMap<String, Millis>,
     pub(super) now: Millis,
+    pub(super) steady: Millis,
     pub(super) safe_mode: Option<String>,
     pub(super) clearance: Option<Clearance>,
     /// Effects of the last command.
@@ -100,6 +101,7 @@ impl World {
             settings: Settings { min_block_size: 10, ..Settings::default() },
             renewals: BTreeMap::new(),
             now: Millis(1_000_000),
+            steady: Millis(1_000_000),
             safe_mode: None,
             clearance: None,
             effects: Vec::new(),
@@ -122,6 +124,7 @@ impl World {
     ) -> FsResult<Reply> {
         let ctx = Context {
             now: self.now,
+            steady: self.steady,
             seed: 7,
             caller,
             settings: &self.settings,
@@ -148,7 +151,7 @@ impl World {
                     self.nodes.sent.insert((*block, *stamp), storages.clone());
                 }
                 Effect::LeaseStarted { holder, .. } => {
-                    self.renewals.insert(holder.clone(), self.now);
+                    self.renewals.insert(holder.clone(), self.steady);
                 }
                 Effect::Recover { block, recovery_stamp, .. } => {
                     self.recoveries.push((*block, *recovery_stamp))
@@ -173,6 +176,7 @@ impl World {
 
     pub(super) fn pass(&mut self, time: Duration) {
         self.now = self.now.plus(time);
+        self.steady = self.steady.plus(time);
     }
 
     pub(super) fn mkdirs(&mut self, who: &str, at: &str, mode: u16) -> FsResult<Reply> {
