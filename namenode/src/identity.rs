@@ -66,7 +66,7 @@ impl DataFolders {
     pub(crate) fn open(folders: &[PathBuf]) -> anyhow::Result<Self> {
         let mut locks = Vec::new();
         for folder in folders {
-            fs::create_dir_all(folder)
+            make(folder)
                 .with_context(|| format!("data_dirs: cannot make the folder {}", folder.display()))?;
             locks.push(lock(folder)?);
         }
@@ -111,6 +111,19 @@ impl DataFolders {
             epoch,
         }
     }
+}
+
+/// Makes a folder and those above it that are missing, and makes their names durable: what is synced in a folder is gone
+/// all the same if a power cut takes the folder's own name.
+fn make(folder: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|above| !above.exists()).collect();
+    fs::create_dir_all(folder)?;
+    for made in missing {
+        // A relative path ends in one without a name: the working folder.
+        let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+        sync(above.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }
 
 fn lock(folder: &Path) -> anyhow::Result<File> {
