@@ -1,6 +1,7 @@
 //! The HTTP port for operators: metrics, health, and what a daemon adds.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::body::Incoming;
+use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::encoding::text::encode;
@@ -22,6 +25,9 @@ use crate::shutdown::Shutdown;
 pub const MAX_CONNECTIONS: usize = 256;
 /// How long a client may take to send the head of a request.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may leave what is sent to it unread, in milliseconds: a connection has no deadline as a whole, since
+/// a daemon's own pages may be long.
+const SEND_TIMEOUT_MS: u32 = 60_000;
 /// How long to wait after accepting failed (no file handles left) before trying again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long requests may take to end once the daemon is told to.
@@ -29,6 +35,10 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// Says whether the daemon can do its work, and if not, why.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Who sent a request: an extension of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
 
 /// What the port serves.
 #[derive(Clone)]
@@ -89,10 +99,10 @@ pub async fn serve(listener: TcpListener, endpoints: Endpoints, shutdown: Shutdo
             } => accepted,
         };
         match accepted {
-            (permit, Ok((stream, _))) => {
+            (permit, Ok((stream, peer))) => {
                 let (router, connection) = (router.clone(), connections.clone());
                 connections.spawn(async move {
-                    serve_connection(stream, router, connection).await;
+                    serve_connection(stream, peer, router, connection).await;
                     drop(permit);
                 });
             }
@@ -105,8 +115,15 @@ pub async fn serve(listener: TcpListener, endpoints: Endpoints, shutdown: Shutdo
     connections.drained(DRAIN).await;
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, shutdown: Shutdown) {
-    let service = TowerToHyperService::new(router);
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, shutdown: Shutdown) {
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&stream, SEND_TIMEOUT_MS) {
+        tracing::debug!(%error, "an HTTP client that reads nothing will not be given up");
+    }
+    let inner = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        inner.call(request)
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -12,6 +12,7 @@ pub mod config;
 pub mod http;
 pub mod logs;
 pub mod net;
+pub mod origins;
 pub mod parent;
 pub mod pool;
 pub mod shutdown;

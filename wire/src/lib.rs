@@ -1,4 +1,5 @@
-//! Hadoop RPC frames and data-transfer packets: bytes in, bytes out
+//! Hadoop RPC frames, data-transfer packets, and URLs and errors of WebHDFS: bytes in, bytes out
 
 pub mod rpc;
 pub mod transfer;
+pub mod webhdfs;
