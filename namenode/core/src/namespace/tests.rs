@@ -1,12 +1,15 @@
 //! Tests of the rules. Each file is about one group of them; [`world`] is what they stand on.
 
 mod attributes;
+mod concats;
 mod deletes;
 mod files;
 mod folders;
+mod inode_paths;
 mod leases;
 mod model;
 mod reads;
 mod renames;
 mod retries;
+mod truncates;
 mod world;

@@ -6,7 +6,7 @@ mod naive;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use steadfs_common::{FsErrorKind, FsPath, InodeId};
+use steadfs_common::{FsErrorKind, FsPath, InodeId, Name};
 
 use self::naive::{Answer, Model, Previous, Seen};
 use super::world::{BLOCK, World, path, user};
@@ -57,6 +57,8 @@ enum Op {
     Fsync { file: usize, client: usize, length: u64 },
     Rename { who: usize, from: At, to: At, mode: RenameMode, to_trash: bool },
     Delete { who: usize, at: At, recursive: bool },
+    Concat { who: usize, target: At, beside: Vec<&'static str>, other: Option<At> },
+    Truncate { who: usize, at: At, length: u64, client: usize },
     Reclaim,
     Chmod { who: usize, at: At, mode: u16 },
     Chown { who: usize, at: At, owner: Option<usize>, group: Option<usize> },
@@ -107,6 +109,10 @@ fn length() -> impl Strategy<Value = u64> {
     prop_oneof![3 => Just(BLOCK), 2 => 1..BLOCK, 1 => Just(0), 1 => Just(BLOCK + 1)]
 }
 
+fn cut_length() -> impl Strategy<Value = u64> {
+    prop_oneof![1 => Just(0), 2 => Just(BLOCK), 1 => Just(2 * BLOCK), 4 => 1..2 * BLOCK]
+}
+
 fn client() -> impl Strategy<Value = usize> {
     prop_oneof![5 => Just(0_usize), 1 => 1..CLIENTS.len()]
 }
@@ -145,6 +151,10 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(who, from, to, mode, to_trash)| Op::Rename { who, from, to, mode, to_trash }),
         3 => (who(), at(), prop::bool::weighted(0.7))
             .prop_map(|(who, at, recursive)| Op::Delete { who, at, recursive }),
+        5 => (who(), file_at(), prop::collection::vec(name(), 0..3), prop::option::weighted(0.2, file_at()))
+            .prop_map(|(who, target, beside, other)| Op::Concat { who, target, beside, other }),
+        5 => (who(), file_at(), cut_length(), client())
+            .prop_map(|(who, at, length, client)| Op::Truncate { who, at, length, client }),
         1 => Just(Op::Reclaim),
         2 => (who(), at(), mode()).prop_map(|(who, at, mode)| Op::Chmod { who, at, mode }),
         2 => (who(), at(), prop::option::of(0..USERS.len()), prop::option::of(0..GROUPS.len()))
@@ -252,6 +262,19 @@ impl Both {
                 let command = Command::Delete { path: at.clone(), recursive: *recursive };
                 (USERS[*who], command, model.delete(&user(USERS[*who]), &at, *recursive))
             }
+            Op::Concat { who, target, beside, other } => {
+                let target = target.path(model);
+                let folder = target.parent().unwrap_or_else(FsPath::root);
+                let mut sources: Vec<_> = beside.iter().map(|name| folder.join(name_of(name))).collect();
+                sources.extend(other.as_ref().map(|other| other.path(model)));
+                let expected = model.concat(&user(USERS[*who]), &target, &sources);
+                (USERS[*who], Command::Concat { target, sources }, expected)
+            }
+            Op::Truncate { who, at, length, client } => {
+                let (path, client) = (at.path(model), CLIENTS[*client]);
+                let expected = model.truncate(&user(USERS[*who]), &path, *length, client);
+                (USERS[*who], Command::Truncate { path, length: *length, client: client.into() }, expected)
+            }
             Op::Reclaim => {
                 world.reclaim_all();
                 model.reclaim();
@@ -289,6 +312,9 @@ impl Both {
             Op::Finish { recovery, length, nothing } => {
                 let recovery = recovery % world.recoveries.len().max(1);
                 let (block, new_stamp) = *world.recoveries.get(recovery)?;
+                // Most truncations end as they should.
+                let goal = model.goal(recovery).filter(|_| length % 2 == 0);
+                let length = &goal.unwrap_or(*length);
                 let command = Command::CommitBlockSynchronization {
                     block,
                     new_stamp,
@@ -347,6 +373,10 @@ fn shown(world: &World, at: &str, inode: &Inode) -> Seen {
         }
     };
     (at.to_owned(), inode.owner.clone(), inode.group.clone(), inode.mode, file)
+}
+
+fn name_of(text: &str) -> Name {
+    Name::new(text).unwrap()
 }
 
 fn state(block: &Block) -> naive::State {

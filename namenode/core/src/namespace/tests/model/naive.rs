@@ -9,8 +9,8 @@ use super::super::world::BLOCK;
 use crate::Caller;
 use crate::command::RenameMode;
 use FsErrorKind::{
-    AccessDenied, AlreadyBeingCreated, AlreadyExists, IsADirectory, LeaseExpired, NotEmpty, NotFound,
-    NotReplicatedYet, ParentNotDirectory, RecoveryInProgress, Refused, Retriable,
+    AccessDenied, AlreadyBeingCreated, AlreadyExists, InvalidArgument, IsADirectory, LeaseExpired, NotEmpty,
+    NotFound, NotReplicatedYet, ParentNotDirectory, RecoveryInProgress, Refused, Retriable,
 };
 
 /// What a client hears.
@@ -84,6 +84,8 @@ struct PlainBlock {
     state: State,
     /// Which recovery runs, and since when.
     recovery: Option<(usize, Millis)>,
+    /// What a truncate wants of it.
+    goal: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -101,6 +103,7 @@ pub(super) struct Model {
 const NAMENODE: &str = "NN_Recovery";
 const EXECUTE: u16 = 1;
 const WRITE: u16 = 2;
+const READ: u16 = 4;
 const ALL: u16 = 7;
 
 fn names(at: &FsPath) -> Vec<String> {
@@ -484,7 +487,13 @@ impl Model {
                 file.commit(named, length, reported)?;
             }
             let offset = file.length();
-            file.blocks.push(PlainBlock { serial, length: 0, state: State::Open, recovery: None });
+            file.blocks.push(PlainBlock {
+                serial,
+                length: 0,
+                state: State::Open,
+                recovery: None,
+                goal: None,
+            });
             Ok(Answer::Block(offset))
         })
     }
@@ -536,8 +545,10 @@ impl Model {
     pub(super) fn fsync(&mut self, id: InodeId, client: &str, length: u64) -> Outcome {
         let file = self.by_id(id)?;
         file.written_by(client)?;
-        if let Some(last) =
-            file.blocks.last_mut().filter(|last| last.state == State::Open && length > last.length)
+        if let Some(last) = file
+            .blocks
+            .last_mut()
+            .filter(|last| last.state == State::Open && last.recovery.is_none() && length > last.length)
         {
             if length > BLOCK {
                 return Err(Refused);
@@ -629,6 +640,85 @@ impl Model {
         Ok(Answer::Bool(true))
     }
 
+    /// What the block of a recovery shall be cut to, if that is what runs.
+    pub(super) fn goal(&self, recovery: usize) -> Option<u64> {
+        let serial = self.recoveries.get(recovery)?;
+        let mut blocks = self.root.files().into_iter().flat_map(|file| &file.blocks);
+        blocks.find(|block| block.serial == *serial)?.goal
+    }
+
+    pub(super) fn truncate(&mut self, who: &Caller, at: &FsPath, length: u64, client: &str) -> Outcome {
+        let names = names(at);
+        self.pass(who, &names, AccessDenied)?;
+        self.write(who, &names)?;
+        let file = self.find(&names).ok_or(NotFound)?.file().ok_or(IsADirectory)?;
+        let goal = file.blocks.last().and_then(|last| Some(file.length() - last.length + last.goal?));
+        if goal == Some(length) {
+            return Ok(Answer::Bool(false));
+        }
+        let id = file.id;
+        self.take_over(id, client)?;
+        let (now, number) = (self.now, self.recoveries.len());
+        let file = self.by_id(id)?;
+        if file.length() < length {
+            return Err(InvalidArgument);
+        }
+        if file.length() == length {
+            return Ok(Answer::Bool(true));
+        }
+        while file.blocks.last().is_some_and(|last| file.length() - last.length >= length) {
+            file.blocks.pop();
+        }
+        let over = file.length() - length;
+        if over == 0 {
+            return Ok(Answer::Bool(true));
+        }
+        let last = file.blocks.last_mut().unwrap();
+        (last.state, last.recovery, last.goal) = (State::Open, Some((number, now)), Some(last.length - over));
+        let serial = last.serial;
+        file.writer = Some(client.into());
+        self.recoveries.push(serial);
+        self.renewals.insert(client.into(), now);
+        Ok(Answer::Bool(false))
+    }
+
+    pub(super) fn concat(&mut self, who: &Caller, target: &FsPath, sources: &[FsPath]) -> Outcome {
+        if sources.is_empty() {
+            return Err(InvalidArgument);
+        }
+        let to = names(target);
+        let sources: Vec<_> = sources.iter().map(names).collect();
+        self.pass(who, &to, AccessDenied)?;
+        self.write(who, &to)?;
+        let file = self.find(&to).ok_or(NotFound)?.file().ok_or(IsADirectory)?;
+        if file.writer.is_some() {
+            return Err(InvalidArgument);
+        }
+        for source in &sources {
+            self.pass(who, source, AccessDenied)?;
+            if self.find(source).is_some_and(|node| !node.may(who, READ)) {
+                return Err(AccessDenied);
+            }
+            self.parent_write(who, source)?;
+            let file = self.find(source).ok_or(NotFound)?.file().ok_or(IsADirectory)?;
+            let same_folder = source[..source.len() - 1] == to[..to.len() - 1];
+            if !same_folder || *source == to || file.writer.is_some() || file.blocks.is_empty() {
+                return Err(InvalidArgument);
+            }
+        }
+        if (1..sources.len()).any(|index| sources[..index].contains(&sources[index])) {
+            return Err(InvalidArgument);
+        }
+        for source in &sources {
+            let Kind::File(file) = self.take(source).unwrap().kind else { unreachable!() };
+            match &mut self.find_mut(&to).unwrap().kind {
+                Kind::File(target) => target.blocks.extend(file.blocks),
+                Kind::Folder(_) => unreachable!(),
+            }
+        }
+        Ok(Answer::Done)
+    }
+
     pub(super) fn reclaim(&mut self) {
         self.limbo.clear();
     }
@@ -717,12 +807,15 @@ impl Model {
         if block.recovery.is_none_or(|(number, _)| number != recovery) {
             return Err(Refused);
         }
+        if block.goal.is_some_and(|goal| nothing || goal != length) {
+            return Err(Refused);
+        }
         if nothing {
             file.blocks.remove(index);
         } else if length > BLOCK {
             return Err(Refused);
         } else {
-            *block = PlainBlock { length, state: State::Complete, recovery: None, ..*block };
+            *block = PlainBlock { length, state: State::Complete, recovery: None, goal: None, ..*block };
         }
         file.settle(true);
         if file.all_complete() {
