@@ -26,7 +26,7 @@ pub(crate) async fn answer(node: &Arc<Node>, request: BlockChecksum) -> OpRespon
 async fn try_answer(node: &Arc<Node>, request: BlockChecksum) -> Result<BlockChecksumReply, Refusal> {
     check_pool(node, &request.block)?;
     let store = node.store.clone();
-    let computed = node.disks.run(move || {
+    let computed = node.disk_of(request.block.id).run(move || {
         let reader = store.open_for_read(request.block.id, request.block.stamp)?;
         compute(&reader, request.kind, request.block.length)
     });

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
-use steadfs_common::DatanodeUuid;
+use steadfs_common::{DatanodeUuid, StorageId};
 use steadfs_daemon::http::{self, Endpoints};
 use steadfs_daemon::net::listen;
-use steadfs_daemon::pool::DiskPool;
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_datanode_store::{Store, StoreOptions};
 use steadfs_proto::steadfs as pb;
@@ -18,6 +17,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use crate::changes::Changes;
 use crate::config::Config;
+use crate::disks::Disks;
 use crate::ipc::Ipc;
 use crate::link::Link;
 use crate::metrics::LinkMetrics;
@@ -25,8 +25,6 @@ use crate::node::Node;
 use crate::transfer::{TransferMetrics, TransferTimeouts};
 use crate::{peer, server};
 
-/// Jobs that may wait for a disk thread.
-const DISK_QUEUE: usize = 4_096;
 /// How often volumes are looked at, whatever else happens.
 const VOLUME_CHECK_EVERY: Duration = Duration::from_secs(60);
 /// Wait between tries to find the own address.
@@ -68,12 +66,13 @@ impl Datanode {
         let (data, ipc) = (ports.data.local_addr()?, ports.ipc.local_addr()?);
         let http = ports.http.as_ref().map(TcpListener::local_addr).transpose()?;
         let ip = own_ip(&config, data, &shutdown).await?;
-        let threads = config.disk_threads_per_volume.max(1) * config.volumes.len();
-        let disks = DiskPool::new("disk", threads, DISK_QUEUE).context("starting the disk threads")?;
+        let threads = config.disk_threads_per_volume.max(1);
+        let mut disks = Disks::new(threads).context("starting the disk threads")?;
         let changes = Arc::new(Changes::new());
         let options = StoreOptions { volumes: config.store_volumes()?, faults: None };
         let listener = changes.clone();
-        let store = disks.run(move || Store::open(options, listener)).await?;
+        let store = disks.shared().run(move || Store::open(options, listener)).await?;
+        disks.add(store.volumes_in_service(), threads).context("starting the disk threads")?;
         let uuid = store.identity().uuid;
         let address = pb::DatanodeAddress {
             uuid: uuid.to_string(),
@@ -179,21 +178,23 @@ fn serve(
             Endpoints { registry: Arc::new(registry), ready: Arc::new(ready), extra: axum::Router::new() };
         tasks.spawn(http::serve(listener, endpoints, tasks.clone()));
     }
-    tasks.spawn(check_volumes(node, tasks.clone()));
+    for storage in node.store.volumes_in_service() {
+        tasks.spawn(check_volume(node.clone(), storage, tasks.clone()));
+    }
     // The link's failure is the datanode's: it belongs to another cluster, or has a double.
     shutdown.spawn_critical("datanode", link.run(tasks.clone()));
     Ok(())
 }
 
-/// Finds failing volumes also while nobody reads or writes.
-async fn check_volumes(node: Arc<Node>, shutdown: Shutdown) {
+/// Finds out that a volume fails also while nobody reads or writes.
+async fn check_volume(node: Arc<Node>, storage: StorageId, shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = shutdown.triggered() => return,
             () = tokio::time::sleep(VOLUME_CHECK_EVERY) => {}
         }
         let store = node.store.clone();
-        node.disks.run(move || store.check_volumes()).await;
+        node.disks.of(storage).run(move || store.check_volume(storage)).await;
     }
 }
 

@@ -4,7 +4,7 @@
 //! port. It does what the namenode says in answer to its heartbeats, and never allocates a name or a block.
 //!
 //! Invariants:
-//! * The store's calls block: they run on [`Node::disks`] and nowhere else.
+//! * The store's calls block: they run on [`Node::disks`] and nowhere else, each on the threads of its volume.
 //! * The namenode never dials; nobody but the configuration says who it is.
 //! * Commands may be lost, repeated or late: each is checked against the store when it runs.
 
@@ -14,6 +14,7 @@ mod config;
 mod connection;
 mod convert;
 mod datanode;
+mod disks;
 mod ipc;
 mod link;
 #[cfg(test)]
@@ -33,5 +34,6 @@ mod transfer_tests;
 
 pub use config::{Config, VolumeSettings};
 pub use datanode::{Datanode, run};
+pub use disks::Disks;
 pub use node::Node;
 pub use transfer::{TransferMetrics, TransferTimeouts};

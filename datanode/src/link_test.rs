@@ -114,7 +114,7 @@ impl DatanodeLink for Fake {
         request: Request<pb::BlocksChangedRequest>,
     ) -> Result<Response<pb::Empty>, Status> {
         self.tell(Told::Changes(request.into_inner().changes)).await;
-        match self.answers.lock().changes_error.take() {
+        match self.answers.lock().changes_error {
             Some(kind) => Err(failing(kind)),
             None => Ok(Response::new(pb::Empty {})),
         }
@@ -260,12 +260,12 @@ impl Running {
             writer.set_acked(data.len() as u64);
             writer
         };
-        node.disks.run(write).await
+        node.disks.shared().run(write).await
     }
 
     async fn finalized(&self, id: BlockId, data: &'static [u8]) -> Block {
         let writer = self.writer(id, data).await;
-        self.datanode.node().disks.run(move || writer.finalize().unwrap()).await
+        self.datanode.node().disk_of(id).run(move || writer.finalize().unwrap()).await
     }
 
     fn location(&self) -> pb::Location {
@@ -341,6 +341,7 @@ async fn changes_survive_a_namenode_that_fails_and_end_in_a_report_if_refused() 
     namenode.answers().changes_error = Some(FsErrorKind::Retriable);
     let block = running.finalized(ID, b"abc").await;
     namenode.change(Kind::Received).await;
+    namenode.answers().changes_error = None;
     assert_eq!(namenode.change(Kind::Received).await, wire(block), "once more");
     namenode.answers().changes_error = Some(FsErrorKind::InvalidRequest);
     running.finalized(ID.next(), b"abc").await;
@@ -432,13 +433,18 @@ async fn a_failed_volume_and_a_bad_replica_are_told() {
     let name = if store.volumes()[0].storage == storage { "a" } else { "b" };
     let path = folder.path().join(name).join("finalized/subdir0/subdir0/blk_1073741825");
     std::fs::write(path, b"abd").unwrap();
-    assert!(node.disks.run(move || store.open_for_read(ID, G1).unwrap().suspect()).await);
+    assert!(node.disk_of(ID).run(move || store.open_for_read(ID, G1).unwrap().suspect()).await);
     let bad = namenode.wait(|told| if let Told::Bad(bad) = told { Some(bad) } else { None }).await;
     assert_eq!((bad.storage_id, bad.blocks), (storage.to_string(), vec![wire(block)]));
 
     std::fs::remove_dir_all(folder.path().join(name)).unwrap();
     let store = node.store.clone();
-    node.disks.run(move || store.check_volumes()).await;
+    node.disks
+        .shared()
+        .run(move || {
+            store.volumes_in_service().into_iter().for_each(|volume| store.check_volume(volume));
+        })
+        .await;
     let beat = loop {
         let beat = namenode.heartbeat().await;
         if beat.storages.iter().any(|report| report.failed) {
@@ -498,9 +504,9 @@ async fn a_replica_is_copied_to_another_datanode() {
     let folder = tempfile::tempdir().unwrap();
     let mut namenode = Namenode::start().await;
     let first = Running::start(&namenode, &folder.path().join("1")).await;
+    namenode.report().await;
     let block = first.finalized(ID, b"abcdef").await;
     namenode.change(Kind::Received).await;
-    namenode.report().await;
     // The first one is the only one that could hear it now.
     let second_folder = folder.path().join("2");
     let second = Running::start(&namenode, &second_folder).await;

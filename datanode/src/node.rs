@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use steadfs_common::DatanodeUuid;
+use steadfs_common::{BlockId, DatanodeUuid};
 use steadfs_daemon::pool::DiskPool;
 use steadfs_datanode_store::Store;
 
 use crate::config::Config;
+use crate::disks::Disks;
 use crate::transfer::TransferMetrics;
 
 /// What all parts of a running datanode share.
@@ -18,7 +19,7 @@ pub struct Node {
     /// Its replicas. All calls block: run them on [`Node::disks`].
     pub store: Arc<Store>,
     /// Threads for the store.
-    pub disks: DiskPool,
+    pub disks: Disks,
     /// Who it is.
     pub uuid: DatanodeUuid,
     /// The address that others dial.
@@ -29,4 +30,15 @@ pub struct Node {
     pub active_transfers: AtomicU32,
     /// Counts of the data server.
     pub transfer_metrics: TransferMetrics,
+}
+
+impl Node {
+    /// The threads of the volume where a block's replica is now; the shared ones, if there is none.
+    #[must_use]
+    pub fn disk_of(&self, block: BlockId) -> &DiskPool {
+        match self.store.status(block) {
+            Some(replica) => self.disks.of(replica.storage),
+            None => self.disks.shared(),
+        }
+    }
 }

@@ -35,7 +35,7 @@ impl Door {
     ) -> FsResult<pb::InitReplicaRecoveryResponse> {
         let block = block("block", request.block)?;
         let (store, stamp) = (self.node.store.clone(), GenStamp(request.new_stamp));
-        let found = self.node.disks.run(move || store.init_recovery(block, stamp)).await?;
+        let found = self.node.disk_of(block.id).run(move || store.init_recovery(block, stamp)).await?;
         let Some(replica) = found else { return Ok(pb::InitReplicaRecoveryResponse::default()) };
         Ok(pb::InitReplicaRecoveryResponse {
             found: true,
@@ -49,7 +49,7 @@ impl Door {
         let old = block("old", request.old)?;
         let store = self.node.store.clone();
         let update = move || store.update_replica(old, GenStamp(request.new_stamp), request.new_length);
-        let storage = self.node.disks.run(update).await?;
+        let storage = self.node.disk_of(old.id).run(update).await?;
         Ok(pb::UpdateReplicaResponse { storage_id: storage.to_string() })
     }
 }

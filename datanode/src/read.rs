@@ -101,7 +101,7 @@ async fn open(node: &Arc<Node>, request: &ReadBlock) -> Result<Opened, Refusal> 
     loop {
         let (store, block, stamp) = (node.store.clone(), request.block.id, request.block.stamp);
         let (offset, checksums) = (request.offset, request.checksums);
-        let opened = node.disks.run(move || {
+        let opened = node.disk_of(block).run(move || {
             let reader = Arc::new(store.open_for_read(block, stamp)?);
             if end > reader.block().len {
                 return Ok(Err(reader));
@@ -248,9 +248,10 @@ async fn send_copies(
     reader: Arc<ReplicaReader>,
     mut plan: Plan,
 ) -> Result<(), SendError> {
+    let disk = node.disks.of(reader.storage());
     while plan.next < plan.end {
         let reader = reader.clone();
-        let read = node.disks.run(move || {
+        let read = disk.run(move || {
             let mut out = BytesMut::new();
             plan.read_packets(&reader, BYTES_PER_JOB, &mut out).map(|()| (plan, out))
         });
@@ -271,11 +272,10 @@ async fn send_files(
     reader: Arc<ReplicaReader>,
     plan: Plan,
 ) -> Result<(), SendError> {
-    let stream = connection.stream.clone();
+    let (stream, disk) = (connection.stream.clone(), node.disks.of(reader.storage()));
     let mut sending = FileSending { reader, stream, plan, head: BytesMut::new(), data: 0..0, ended: false };
     loop {
-        let (after, progress) = node
-            .disks
+        let (after, progress) = disk
             .run(move || {
                 let progress = sending.step();
                 (sending, progress)

@@ -61,7 +61,7 @@ impl Peer {
         match self {
             Self::Here(node) => {
                 let store = node.store.clone();
-                Ok(node.disks.run(move || store.init_recovery(asked, recovery)).await?)
+                Ok(node.disk_of(asked.id).run(move || store.init_recovery(asked, recovery)).await?)
             }
             Self::There(client) => {
                 let request =
@@ -83,7 +83,7 @@ impl Peer {
         match self {
             Self::Here(node) => {
                 let store = node.store.clone();
-                Ok(node.disks.run(move || store.update_replica(old, recovery, len)).await?)
+                Ok(node.disk_of(old.id).run(move || store.update_replica(old, recovery, len)).await?)
             }
             Self::There(client) => {
                 let request = pb::UpdateReplicaRequest {
@@ -107,21 +107,27 @@ enum Decision {
     Keep { len: u64, who: Vec<usize> },
 }
 
-/// Decides over the replicas that hold something; `unheard` datanodes did not answer.
+/// Decides over the replicas that hold something; `unheard` datanodes did not answer. `least` bytes are known to be
+/// acknowledged: a replica that has fewer has lost some of them, and must not cut the others.
 fn decide(
     replicas: &[(usize, RecoveryReplica)],
     unheard: usize,
     recovery: GenStamp,
-    truncate_to: Option<u64>,
+    (least, truncate_to): (u64, Option<u64>),
 ) -> Result<Decision, String> {
+    let replicas: Vec<_> =
+        replicas.iter().filter(|(_, replica)| replica.block.len >= least).copied().collect();
     if replicas.is_empty() {
         // One that did not answer may hold the only bytes there are; what is truncated holds some for certain.
-        return if unheard == 0 && truncate_to.is_none() {
+        return if unheard == 0 && least == 0 && truncate_to.is_none() {
             Ok(Decision::Delete)
         } else {
-            Err(format!("no replica was found, and {unheard} datanodes did not answer"))
+            Err(format!(
+                "no replica with at least {least} bytes was found, and {unheard} datanodes did not answer"
+            ))
         };
     }
+    let replicas = &replicas[..];
     let all = || replicas.iter().map(|(index, replica)| (*index, replica.state, replica.block.len));
     let done = replicas.iter().find(|(_, replica)| replica.block.stamp == recovery);
     if let Some(len) = truncate_to.or(done.map(|(_, replica)| replica.block.len)) {
@@ -190,7 +196,9 @@ pub(crate) async fn recover(
         .collect::<FsResult<Vec<_>>>()?;
     let (replicas, unheard) = ask_all(&peers, old, recovery).await?;
     let refused = |why| FsError::new(FsErrorKind::Retriable, format!("{}: {why}", old.id));
-    let decision = decide(&replicas, unheard, recovery, command.truncate_to).map_err(refused)?;
+    // A truncation asks for less than there is.
+    let lengths = (command.truncate_to.map_or(old.len, |_| 0), command.truncate_to);
+    let decision = decide(&replicas, unheard, recovery, lengths).map_err(refused)?;
     let (len, storage_ids) = match &decision {
         Decision::Delete => (0, Vec::new()),
         Decision::Keep { len, who } => (*len, update_all(&peers, &replicas, who, old, recovery, *len).await?),
@@ -292,7 +300,7 @@ mod tests {
         unheard: usize,
         truncate_to: Option<u64>,
     ) -> Result<Decision, String> {
-        super::decide(replicas, unheard, NEW, truncate_to)
+        super::decide(replicas, unheard, NEW, (0, truncate_to))
     }
 
     fn keep(len: u64, who: &[usize]) -> Result<Decision, String> {
@@ -316,6 +324,16 @@ mod tests {
     fn a_block_goes_only_when_everybody_says_that_there_is_nothing() {
         assert_eq!(decide(&[], 0, None), Ok(Decision::Delete));
         assert!(decide(&[], 1, None).is_err());
+    }
+
+    #[test]
+    fn a_replica_that_lost_acknowledged_bytes_decides_nothing() {
+        let decide = |list: &[_]| super::decide(&replicas(list), 0, NEW, (700, None));
+        assert_eq!(decide(&[(Rwr, 900), (Rwr, 512), (Rwr, 700)]), keep(700, &[0, 2]));
+        assert_eq!(decide(&[(Rbw, 600), (Rwr, 700)]), keep(700, &[1]));
+        assert_eq!(decide(&[(Finalized, 600), (Finalized, 700)]), keep(700, &[1]));
+        assert!(decide(&[(Rwr, 512), (Rbw, 699)]).is_err(), "another may come back with them");
+        assert!(decide(&[]).is_err(), "what was acknowledged is never taken for empty");
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub async fn send_replica(
         return Err(FsError::new(FsErrorKind::NotRegistered, "this datanode belongs to no cluster yet"));
     };
     let (store, id, stamp) = (node.store.clone(), block.id, block.stamp);
-    let reader = Arc::new(node.disks.run(move || store.open_for_read(id, stamp)).await?);
+    let reader = Arc::new(node.disk_of(id).run(move || store.open_for_read(id, stamp)).await?);
     if !reader.is_finalized() || reader.block().stamp != block.stamp {
         let text = format!("{}_{} is not finalized here: it cannot be copied", block.id, block.stamp);
         return Err(FsError::new(FsErrorKind::ReplicaNotFound, text));
@@ -114,7 +114,7 @@ async fn try_transfer(
         return Err(Refusal::invalid("TRANSFER_BLOCK names no target"));
     }
     let (store, id, stamp) = (node.store.clone(), request.block.id, request.block.stamp);
-    let reader = Arc::new(node.disks.run(move || store.open_for_read(id, stamp)).await?);
+    let reader = Arc::new(node.disk_of(id).run(move || store.open_for_read(id, stamp)).await?);
     if reader.block().len < request.block.length {
         let text = format!(
             "the replica of {} has {} bytes that readers may see, fewer than the {} to be copied",
@@ -225,9 +225,10 @@ async fn send_packets(
     reader: &Arc<ReplicaReader>,
 ) -> Result<(), SendError> {
     let (len, mut offset, mut seqno) = (reader.block().len, 0, 0);
+    let disk = node.disks.of(reader.storage());
     while offset < len {
         let source = reader.clone();
-        let read = node.disks.run(move || read_step(&source, offset, len, seqno)).await;
+        let read = disk.run(move || read_step(&source, offset, len, seqno)).await;
         let step = read.map_err(SendError::Disk)?;
         (offset, seqno) = (step.offset, step.seqno);
         let mut out = OutQueue::default();

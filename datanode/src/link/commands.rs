@@ -2,12 +2,14 @@
 //!
 //! All commands may be repeated and none is urgent, so what does not fit is dropped: the namenode sends it again.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use steadfs_common::{BlockId, FsResult, GenStamp};
+use steadfs_common::{BlockId, FsResult, GenStamp, StorageId};
 use steadfs_daemon::shutdown::Shutdown;
+use steadfs_datanode_store::Store;
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::command::Command;
 use steadfs_proto::steadfs::datanode_link_client::DatanodeLinkClient;
@@ -25,8 +27,11 @@ use crate::send::send_replica;
 const MAX_WAITING: usize = 4_096;
 /// Recoveries at the same time.
 const MAX_RECOVERIES: usize = 16;
-/// Deletions that wait; more are dropped.
+/// Deletions that wait for one volume; more are dropped.
 const MAX_DELETIONS: usize = 1 << 20;
+/// A deletion that waited so long is dropped. The namenode takes an order back that was not followed for ten minutes, and may
+/// then count on the replica, or put it here again.
+const DELETION_EXPIRY: Duration = Duration::from_secs(300);
 /// Replicas deleted by one job of a disk thread.
 const DELETIONS_PER_JOB: usize = 64;
 
@@ -51,12 +56,20 @@ struct Shared {
     busy: Mutex<HashSet<Key>>,
     copies: Semaphore,
     recoveries: Semaphore,
-    deletions: Mutex<Deletions>,
+    /// Of each volume.
+    deletions: Mutex<BTreeMap<StorageId, Deletions>>,
+}
+
+/// A replica to delete.
+struct Deletion {
+    id: BlockId,
+    stamp: GenStamp,
+    ordered: Instant,
 }
 
 #[derive(Default)]
 struct Deletions {
-    waiting: Vec<(BlockId, GenStamp)>,
+    waiting: VecDeque<Deletion>,
     running: bool,
 }
 
@@ -144,46 +157,53 @@ impl Commands {
     }
 
     fn invalidate(&self, command: pb::Invalidate) -> FsResult<()> {
-        let mut deletions = self.shared.deletions.lock();
+        let ordered = Instant::now();
         for wire in command.blocks {
-            if deletions.waiting.len() < MAX_DELETIONS {
-                let block = block("blocks", Some(wire))?;
-                deletions.waiting.push((block.id, block.stamp));
+            let block = block("blocks", Some(wire))?;
+            // What is not here is deleted already.
+            let Some(replica) = self.shared.node.store.status(block.id) else { continue };
+            let mut deletions = self.shared.deletions.lock();
+            let volume = deletions.entry(replica.storage).or_default();
+            if volume.waiting.len() >= MAX_DELETIONS {
+                continue;
             }
-        }
-        if !std::mem::replace(&mut deletions.running, true) {
-            let shared = self.shared.clone();
-            self.shared.shutdown.spawn(async move { shared.delete_all().await });
+            volume.waiting.push_back(Deletion { id: block.id, stamp: block.stamp, ordered });
+            if !std::mem::replace(&mut volume.running, true) {
+                let shared = self.shared.clone();
+                self.shared.shutdown.spawn(async move { shared.delete_all(replica.storage).await });
+            }
         }
         Ok(())
     }
 }
 
 impl Shared {
-    /// Deletes what waits, in small jobs so that other work gets its turn on the disk threads.
-    async fn delete_all(self: Arc<Self>) {
+    /// Deletes what waits for a volume, in small jobs so that other work gets its turn on the disk threads.
+    async fn delete_all(self: Arc<Self>, storage: StorageId) {
         while !self.shutdown.is_triggered() {
-            let some = {
+            let some: Vec<Deletion> = {
                 let mut deletions = self.deletions.lock();
-                let from = deletions.waiting.len().saturating_sub(DELETIONS_PER_JOB);
-                let some = deletions.waiting.split_off(from);
-                if some.is_empty() {
-                    deletions.running = false;
-                    return;
-                }
+                let volume = deletions.entry(storage).or_default();
+                let count = volume.waiting.len().min(DELETIONS_PER_JOB);
+                let some = volume.waiting.drain(..count).collect();
+                volume.running = count > 0;
                 some
             };
+            if some.is_empty() {
+                return;
+            }
             let store = self.node.store.clone();
-            self.node
-                .disks
-                .run(move || {
-                    for (id, stamp) in some {
-                        if let Err(error) = store.delete(id, stamp) {
-                            tracing::warn!(block = %id, %error, "a replica could not be deleted");
-                        }
-                    }
-                })
-                .await;
+            self.node.disks.of(storage).run(move || some.iter().for_each(|one| one.follow(&store))).await;
+        }
+    }
+}
+
+impl Deletion {
+    fn follow(&self, store: &Store) {
+        if self.ordered.elapsed() >= DELETION_EXPIRY {
+            tracing::debug!(block = %self.id, "an order to delete has waited too long and is dropped");
+        } else if let Err(error) = store.delete(self.id, self.stamp) {
+            tracing::warn!(block = %self.id, %error, "a replica could not be deleted");
         }
     }
 }
@@ -197,5 +217,31 @@ struct Done {
 impl Drop for Done {
     fn drop(&mut self) {
         self.shared.busy.lock().remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use steadfs_common::ChecksumSpec;
+    use steadfs_datanode_store::{Block, CreateOptions, NoListener, StoreOptions, VolumeConfig, VolumeKind};
+
+    use super::*;
+
+    #[test]
+    fn an_order_to_delete_does_not_hold_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = VolumeConfig { path: folder.path().into(), kind: VolumeKind::Disk, reserved: 0 };
+        let options = StoreOptions { volumes: vec![volume], faults: None };
+        let store = Store::open(options, Arc::new(NoListener)).unwrap();
+        let (id, stamp) = (BlockId(1), GenStamp(1));
+        let block = Block { id, stamp, len: 10 };
+        let create = CreateOptions { block, storage: None, spec: ChecksumSpec::DEFAULT };
+        store.create_rbw(create).unwrap().finalize().unwrap();
+        let now = Instant::now();
+        let Some(before) = now.checked_sub(DELETION_EXPIRY) else { return };
+        Deletion { id, stamp, ordered: before }.follow(&store);
+        assert!(store.status(id).is_some());
+        Deletion { id, stamp, ordered: now }.follow(&store);
+        assert!(store.status(id).is_none());
     }
 }

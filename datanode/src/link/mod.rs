@@ -195,7 +195,7 @@ impl Link {
         self.hear(answer.epoch)?;
         let cluster = Cluster { cluster_id: answer.cluster_id, block_pool: BlockPoolId(answer.block_pool) };
         let (store, joining) = (self.node.store.clone(), cluster.clone());
-        self.node.disks.run(move || store.join(&joining)).await?;
+        self.node.disks.shared().run(move || store.join(&joining)).await?;
         tracing::info!(cluster = cluster.cluster_id, epoch = answer.epoch, "registered with the namenode");
         let span = |ms, (least, most): (Duration, Duration)| Duration::from_millis(ms).clamp(least, most);
         Ok(Intervals {

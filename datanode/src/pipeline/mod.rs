@@ -6,6 +6,7 @@ mod state;
 
 use std::sync::Arc;
 
+use steadfs_common::StorageId;
 use steadfs_datanode_store::{Block, CreateOptions, ReplicaWriter, StoreError, StoreResult};
 use steadfs_wire::transfer::{OpResponse, Stage, Status, WriteBlock};
 
@@ -105,7 +106,7 @@ fn refused(node: &Node, connection: &Connection, request: &WriteBlock, reason: &
 
 /// Drops a writer where blocking is allowed: a temporary replica is removed with it.
 async fn release(node: &Node, writer: Arc<ReplicaWriter>) {
-    node.disks.run(move || drop(writer)).await;
+    node.disks.of(writer.storage()).run(move || drop(writer)).await;
 }
 
 /// Gives up what a request opened, because the pipeline cannot be set up. A new replica would only be in the way; one that
@@ -113,7 +114,7 @@ async fn release(node: &Node, writer: Arc<ReplicaWriter>) {
 async fn abandon(node: &Arc<Node>, request: &WriteBlock, opened: Opened) {
     let Opened::Writer(writer) = opened else { return };
     let (store, block, created) = (node.store.clone(), writer.block(), request.stage == Stage::SetupCreate);
-    let removed = node.disks.run(move || {
+    let removed = node.disks.of(writer.storage()).run(move || {
         let removed = if created { store.delete(block.id, block.stamp).map(drop) } else { Ok(()) };
         drop(writer);
         removed
@@ -137,7 +138,21 @@ async fn open(node: &Arc<Node>, request: &WriteBlock, acks: Acks) -> Result<Open
         return Err(Refusal::invalid(text));
     }
     let (owned, store) = (request.clone(), node.store.clone());
-    Ok(node.disks.run(move || open_replica(&store, &owned, acks)).await?)
+    let disk = match storage_of(request) {
+        Some(storage) if makes_replica(request.stage) => node.disks.of(storage),
+        _ => node.disk_of(request.block.id),
+    };
+    Ok(disk.run(move || open_replica(&store, &owned, acks)).await?)
+}
+
+/// The volume that the namenode chose.
+fn storage_of(request: &WriteBlock) -> Option<StorageId> {
+    request.storage_id.as_deref().and_then(|id| id.parse().ok())
+}
+
+/// Whether a stage begins a replica that was not here before.
+fn makes_replica(stage: Stage) -> bool {
+    matches!(stage, Stage::SetupCreate | Stage::TransferRbw | Stage::TransferFinalized)
 }
 
 /// [`open`]'s part on a disk thread.
@@ -150,7 +165,7 @@ fn open_replica(
     let create = CreateOptions {
         block: Block { id: header.id, stamp: header.stamp, len: header.length },
         // A storage that is not one of ours is as good as none: the store chooses.
-        storage: request.storage_id.as_deref().and_then(|id| id.parse().ok()),
+        storage: storage_of(request),
         spec: request.checksum,
     };
     let old = Block { id: header.id, stamp: header.stamp, len: request.min_bytes };

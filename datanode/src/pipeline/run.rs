@@ -218,8 +218,10 @@ impl<'a> Running<'a> {
     fn start_job(&mut self) {
         let Some(batch) = self.state.next_batch() else { return };
         let (node, writer, finish) = (self.setup.node.clone(), self.setup.writer.clone(), self.setup.finish);
-        self.job =
-            Some(Box::pin(async move { node.disks.run(move || write_batch(&writer, batch, finish)).await }));
+        self.job = Some(Box::pin(async move {
+            let disk = node.disks.of(writer.storage());
+            disk.run(move || write_batch(&writer, batch, finish)).await
+        }));
     }
 
     fn job_done(&mut self, done: JobDone) {
@@ -386,7 +388,7 @@ fn write_batch(writer: &ReplicaWriter, batch: Batch, finish: Finish) -> JobDone 
     }
     let whole = packets == batch.packets.len();
     // What is acked must be with the operating system at least: a killed process loses nothing then.
-    let kept: StoreResult<()> = if batch.sync && whole { writer.sync() } else { writer.flush() };
+    let kept: StoreResult<()> = if batch.sync { writer.sync() } else { writer.flush() };
     match kept {
         Err(error) => {
             fail(&error);
@@ -407,4 +409,53 @@ fn write_batch(writer: &ReplicaWriter, batch: Batch, finish: Finish) -> JobDone 
     done.outcome.packets = packets;
     done.data_bytes = data_bytes;
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use steadfs_common::{BlockId, GenStamp};
+    use steadfs_datanode_store::{
+        Block, CreateOptions, DiskOp, Faults, NoListener, Store, StoreOptions, VolumeConfig, VolumeKind,
+    };
+    use steadfs_wire::transfer::{Packet, PacketHeader};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Syncs(AtomicUsize);
+
+    impl Faults for Syncs {
+        fn before(&self, op: DiskOp, _path: &Path) -> io::Result<()> {
+            self.0.fetch_add(usize::from(op == DiskOp::Sync), Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_asked_for_a_sync_has_it_though_the_next_packet_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = VolumeConfig { path: folder.path().into(), kind: VolumeKind::Disk, reserved: 0 };
+        let syncs = Arc::new(Syncs::default());
+        let options = StoreOptions { volumes: vec![volume], faults: Some(syncs.clone()) };
+        let store = Store::open(options, Arc::new(NoListener)).unwrap();
+        let block = Block { id: BlockId(1), stamp: GenStamp(1), len: 10_000 };
+        let create = CreateOptions { block, storage: None, spec: ChecksumSpec::DEFAULT };
+        let writer = store.create_rbw(create).unwrap();
+        let packet = |seqno, offset, sync| {
+            let mut sums = Vec::new();
+            ChecksumSpec::DEFAULT.append_checksums(&[7; 512], &mut sums);
+            let header = PacketHeader { offset, seqno, last: false, data_len: 0, sync };
+            Packet::build(header, &sums, &[7; 512])
+        };
+        let before = syncs.0.load(Ordering::SeqCst);
+        // The second begins behind a gap.
+        let batch =
+            Batch { packets: vec![packet(0, 0, true), packet(1, 5_120, false)], sync: true, last: false };
+        let done = write_batch(&writer, batch, Finish::Finalize);
+        assert_eq!((done.outcome.packets, done.outcome.failure), (1, Some(Status::ErrorInvalid)));
+        assert!(syncs.0.load(Ordering::SeqCst) > before);
+    }
 }

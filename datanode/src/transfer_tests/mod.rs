@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use steadfs_common::{BlockId, BlockPoolId, ChecksumKind, ChecksumSpec, GenStamp, StorageId};
-use steadfs_daemon::pool::DiskPool;
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_datanode_store::{
     Block, Cluster, Faults, Listener, ReplicaChange, ReplicaState, ReplicaStatus, Store, StoreOptions,
@@ -30,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::connection::{Connection, LinkError};
+use crate::disks::Disks;
 use crate::node::Node;
 use crate::server;
 use crate::transfer::TransferTimeouts;
@@ -78,11 +78,13 @@ impl TestNode {
         let store = Store::open(StoreOptions { volumes, faults }, heard.clone()).unwrap();
         store.join(&Cluster { cluster_id: "CID-1".into(), block_pool: BlockPoolId(POOL.into()) }).unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let mut disks = Disks::new(1).unwrap();
+        disks.add(store.volumes_in_service(), 2).unwrap();
         let node = Arc::new(Node {
             config,
             uuid: store.identity().uuid,
             store,
-            disks: DiskPool::new("disk", 2, 64).unwrap(),
+            disks,
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             data_port: listener.local_addr().unwrap().port(),
             active_transfers: AtomicU32::new(0),

@@ -199,9 +199,10 @@ impl Store {
         self.core.volumes.iter().filter(|volume| !volume.has_failed()).map(|volume| volume.storage).collect()
     }
 
-    /// Writes and reads a small file on each volume, and drops those where that fails.
-    pub fn check_volumes(&self) {
-        for volume in self.core.volumes.iter().filter(|volume| !volume.has_failed()) {
+    /// Writes and reads a small file on a volume, and drops it if that fails.
+    pub fn check_volume(&self, storage: StorageId) {
+        let volumes = self.core.volumes.iter();
+        for volume in volumes.filter(|volume| volume.storage == storage && !volume.has_failed()) {
             self.core.check_volume(volume);
         }
     }

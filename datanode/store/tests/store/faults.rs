@@ -131,7 +131,7 @@ fn a_volume_that_fails_is_dropped_and_the_others_serve_on() {
     write(&elsewhere, 0, b"abcd").unwrap();
     elsewhere.finalize().unwrap();
     failing.set(|_, _| Some(io::ErrorKind::Other));
-    store.check_volumes();
+    store.volumes_in_service().into_iter().for_each(|volume| store.check_volume(volume));
     assert_eq!(fixture.heard.failed.lock().len(), 2);
     assert_eq!(store.create_rbw(create(BlockId(9), G1)).unwrap_err().kind(), FsErrorKind::NoSpace);
 }
