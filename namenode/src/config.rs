@@ -18,6 +18,8 @@ pub struct NamenodeConfig {
     pub listen: SocketAddr,
     /// Where metrics, health and the status page are served. Port 0 is any free one.
     pub http_listen: SocketAddr,
+    /// Origins (`https://host:port`, or `*`) of web pages that may call WebHDFS from a browser.
+    pub webhdfs_cors_origins: Vec<String>,
     /// One copy of the journal in each; the first also holds the store. Two on different disks survive the rot of one.
     pub data_dirs: Vec<PathBuf>,
     /// Rules of the namespace.
@@ -32,6 +34,8 @@ pub struct NamenodeConfig {
     pub store: StoreConfig,
     /// Who may do what.
     pub users: UsersConfig,
+    /// Who runs where.
+    pub locality: LocalityConfig,
     /// What is not secure and must be asked for by name.
     pub insecure: InsecureConfig,
 }
@@ -146,6 +150,18 @@ pub struct UsersConfig {
     pub group_cache_ms: u64,
 }
 
+/// Who runs where: readers get the replica of their own node, and Spark's executors are named beside their data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LocalityConfig {
+    /// The file that tells the pods; empty for none, and then nothing here has an effect.
+    pub pods_file: PathBuf,
+    /// How often the file is looked at.
+    pub pods_check_interval_ms: u64,
+    /// Whether applications are told their executors' names for replicas.
+    pub name_executors: bool,
+}
+
 /// What is not secure and must be asked for by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
@@ -159,6 +175,7 @@ impl Default for NamenodeConfig {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 8020)),
             http_listen: SocketAddr::from(([0, 0, 0, 0], 9870)),
+            webhdfs_cors_origins: Vec::new(),
             data_dirs: vec!["/var/lib/steadfs/namenode/a".into(), "/var/lib/steadfs/namenode/b".into()],
             namespace: NamespaceConfig::default(),
             datanodes: DatanodesConfig::default(),
@@ -166,6 +183,7 @@ impl Default for NamenodeConfig {
             journal: JournalConfig::default(),
             store: StoreConfig::default(),
             users: UsersConfig::default(),
+            locality: LocalityConfig::default(),
             insecure: InsecureConfig::default(),
         }
     }
@@ -243,6 +261,12 @@ impl Default for UsersConfig {
     }
 }
 
+impl Default for LocalityConfig {
+    fn default() -> Self {
+        Self { pods_file: PathBuf::new(), pods_check_interval_ms: 1_000, name_executors: true }
+    }
+}
+
 impl NamenodeConfig {
     /// Reads a configuration file.
     ///
@@ -299,6 +323,10 @@ impl NamenodeConfig {
             "journal: queue is at least 1, batch 1 to {MAX_BATCH}"
         );
         ensure!(self.journal.seal_after_idle_ms > 0, "journal.seal_after_idle_ms: at least 1");
+        ensure!(
+            self.locality.pods_check_interval_ms >= 10,
+            "locality.pods_check_interval_ms: at least 10"
+        );
         ensure!(self.store.read_threads > 0, "store.read_threads: at least 1");
         Ok(())
     }

@@ -92,7 +92,7 @@ impl Namenode {
 
         start_workers(&service, &config, touches, &shutdown);
         blocks.start(&shutdown);
-        serve(&service, &blocks, rpc, web, &shutdown);
+        serve(&service, &blocks, rpc, web, &config.webhdfs_cors_origins, &shutdown)?;
         let (rpc, http) = addresses;
         let identity = service.identity();
         tracing::info!(%rpc, %http, cluster = identity.cluster_id, epoch = identity.epoch, "the namenode serves");
@@ -152,20 +152,23 @@ fn serve(
     blocks: &Arc<Blocks>,
     rpc: TcpListener,
     web: TcpListener,
+    origins: &[String],
     shutdown: &Shutdown,
-) {
+) -> std::io::Result<()> {
     let mut registry = Registry::with_prefix("steadfs");
     service.metrics().register(&mut registry);
     let metrics = steadfs_rpc::Metrics::registered(&mut registry);
     let server = steadfs_rpc::Server::new(hadoop::handler(service.clone()), metrics)
         .with_grpc(grpc::routes(service.clone(), blocks.clone()));
+    let address = rpc.local_addr()?;
     shutdown.spawn(server.serve(rpc, shutdown.clone()));
     let endpoints = Endpoints {
         registry: Arc::new(registry),
         ready: Arc::new(|| Ok(())),
-        extra: http::router(service.clone()),
+        extra: http::router(service.clone(), blocks.clone(), address, origins),
     };
     shutdown.spawn(steadfs_daemon::http::serve(web, endpoints, shutdown.clone()));
+    Ok(())
 }
 
 /// What is on the disk, opened and replayed.

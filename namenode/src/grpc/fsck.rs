@@ -29,7 +29,7 @@ struct Level {
 }
 
 /// One check.
-pub(super) struct Fsck {
+pub(crate) struct Fsck {
     service: Arc<Service>,
     blocks: Arc<Blocks>,
     caller: Caller,
@@ -48,12 +48,12 @@ struct Verdict {
 }
 
 impl Fsck {
-    pub(super) fn new(service: Arc<Service>, blocks: Arc<Blocks>, caller: Caller, all: bool) -> Self {
+    pub(crate) fn new(service: Arc<Service>, blocks: Arc<Blocks>, caller: Caller, all: bool) -> Self {
         Self { service, blocks, caller, all, summary: pb::FsckSummary::default() }
     }
 
     /// Walks everything at and below `top`; ends early if nobody listens any more.
-    pub(super) async fn run(mut self, top: FsPath, out: &Out) -> FsResult<()> {
+    pub(crate) async fn run(mut self, top: FsPath, out: &Out) -> FsResult<()> {
         let page = self.page(&top, &[]).await?.ok_or_else(|| FsError::not_found(&top))?;
         let mut levels = vec![self.enter(top, page)];
         while let Some(level) = levels.last_mut() {

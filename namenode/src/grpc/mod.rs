@@ -24,6 +24,8 @@ use tonic::{Request, Response, Status};
 use crate::blocks::Blocks;
 use crate::service::Service;
 
+pub(crate) use fsck::Fsck;
+
 /// The metadata in which a caller names itself.
 const USER: &str = "steadfs-user";
 /// Largest request, in bytes: a slice of a block report is the largest there is.

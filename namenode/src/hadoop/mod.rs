@@ -11,7 +11,7 @@ mod features;
 mod files;
 mod listing;
 mod methods;
-mod policies;
+pub(crate) mod policies;
 mod tree;
 mod write;
 
@@ -27,10 +27,11 @@ use futures::future::BoxFuture;
 use prost::{Message, Name};
 use steadfs_common::{CallKey, FsError, FsErrorKind, FsResult};
 use steadfs_namenode_core::command::{Caller, Command, Reply};
+use steadfs_namenode_core::locality;
 use steadfs_proto::hadoop::decode;
 use steadfs_rpc::{Call, Handler};
 
-use crate::service::Service;
+use crate::service::{LocatedBlock, Service};
 
 /// The door for the server of the namenode's port.
 #[must_use]
@@ -72,6 +73,12 @@ impl Asked {
         }
         let caller = door.service.caller(&call.user, Some(call.peer.ip())).await?;
         Ok(Self { service: Arc::clone(&door.service), caller, pool: Arc::clone(&door.pool), key: call.key() })
+    }
+
+    /// How places of blocks are named for this caller, who asked `what`.
+    fn naming(&self, what: locality::Asked) -> impl Fn(&LocatedBlock) -> Option<Vec<(usize, String)>> + '_ {
+        let namer = self.service.locality().namer(self.caller.address, what);
+        move |block| namer.as_ref()?.name(block)
     }
 
     /// Changes the namespace by a command that may be repeated without harm.

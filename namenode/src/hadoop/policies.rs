@@ -1,6 +1,7 @@
 //! Storage policies and erasure-coding policies: what stock clients ask of them while every file is replicated on disks.
 
-use steadfs_common::{FsError, FsResult};
+use steadfs_common::{FsError, FsPath, FsResult};
+use steadfs_namenode_core::record::Inode;
 use steadfs_proto::hadoop::StorageTypeProto::{Archive, Disk, Provided, RamDisk, Ssd};
 use steadfs_proto::hadoop::{
     BlockStoragePolicyProto, GetErasureCodingCodecsRequestProto, GetErasureCodingCodecsResponseProto,
@@ -15,12 +16,14 @@ use super::{Asked, convert};
 /// The policy of every file: all replicas on disks.
 pub(super) const HOT: &str = "HOT";
 /// [`HOT`]'s number in HDFS.
-pub(super) const HOT_ID: u32 = 7;
+pub(crate) const HOT_ID: u32 = 7;
+/// The number of the policy that keeps replicas in memory first.
+pub(crate) const LAZY_PERSIST_ID: u32 = 15;
 
 /// HDFS's own policies. The one for NVDIMM is left out: clients before 3.4 cannot read a message that names it.
-fn known() -> [BlockStoragePolicyProto; 7] {
+pub(crate) fn known() -> [BlockStoragePolicyProto; 7] {
     [
-        storage_policy(15, "LAZY_PERSIST", &[RamDisk, Disk], &[Disk], &[Disk]),
+        storage_policy(LAZY_PERSIST_ID, "LAZY_PERSIST", &[RamDisk, Disk], &[Disk], &[Disk]),
         storage_policy(12, "ALL_SSD", &[Ssd], &[Disk], &[Disk]),
         storage_policy(10, "ONE_SSD", &[Ssd, Disk], &[Ssd, Disk], &[Ssd, Disk]),
         storage_policy(HOT_ID, HOT, &[Disk], &[], &[Archive]),
@@ -44,14 +47,17 @@ pub(super) async fn get_storage_policy(
     let path = convert::path(&request.path)?;
     let status =
         asked.service.status(&asked.caller, &path).await?.ok_or_else(|| FsError::not_found(&path))?;
-    let wanted = match status.inode.file() {
+    Ok(GetStoragePolicyResponseProto { storage_policy: of(&path, &status.inode)? })
+}
+
+/// The policy of what is at `path`.
+pub(crate) fn of(path: &FsPath, inode: &Inode) -> FsResult<BlockStoragePolicyProto> {
+    let wanted = match inode.file() {
         Some(file) if file.storage_policy != 0 => u32::from(file.storage_policy),
         _ => HOT_ID,
     };
     let policy = known().into_iter().find(|policy| policy.policy_id == wanted);
-    let storage_policy = policy
-        .ok_or_else(|| FsError::refused(format!("{path} has storage policy {wanted}, which is not known")))?;
-    Ok(GetStoragePolicyResponseProto { storage_policy })
+    policy.ok_or_else(|| FsError::refused(format!("{path} has storage policy {wanted}, which is not known")))
 }
 
 pub(super) async fn get_erasure_coding_policies(

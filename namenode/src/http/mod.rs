@@ -1,7 +1,10 @@
-//! The HTTP door: the status page. Metrics and health are the daemon's own.
+//! The HTTP door: the status page, WebHDFS, and the stock `fsck`. Metrics and health are the daemon's own.
 
+mod fsck;
 mod page;
+mod webhdfs;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,15 +12,21 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use steadfs_daemon::origins::guarded;
 
+use crate::blocks::Blocks;
 use crate::service::Service;
 
 /// Nothing on the page comes from elsewhere, and nothing on it runs.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
 
-/// The pages of a namenode.
-pub fn router(service: Arc<Service>) -> Router {
-    Router::new().route("/", get(status)).with_state(service)
+/// The pages of a namenode that serves Hadoop RPC at `rpc`. Web pages of `origins` may call WebHDFS.
+pub fn router(service: Arc<Service>, blocks: Arc<Blocks>, rpc: SocketAddr, origins: &[String]) -> Router {
+    Router::new()
+        .route("/", get(status))
+        .with_state(service.clone())
+        .merge(fsck::router(service.clone(), blocks))
+        .merge(guarded(webhdfs::router(service, rpc), origins))
 }
 
 async fn status(State(service): State<Arc<Service>>) -> Response {

@@ -36,6 +36,7 @@ use crate::commit::answers::SavedAnswers;
 use crate::commit::renewals::Renewals;
 use crate::config::NamenodeConfig;
 use crate::identity::Identity;
+use crate::locality::Locality;
 use crate::store::Store;
 
 use audit::Audit;
@@ -78,6 +79,7 @@ pub struct Service {
     touches: mpsc::Sender<Touch>,
     /// Told when a tree was detached.
     detached: Notify,
+    locality: Arc<Locality>,
 }
 
 /// A file that was read, and when.
@@ -126,6 +128,7 @@ impl Service {
             insecure: config.insecure.simple,
             touches,
             detached: Notify::new(),
+            locality: Locality::new(&config.locality),
             clock: parts.clock,
             pool,
         });
@@ -159,6 +162,12 @@ impl Service {
     #[must_use]
     pub const fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Who runs where.
+    #[must_use]
+    pub const fn locality(&self) -> &Arc<Locality> {
+        &self.locality
     }
 
     /// The rules' settings.
@@ -206,6 +215,12 @@ impl Service {
     #[must_use]
     pub fn fs_stats(&self) -> FsStats {
         self.blocks.stats()
+    }
+
+    /// All known datanodes.
+    #[must_use]
+    pub fn datanodes(&self) -> Vec<Arc<Node>> {
+        self.blocks.datanodes().into_iter().map(|report| report.node).collect()
     }
 
     /// Why changes are refused, if they are.

@@ -6,7 +6,7 @@ mod url;
 
 pub use error::RestError;
 pub use query::{MAX_FIELDS, MAX_QUERY_BYTES, Query};
-pub use url::{PREFIX, path, url};
+pub use url::{PREFIX, file_url, path, url};
 
 /// Who acts when nobody is named.
 pub const ANONYMOUS: &str = "dr.who";

@@ -161,6 +161,23 @@ impl Query {
     }
 }
 
+impl Query {
+    /// Who acts, if nobody else is to be acted for: nobody is configured to act for others.
+    ///
+    /// # Errors
+    /// As [`Query::user`]; `doas` names another user.
+    pub fn acting(&self) -> Result<&str, RestError> {
+        let user = self.user()?;
+        match self.optional("doas").filter(|other| *other != user) {
+            None => Ok(user),
+            Some(other) => {
+                let message = format!("User: {user} is not allowed to impersonate {other}");
+                Err(RestError::unauthorized(message))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -221,7 +238,8 @@ mod tests {
         assert_eq!(query.long("length", 0).unwrap(), None);
         assert_eq!(query.permission(0o644).unwrap(), 0o644);
         assert!(query.truth("createparent", true).unwrap());
-        assert_eq!(query.user().unwrap(), "dr.who");
+        assert_eq!(query.acting().unwrap(), "dr.who");
+        assert_eq!(Query::parse("user.name=a&doas=b").unwrap().acting().unwrap_err().status(), 403);
         let error = query.operation(&["OPEN"], "GetOpParam").unwrap_err();
         assert_eq!(error.message(), "op=NULL is not supported");
     }

@@ -38,6 +38,12 @@ pub fn url(authority: &str, path: &FsPath, parameters: &[(&str, &str)]) -> Strin
     url
 }
 
+/// `hdfs://host:port/path`.
+#[must_use]
+pub fn file_url(authority: &str, path: &FsPath) -> String {
+    format!("hdfs://{authority}{}", utf8_percent_encode(&path.to_string(), IN_PATH))
+}
+
 /// Undoes percent-encoding.
 pub(super) fn decoded(text: &str) -> Result<String, RestError> {
     let decoded = percent_decode_str(text).decode_utf8();

@@ -1,0 +1,1 @@
+//! The door over a whole namenode, by real requests.
