@@ -139,14 +139,22 @@ pub(crate) fn recovered(p: &mut Planner<'_>, done: &Recovered<'_>) -> FsResult<R
             current.map_or_else(|| "none".to_owned(), |stamp| stamp.to_string())
         )));
     }
-    if let Some(length) = recovery.and_then(|recovery| recovery.truncate_to)
-        && (done.delete || done.length != length)
-    {
+    let found = if done.delete { 0 } else { done.length };
+    match recovery.and_then(|recovery| recovery.truncate_to) {
         // Every replica of a truncated block is longer: one that says otherwise has not looked at the right bytes.
-        return Err(FsError::refused(format!(
-            "The recovery of block {name} must end with {length} bytes, not {}",
-            if done.delete { 0 } else { done.length }
-        )));
+        Some(length) if done.delete || found != length => {
+            return Err(FsError::refused(format!(
+                "The recovery of block {name} must end with {length} bytes, not {found}"
+            )));
+        }
+        // A replica that was not reached may have them: the block waits for it, or for somebody who deletes the file.
+        None if found < stored.length => {
+            return Err(FsError::refused(format!(
+                "The recovery of block {name} found {found} bytes: {} were acknowledged",
+                stored.length
+            )));
+        }
+        Some(_) | None => {}
     }
     let before = p.usage(&inode);
     let mut inode = Inode::clone(&inode);

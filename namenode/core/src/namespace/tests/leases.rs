@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use steadfs_common::{FsErrorKind, GenStamp, InodeId};
 
-use super::world::{BLOCK, World, add_block, append, create, named, path};
+use super::world::{BLOCK, World, add_block, append, create, named, of, path};
 use crate::command::{BlockRef, PlacedBlock};
 use crate::namespace::lease::{RECOVERY_HOLDER, RECOVERY_RETRY, due};
 use crate::record::{BlockState, Inode};
@@ -171,6 +171,26 @@ fn a_recovery_that_found_nothing_drops_the_block() {
     assert_eq!(world.run("hdfs", &nothing), Ok(Reply::Done), "told twice");
     let found = synchronized(&block, GenStamp(1_002), 3);
     assert_eq!(world.words("hdfs", &found), "Block (=blk_1073741825_1001) not found");
+}
+
+#[test]
+fn a_recovery_does_not_lose_what_was_acknowledged() {
+    let mut world = World::new();
+    let (file, block) = written(&mut world);
+    let synced = Command::Fsync { file: of(&file), client: "c1".into(), last_block_length: Some(7) };
+    world.run("ann", &synced).unwrap();
+    world.run("ann", &recover("/open/f")).unwrap();
+    let stamp = world.recoveries[0].1;
+    let mut nothing = synchronized(&block, stamp, 0);
+    if let Command::CommitBlockSynchronization { delete_block, storages, .. } = &mut nothing {
+        *delete_block = true;
+        storages.clear();
+    }
+    for lost in [nothing, synchronized(&block, stamp, 6)] {
+        assert_eq!(world.kind("hdfs", &lost), FsErrorKind::Refused);
+    }
+    world.run("hdfs", &synchronized(&block, stamp, 7)).unwrap();
+    assert_eq!(world.by_id(file.id).unwrap().file().unwrap().length, 7);
 }
 
 #[test]

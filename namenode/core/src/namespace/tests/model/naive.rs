@@ -807,7 +807,11 @@ impl Model {
         if block.recovery.is_none_or(|(number, _)| number != recovery) {
             return Err(Refused);
         }
-        if block.goal.is_some_and(|goal| nothing || goal != length) {
+        let lost = match block.goal {
+            Some(goal) => nothing || goal != length,
+            None => block.length > if nothing { 0 } else { length },
+        };
+        if lost {
             return Err(Refused);
         }
         if nothing {
