@@ -22,6 +22,7 @@ mod link_test;
 mod metrics;
 mod node;
 mod peer;
+mod peers;
 mod pipeline;
 mod ranges;
 mod read;
@@ -31,6 +32,7 @@ pub mod server;
 mod transfer;
 #[cfg(test)]
 mod transfer_tests;
+mod webhdfs;
 
 pub use config::{Config, VolumeSettings};
 pub use datanode::{Datanode, run};

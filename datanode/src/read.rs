@@ -61,6 +61,7 @@ pub(crate) async fn serve(
         }
     }
     node.transfer_metrics.bytes_read.inc_by(bytes);
+    node.transfer_metrics.peers.served(connection.peer.ip(), node.ip, bytes);
     let deadline = Instant::now() + timeouts.read_idle;
     match connection.receive(deadline, decode_client_read_status).await? {
         Status::Success | Status::ChecksumOk => Ok(true),

@@ -11,6 +11,7 @@ use steadfs_datanode_store::StoreError;
 use steadfs_wire::transfer::{BlockRef, OpResponse, Peer, Status};
 
 use crate::node::Node;
+use crate::peers::PeerMetrics;
 
 /// Bytes that all connections together hold of packets that are not yet written and forwarded.
 const BUFFERED_BYTES: usize = 256 << 20;
@@ -72,6 +73,8 @@ pub struct TransferMetrics {
     pub bytes_read: Counter,
     /// Bytes of blocks received and written.
     pub bytes_written: Counter,
+    /// Bytes of blocks sent to readers, by where they are.
+    pub peers: PeerMetrics,
     /// Operations begun.
     pub operations: Counter,
     /// Operations that ended with an error, and connections closed for bad bytes.
@@ -90,6 +93,7 @@ impl TransferMetrics {
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
+        self.peers.register(registry);
     }
 }
 

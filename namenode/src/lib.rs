@@ -17,6 +17,7 @@ pub mod hadoop;
 pub mod http;
 mod identity;
 pub mod journal;
+pub mod locality;
 mod run;
 pub mod service;
 pub mod store;

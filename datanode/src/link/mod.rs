@@ -265,6 +265,7 @@ impl Link {
         let answer = call(CALL_TIMEOUT, self.client.clone().heartbeat(request)).await?;
         self.hear(answer.epoch)?;
         self.metrics.heartbeats.inc();
+        self.node.transfer_metrics.peers.on_this_node(&answer.local_peers);
         let mut register_again = false;
         for command in answer.commands.into_iter().filter_map(|command| command.command) {
             register_again |= matches!(command, pb::command::Command::Register(_));

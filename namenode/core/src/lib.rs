@@ -7,6 +7,7 @@
 
 pub mod blocks;
 pub mod command;
+pub mod locality;
 pub mod memory;
 pub mod namespace;
 pub mod placement;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use steadfs_common::StorageId;
+use steadfs_common::{DatanodeUuid, StorageId};
 use steadfs_namenode_core::blocks::{BlockMap, Datanode, Storage, VolumeKind};
 use steadfs_namenode_core::placement::Topology;
 
@@ -38,7 +38,8 @@ fn report_of(storage: &Storage) -> StorageReport {
     }
 }
 
-fn node_of(node: &Datanode, storages: &[StorageReport]) -> Node {
+fn node_of(node: &Datanode, storages: &[StorageReport], topology: &Topology) -> Node {
+    let machine = storages.iter().find_map(|storage| topology.machine_of(storage.storage));
     let sum = |what: fn(&StorageReport) -> u64| {
         storages.iter().filter(|storage| !storage.failed).map(what).fold(0, u64::saturating_add)
     };
@@ -51,7 +52,9 @@ fn node_of(node: &Datanode, storages: &[StorageReport]) -> Node {
         http_port: node.address.http_port,
         rack: node.rack.to_string(),
         version: node.version.clone(),
+        node: node.node.clone(),
         live: node.live,
+        stale: machine.is_some_and(|machine| machine.stale),
         capacity: sum(|storage| storage.capacity),
         used: sum(|storage| storage.used),
         remaining: sum(|storage| storage.remaining),
@@ -68,12 +71,18 @@ impl Directory {
         for (node, storages) in map.datanodes().iter() {
             let mut storages: Vec<StorageReport> = storages.map(report_of).collect();
             storages.sort_by_key(|storage| storage.storage);
-            let node = Arc::new(node_of(node, &storages));
+            let node = Arc::new(node_of(node, &storages, &directory.topology));
             let places = storages.iter().map(|storage| (storage.storage, (Arc::clone(&node), storage.kind)));
             directory.storages.extend(places);
             directory.reports.push(NodeReport { node, storages });
         }
         directory
+    }
+
+    /// The (Kubernetes) node of a datanode; empty if it told none.
+    pub(super) fn node_name(&self, uuid: DatanodeUuid) -> Option<String> {
+        let at = self.reports.binary_search_by_key(&uuid, |report| report.node.uuid).ok()?;
+        Some(self.reports[at].node.node.clone()).filter(|name| !name.is_empty())
     }
 
     /// The place that a storage is, if it is known.

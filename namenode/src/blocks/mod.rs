@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use steadfs_common::{BlockId, Millis};
+use steadfs_common::{BlockId, DatanodeUuid, Millis};
 use steadfs_daemon::clock::SharedClock;
 use steadfs_daemon::pool::DiskPool;
 use steadfs_namenode_core::blocks::{BlockMap, BlockSettings, SafeModeSettings};
@@ -104,6 +104,12 @@ impl Blocks {
                 report_interval: millis(nodes.block_report_interval_ms),
             }),
         }))
+    }
+
+    /// The (Kubernetes) node of a datanode, if it told one.
+    #[must_use]
+    pub fn node_name(&self, uuid: DatanodeUuid) -> Option<String> {
+        self.shared.directory.load().node_name(uuid)
     }
 
     /// How often a datanode shall send heartbeats, and how often a full report.

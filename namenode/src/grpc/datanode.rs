@@ -152,6 +152,7 @@ impl DatanodeDoor {
                 principal("version", &message.version)?
             },
             rack: message.rack,
+            node: if message.node.is_empty() { String::new() } else { principal("node", &message.node)? },
             volumes: volumes(&message.storages)?,
             address: address(message.address, peer)?,
         };
@@ -181,10 +182,13 @@ impl DatanodeDoor {
             volumes: volumes(&message.storages)?,
             active_transfers: message.active_transfers,
         };
+        let uuid = heartbeat.uuid;
         let orders = self.blocks.heartbeat(heartbeat)?;
         let commands =
             orders.into_iter().map(|order| pb::Command { command: Some(self.order(order)) }).collect();
-        Ok(pb::HeartbeatResponse { epoch: self.service.identity().epoch, commands })
+        let node = self.blocks.node_name(uuid);
+        let local_peers = node.map(|node| self.service.locality().peers_on(&node)).unwrap_or_default();
+        Ok(pb::HeartbeatResponse { epoch: self.service.identity().epoch, commands, local_peers })
     }
 
     fn order(&self, order: NodeCommand) -> Order {

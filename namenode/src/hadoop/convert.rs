@@ -23,6 +23,9 @@ pub(super) const MINUS_ONE: u64 = u64::MAX;
 /// Most datanodes that a request may name.
 const MAX_NODES: usize = 4_096;
 
+/// How a block's places are named for a caller: replicas by number and their hosts; none for the datanodes' own names.
+pub(super) type Naming<'a> = &'a dyn Fn(&LocatedBlock) -> Option<Vec<(usize, String)>>;
+
 /// The path in a request.
 pub(super) fn path(text: &str) -> FsResult<FsPath> {
     FsPath::parse(text)
@@ -107,24 +110,45 @@ pub(super) fn permission(inode: &Inode) -> FsPermissionProto {
 }
 
 /// A status; with locations, if this is a file and they were asked for.
-pub(super) fn status(pool: &str, status: &FileStatus) -> HdfsFileStatusProto {
-    let name = status.name.as_ref().map_or("", |name| name.as_str());
-    let mut proto = inode(&status.inode, name);
-    proto.locations = status.blocks.as_ref().map(|blocks| located_blocks(pool, blocks));
+pub(super) fn status(pool: &str, status: &FileStatus, name: Naming<'_>) -> HdfsFileStatusProto {
+    let entry = status.name.as_ref().map_or("", |name| name.as_str());
+    let mut proto = inode(&status.inode, entry);
+    proto.locations = status.blocks.as_ref().map(|blocks| located_blocks(pool, blocks, name));
     proto
 }
 
 /// The blocks of a file.
-pub(super) fn located_blocks(pool: &str, file: &FileBlocks) -> LocatedBlocksProto {
+pub(super) fn located_blocks(pool: &str, file: &FileBlocks, name: Naming<'_>) -> LocatedBlocksProto {
+    let located = |block: &LocatedBlock| {
+        let mut proto = located_block(pool, block);
+        if let Some(named) = name(block) {
+            rename(&mut proto, &named);
+        }
+        proto
+    };
     LocatedBlocksProto {
         file_length: file.length,
-        blocks: file.blocks.iter().map(|block| located_block(pool, block)).collect(),
+        blocks: file.blocks.iter().map(located).collect(),
         under_construction: file.under_construction,
-        last_block: file.last.as_ref().map(|block| located_block(pool, block)),
+        last_block: file.last.as_ref().map(located),
         is_last_block_complete: file.last_complete,
         file_encryption_info: None,
         ec_policy: None,
     }
+}
+
+/// Gives the places of a block other names: replicas by number, each with its host. Some may be there twice.
+fn rename(proto: &mut LocatedBlockProto, named: &[(usize, String)]) {
+    let of = |(replica, host): &(usize, String)| {
+        let mut place = proto.locs.get(*replica)?.clone();
+        place.id.host_name.clone_from(host);
+        Some((place, proto.storage_types[*replica], proto.storage_i_ds[*replica].clone()))
+    };
+    let places: Vec<_> = named.iter().filter_map(of).collect();
+    proto.is_cached = vec![false; places.len()];
+    proto.storage_types = places.iter().map(|(_, kind, _)| *kind).collect();
+    proto.storage_i_ds = places.iter().map(|(_, _, storage)| storage.clone()).collect();
+    proto.locs = places.into_iter().map(|(place, _, _)| place).collect();
 }
 
 /// A block and its places. Clients want as many storage ids and types as places, and a token even where none is used.

@@ -49,7 +49,9 @@ fn a_place() -> Location {
         http_port: 0,
         rack: "/default-rack".into(),
         version: "0.1.0".into(),
+        node: String::new(),
         live: true,
+        stale: false,
         capacity: 100,
         used: 30,
         remaining: 60,
@@ -96,7 +98,7 @@ fn a_listed_file_has_locations_even_if_it_is_empty() {
         name: Some(Name::new("f").unwrap()),
         blocks: Some(FileBlocks::default()),
     };
-    let proto = status(POOL, &listed);
+    let proto = status(POOL, &listed, &|_| None);
     assert_eq!(&proto.path[..], b"f");
     let locations = proto.locations.unwrap();
     assert!(
@@ -116,6 +118,19 @@ fn a_block_has_as_many_storages_as_places_and_an_empty_token() {
     assert_eq!((&*node.id.ip_addr, node.id.xfer_port, node.id.ipc_port), ("10.0.0.1", 9_866, 9_867));
     assert!(!node.id.datanode_uuid.is_empty());
     assert_eq!((node.location.as_deref(), node.non_dfs_used), (Some("/default-rack"), Some(10)));
+}
+
+#[test]
+fn renamed_places_are_whole_and_may_repeat() {
+    let file = FileBlocks { blocks: vec![a_block()], last: Some(a_block()), ..FileBlocks::default() };
+    let named = vec![(1, "10.2.0.1".to_owned()), (0, "localhost".into()), (1, "[fd00::1]".into())];
+    let proto = located_blocks(POOL, &file, &|_| Some(named.clone()));
+    for block in proto.blocks.iter().chain(&proto.last_block) {
+        let hosts: Vec<&str> = block.locs.iter().map(|place| &*place.id.host_name).collect();
+        assert_eq!(hosts, ["10.2.0.1", "localhost", "[fd00::1]"]);
+        assert!(block.locs.iter().all(|place| place.id.ip_addr == "10.0.0.1"), "who is dialled stays");
+        assert_eq!((block.storage_types.len(), block.storage_i_ds.len(), block.is_cached.len()), (3, 3, 3));
+    }
 }
 
 #[test]

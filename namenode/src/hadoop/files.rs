@@ -3,6 +3,7 @@
 use steadfs_common::limits::MAX_BLOCKS_PER_FILE;
 use steadfs_common::{FsError, FsErrorKind, FsResult};
 use steadfs_namenode_core::command::BlockRef;
+use steadfs_namenode_core::locality;
 use steadfs_proto::hadoop::{
     CheckAccessRequestProto, CheckAccessResponseProto, ContentSummaryProto, GetBlockLocationsRequestProto,
     GetBlockLocationsResponseProto, GetContentSummaryRequestProto, GetContentSummaryResponseProto,
@@ -33,7 +34,7 @@ pub(super) async fn get_file_link_info(
 
 async fn stat(asked: &Asked, src: &str) -> FsResult<Option<HdfsFileStatusProto>> {
     let status = asked.service.status(&asked.caller, &convert::path(src)?).await?;
-    Ok(status.map(|status| convert::status(&asked.pool, &status)))
+    Ok(status.map(|status| convert::status(&asked.pool, &status, &|_| None)))
 }
 
 pub(super) async fn get_located_file_info(
@@ -42,7 +43,8 @@ pub(super) async fn get_located_file_info(
 ) -> FsResult<GetLocatedFileInfoResponseProto> {
     let src = convert::path(request.src())?;
     let status = asked.service.located_status(&asked.caller, &src).await?;
-    Ok(GetLocatedFileInfoResponseProto { fs: status.map(|status| convert::status(&asked.pool, &status)) })
+    let naming = asked.naming(locality::Asked::LocatedStatus);
+    Ok(GetLocatedFileInfoResponseProto { fs: status.map(|status| convert::status(&asked.pool, &status, &naming)) })
 }
 
 pub(super) async fn get_block_locations(
@@ -60,7 +62,9 @@ pub(super) async fn get_block_locations(
     }
     let file = convert::file_ref(&request.src, None)?;
     let (_, blocks) = asked.service.locations(&asked.caller, &file, request.offset, request.length).await?;
-    Ok(GetBlockLocationsResponseProto { locations: Some(convert::located_blocks(&asked.pool, &blocks)) })
+    let naming = asked.naming(locality::Asked::BlockLocations);
+    let locations = Some(convert::located_blocks(&asked.pool, &blocks, &naming));
+    Ok(GetBlockLocationsResponseProto { locations })
 }
 
 pub(super) async fn get_preferred_block_size(

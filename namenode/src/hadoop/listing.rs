@@ -9,6 +9,8 @@ use steadfs_proto::hadoop::{
     RemoteExceptionProto,
 };
 
+use steadfs_namenode_core::locality;
+
 use super::{Asked, convert};
 use crate::service::{FileStatus, Listing};
 
@@ -57,7 +59,8 @@ fn places(entry: &FileStatus) -> usize {
 }
 
 fn entries(asked: &Asked, page: &Listing) -> Vec<HdfsFileStatusProto> {
-    page.entries.iter().map(|entry| convert::status(&asked.pool, entry)).collect()
+    let naming = asked.naming(locality::Asked::Listing);
+    page.entries.iter().map(|entry| convert::status(&asked.pool, entry, &naming)).collect()
 }
 
 fn remaining(page: &Listing) -> u32 {

@@ -160,7 +160,8 @@ impl Service {
 
     fn place(&self, caller: &Caller, found: &read::FileBlocks) -> FileBlocks {
         let locate = |found: &read::FileBlock| {
-            let (locations, corrupt) = self.blocks.locate(&found.block, caller.address);
+            let (mut locations, corrupt) = self.blocks.locate(&found.block, caller.address);
+            self.locality.order(caller.address, &mut locations);
             let block = &found.block;
             LocatedBlock {
                 block: BlockRef { id: block.id, stamp: block.stamp, length: block.length },

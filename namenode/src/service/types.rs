@@ -27,8 +27,12 @@ pub struct Node {
     pub rack: String,
     /// Its version.
     pub version: String,
+    /// The (Kubernetes) node that it runs on; empty if it told none.
+    pub node: String,
     /// Whether its heartbeats arrive.
     pub live: bool,
+    /// Whether it lives but was not heard for a while.
+    pub stale: bool,
     /// Bytes on all its volumes.
     pub capacity: u64,
     /// Bytes used by replicas.

@@ -49,6 +49,8 @@ pub(crate) fn start(
         service.audit.metrics.read(readings);
         Ok(())
     });
+    let locality = service.locality.clone();
+    locality.watch(service.pool.clone(), shutdown);
     shutdown.spawn(seal_when_idle(service.clone(), seal_after, shutdown.clone()));
     shutdown.spawn(write_touches(service.clone(), touches, shutdown.clone()));
 }

@@ -167,8 +167,8 @@ impl Cluster {
         if self.datanodes[index].as_ref().is_some_and(Node::is_running) {
             return Ok(());
         }
-        let shared = &self.configurations.datanode;
-        let config = self.layout.datanode_config(shared, self.doors.rpc, index, self.options.volumes);
+        let own = self.configurations.datanode(index)?;
+        let config = self.layout.datanode_config(&own, self.doors.rpc, index, self.options.volumes);
         self.write_config(Some(index), config.clone()).await?;
         let node = match self.child_spec(Some(index)) {
             Some(spec) => node::child(spec, &self.files, self.events.clone()).await,

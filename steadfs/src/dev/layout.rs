@@ -87,7 +87,7 @@ impl Layout {
             advertised_ip: Some(LOOPBACK),
             ..steadfs_datanode::Config::default()
         };
-        let mut both = Configurations { namenode, datanode };
+        let mut both = Configurations { namenode, datanode, single: Vec::new() };
         for setting in &options.settings {
             both.set(setting)?;
         }

@@ -11,6 +11,8 @@ use toml::{Table, Value};
 pub(crate) struct Configurations {
     pub(crate) namenode: steadfs_namenode::Config,
     pub(crate) datanode: steadfs_datanode::Config,
+    /// What single datanodes have otherwise: which (0 is the first), key, value.
+    pub(crate) single: Vec<(usize, String, String)>,
 }
 
 impl Configurations {
@@ -18,11 +20,19 @@ impl Configurations {
     ///
     /// The key is a path in one of the files (`datanodes.dead_after_ms`), with `namenode.` or `datanode.` before it
     /// where both have it, or a last name alone (`dead_after_ms`) where that is enough to tell. The value is TOML,
-    /// or else a text.
+    /// or else a text. `datanode-2.node=b` is for the second datanode alone.
     pub(crate) fn set(&mut self, setting: &str) -> anyhow::Result<()> {
         let (key, text) =
             setting.split_once('=').with_context(|| format!("--set {setting}: write key=value"))?;
         let (key, text) = (key.trim(), text.trim());
+        if let Some((datanode, key)) = one_datanode(key) {
+            // Tried at once, so that what is wrong is told before anything runs.
+            if !apply(&mut self.datanode.clone(), key, text)? {
+                bail!("--set {setting}: a datanode's configuration has no key `{key}`");
+            }
+            self.single.push((datanode, key.to_owned(), text.to_owned()));
+            return Ok(());
+        }
         let (only_namenode, only_datanode) = (key.strip_prefix("namenode."), key.strip_prefix("datanode."));
         let mut found = false;
         if only_datanode.is_none() {
@@ -35,6 +45,23 @@ impl Configurations {
             bail!("--set {setting}: no configuration has the key `{key}`");
         }
         Ok(())
+    }
+}
+
+/// Which datanode, from 0, and which key of it `datanode-1.key` is.
+fn one_datanode(key: &str) -> Option<(usize, &str)> {
+    let (number, key) = key.strip_prefix("datanode-")?.split_once('.')?;
+    Some((number.parse::<usize>().ok()?.checked_sub(1)?, key))
+}
+
+impl Configurations {
+    /// The configuration of one datanode, from 0.
+    pub(crate) fn datanode(&self, index: usize) -> anyhow::Result<steadfs_datanode::Config> {
+        let mut config = self.datanode.clone();
+        for (_, key, text) in self.single.iter().filter(|(datanode, ..)| *datanode == index) {
+            apply(&mut config, key, text)?;
+        }
+        Ok(config)
     }
 }
 
@@ -107,6 +134,7 @@ mod tests {
         Configurations {
             namenode: steadfs_namenode::Config::default(),
             datanode: steadfs_datanode::Config::default(),
+            single: Vec::new(),
         }
     }
 
@@ -121,6 +149,17 @@ mod tests {
         assert_eq!(both.namenode.datanodes.heartbeat_interval_ms, 500);
         assert_eq!(both.datanode.max_replication_streams, 9);
         assert_eq!(both.datanode.rack, "/a");
+    }
+
+    #[test]
+    fn one_datanode_may_differ() {
+        let mut both = configurations();
+        both.set("node=everywhere").unwrap();
+        both.set("datanode-2.node=b").unwrap();
+        let nodes = [0, 1, 2].map(|index| both.datanode(index).unwrap().node);
+        assert_eq!(nodes, ["everywhere", "b", "everywhere"]);
+        assert!(both.set("datanode-2.nodes=b").unwrap_err().to_string().contains("`nodes`"));
+        assert!(both.set("datanode-0.node=b").is_err());
     }
 
     #[test]

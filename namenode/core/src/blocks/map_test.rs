@@ -59,6 +59,7 @@ pub(super) fn registration(node: u32, session: u64) -> Registration {
         address: address(node),
         version: "0".into(),
         rack: String::new(),
+        node: String::new(),
         volumes: vec![volume(node)],
     }
 }

@@ -82,6 +82,8 @@ pub struct Registration {
     pub version: String,
     /// Its rack; empty for the default.
     pub rack: String,
+    /// The (Kubernetes) node that it runs on; empty if it has none.
+    pub node: String,
     /// All its volumes.
     pub volumes: Vec<VolumeReport>,
 }
@@ -116,6 +118,8 @@ pub struct Datanode {
     pub version: String,
     /// Its rack; begins with `/`.
     pub rack: Arc<str>,
+    /// The (Kubernetes) node that it runs on; empty if it has none.
+    pub node: String,
     /// Whether it is heard.
     pub live: bool,
     /// When it was heard last.
@@ -333,7 +337,7 @@ impl Datanodes {
     /// # Errors
     /// [`FsErrorKind::NotRegistered`] for an earlier life or a copied volume; [`FsErrorKind::Retriable`] past a limit.
     pub(super) fn register(&mut self, registration: Registration, now: Millis) -> FsResult<NodeIndex> {
-        let Registration { uuid, session, address, version, rack, volumes } = registration;
+        let Registration { uuid, session, address, version, rack, node, volumes } = registration;
         self.session(uuid, session)?;
         self.check_volumes(uuid, &volumes)?;
         let rack = checked_rack(&rack)?;
@@ -342,6 +346,7 @@ impl Datanodes {
             address,
             version,
             rack,
+            node,
             live: true,
             last_heartbeat: now,
             last_report: Millis(0),

@@ -1,0 +1,240 @@
+//! Who runs where.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use steadfs_common::BlockId;
+
+/// Most addresses of one pod.
+pub const MAX_POD_ADDRESSES: usize = 16;
+
+/// What a pod is to its application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Role {
+    /// It plans, and asks where data is.
+    Driver,
+    /// It runs tasks: it is who is named.
+    Executor,
+    /// Anything else.
+    #[default]
+    Other,
+}
+
+/// A pod, or whatever stands for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// What tells it from all others, for as long as it lives.
+    pub id: String,
+    /// Its addresses, the one that it calls itself by first.
+    pub ips: Vec<IpAddr>,
+    /// The node it runs on.
+    pub node: String,
+    /// The application that it belongs to; empty for none.
+    pub application: String,
+    /// What it is to the application.
+    pub role: Role,
+    /// Its clients dial host names, so it and its application must hear those of datanodes.
+    pub opted_out: bool,
+}
+
+/// Why pods make no picture. The sentence names the pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodError(String);
+
+impl fmt::Display for PodError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for PodError {}
+
+/// An executor as blocks choose among them.
+#[derive(Clone, Debug)]
+pub(super) struct Executor {
+    host: String,
+    seed: u64,
+}
+
+impl Executor {
+    /// How much the block likes this executor. Each block likes another one most (rendezvous hashing).
+    pub(super) fn rank(&self, block: BlockId) -> u64 {
+        mix(self.seed ^ mix(block.0))
+    }
+
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+/// Who calls from an address.
+#[derive(Clone, Debug)]
+struct Place {
+    node: String,
+    application: String,
+    role: Role,
+    opted_out: bool,
+}
+
+/// All pods at one moment. Immutable.
+#[derive(Clone, Debug, Default)]
+pub struct Pods {
+    places: BTreeMap<IpAddr, Place>,
+    /// By application and node.
+    executors: BTreeMap<String, BTreeMap<String, Vec<Executor>>>,
+    opted_out: BTreeSet<String>,
+    by_node: BTreeMap<String, Vec<IpAddr>>,
+    pods: usize,
+}
+
+/// A caller whose pod is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader<'a> {
+    /// The node that it runs on.
+    pub node: &'a str,
+    /// What it is to its application.
+    pub role: Role,
+    /// Its application, if that wants pods' names.
+    application: Option<&'a str>,
+}
+
+impl<'a> Reader<'a> {
+    /// Its application, if it has one that wants to hear pods' names.
+    #[must_use]
+    pub const fn application(&self) -> Option<&'a str> {
+        self.application
+    }
+}
+
+impl Pods {
+    /// The picture of these pods.
+    ///
+    /// # Errors
+    /// A pod has no id, address or node, or too many addresses; two have the same id; one address is on two nodes.
+    pub fn new(pods: Vec<Pod>) -> Result<Self, PodError> {
+        let mut picture = Self { pods: pods.len(), ..Self::default() };
+        let mut ids = BTreeSet::new();
+        for pod in pods {
+            let wrong = |what: &str| Err(PodError(format!("pod `{}` {what}", pod.id)));
+            if pod.id.is_empty() {
+                return Err(PodError(format!("a pod on node `{}` has no id", pod.node)));
+            }
+            if !ids.insert(pod.id.clone()) {
+                return wrong("is there twice");
+            }
+            if pod.node.is_empty() {
+                return wrong("has no node");
+            }
+            if pod.ips.is_empty() || pod.ips.len() > MAX_POD_ADDRESSES {
+                return wrong(&format!("has {} addresses, not 1 to {MAX_POD_ADDRESSES}", pod.ips.len()));
+            }
+            picture.put(&pod)?;
+        }
+        Ok(picture)
+    }
+
+    fn put(&mut self, pod: &Pod) -> Result<(), PodError> {
+        for ip in pod.ips.iter().map(IpAddr::to_canonical) {
+            match self.places.get_mut(&ip) {
+                None => {
+                    let place = Place {
+                        node: pod.node.clone(),
+                        application: pod.application.clone(),
+                        role: pod.role,
+                        opted_out: pod.opted_out,
+                    };
+                    self.places.insert(ip, place);
+                    self.by_node.entry(pod.node.clone()).or_default().push(ip);
+                }
+                Some(place) if place.node != pod.node => {
+                    return Err(PodError(format!(
+                        "pod `{}` has address {ip} on node `{}`, which is also on node `{}`",
+                        pod.id, pod.node, place.node
+                    )));
+                }
+                // Pods in their node's network share its address: nobody can tell which of them calls.
+                Some(place) => {
+                    if place.application != pod.application {
+                        place.application.clear();
+                    }
+                    if place.role != pod.role {
+                        place.role = if pod.role == Role::Driver { Role::Driver } else { place.role };
+                    }
+                    place.opted_out |= pod.opted_out;
+                }
+            }
+        }
+        if pod.application.is_empty() {
+            return Ok(());
+        }
+        if pod.opted_out {
+            self.opted_out.insert(pod.application.clone());
+        }
+        if pod.role == Role::Executor {
+            let executor = Executor { host: host_of(pod.ips[0]), seed: seed_of(&pod.id) };
+            let nodes = self.executors.entry(pod.application.clone()).or_default();
+            nodes.entry(pod.node.clone()).or_default().push(executor);
+        }
+        Ok(())
+    }
+
+    /// Who calls from `ip`, if that is known.
+    #[must_use]
+    pub fn reader(&self, ip: IpAddr) -> Option<Reader<'_>> {
+        let place = self.places.get(&ip.to_canonical())?;
+        let listens =
+            !place.application.is_empty() && !place.opted_out && !self.opted_out.contains(&place.application);
+        Some(Reader {
+            node: &place.node,
+            role: place.role,
+            application: listens.then_some(place.application.as_str()),
+        })
+    }
+
+    /// The executors of an application on a node.
+    pub(super) fn executors(&self, application: &str, node: &str) -> impl Iterator<Item = &Executor> {
+        let there = self.executors.get(application).and_then(|nodes| nodes.get(node));
+        there.into_iter().flatten()
+    }
+
+    /// The addresses of all pods on a node.
+    #[must_use]
+    pub fn addresses_on(&self, node: &str) -> &[IpAddr] {
+        self.by_node.get(node).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many pods there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.pods
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.pods == 0
+    }
+}
+
+/// An address as an executor on Kubernetes calls itself by: IPv6 in brackets.
+fn host_of(ip: IpAddr) -> String {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
+/// FNV-1a, mixed: the same for an id everywhere and in every release.
+fn seed_of(id: &str) -> u64 {
+    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    mix(id.bytes().fold(0xcbf2_9ce4_8422_2325, fold))
+}
+
+/// SplitMix64's last step: every bit of the input changes about half of the output's.
+const fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
