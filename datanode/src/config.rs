@@ -20,6 +20,8 @@ pub struct Config {
     pub ipc_listen: SocketAddr,
     /// Where the HTTP port for operators listens; none to have no such port.
     pub http_listen: Option<SocketAddr>,
+    /// Origins (`https://host:port`, or `*`) of web pages that may call WebHDFS from a browser.
+    pub webhdfs_cors_origins: Vec<String>,
     /// The address that clients and other datanodes dial; none takes the address this machine has towards the namenode.
     pub advertised_ip: Option<IpAddr>,
     /// The host name that is told to clients; empty takes the advertised address.
@@ -56,6 +58,7 @@ impl Default for Config {
             data_listen: ([0, 0, 0, 0], 9866).into(),
             ipc_listen: ([0, 0, 0, 0], 9867).into(),
             http_listen: Some(([0, 0, 0, 0], 9864).into()),
+            webhdfs_cors_origins: Vec::new(),
             advertised_ip: None,
             host_name: String::new(),
             rack: String::new(),

@@ -5,10 +5,12 @@
 mod bad_input;
 mod cli;
 mod client;
+mod cut_and_join;
 mod dev;
 mod files;
 mod hdfs_native;
 mod kills;
+mod webhdfs;
 
 /// The program whose processes are killed.
 const BINARY: &str = env!("CARGO_BIN_EXE_steadfs-under-test");
