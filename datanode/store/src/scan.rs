@@ -6,8 +6,8 @@
 //! * the data file among those being written and its checksum file among the finalized ones (finalizing stopped half way);
 //! * the data file among the finalized ones, already cut, and its new checksum file among those being written (a truncation).
 //!
-//! So a data file takes the checksum file that fits its length, in its own folder if there is one, of the newest stamp; the
-//! others go.
+//! So a data file takes the checksum file that fits its length (and its last chunk, where several do: a truncation inside of
+//! a chunk leaves as many checksums), in its own folder if there is one, of the newest stamp; the others go.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -119,6 +119,7 @@ impl Scan<'_> {
             {
                 self.add(id, place, len, stamp)?;
             } else if let &[stamp] = stamps.as_slice()
+                && !self.orphans.contains_key(&id)
                 && self.fits(id, place, stamp, len)?
             {
                 self.add(id, place, len, stamp)?;
@@ -145,6 +146,29 @@ impl Scan<'_> {
         Ok(self.header(&file)?.is_some_and(|spec| meta::file_len(spec, len) == found))
     }
 
+    /// Whether the last checksum of a file that fits is that of the data file's last chunk.
+    fn fits_last_chunk(
+        &self,
+        id: BlockId,
+        place: Place,
+        (stamp, at): (GenStamp, Place),
+        len: u64,
+    ) -> StoreResult<bool> {
+        let (root, disk) = (&self.volume.root, &self.volume.disk);
+        let file = disk.open(layout::meta_path(root, at, id, stamp), false)?;
+        let Some(spec) = self.header(&file)? else { return Ok(false) };
+        let Some(last) = len.checked_sub(1).filter(|_| spec.kind != ChecksumKind::Null) else {
+            return Ok(true);
+        };
+        let start = last - last % u64::from(spec.bytes_per_checksum);
+        let data = disk.open(layout::data_path(root, place, id), false)?;
+        let (mut bytes, mut sum) = (vec![0; (len - start) as usize], vec![0; spec.kind.size()]);
+        let read = disk
+            .read_at(&data, &mut bytes, start)
+            .and_then(|()| disk.read_at(&file, &mut sum, meta::HEADER_BYTES + spec.checksum_bytes(start)));
+        Ok(read.is_ok() && spec.verify(&bytes, &sum).is_ok())
+    }
+
     fn header(&self, file: &NamedFile) -> StoreResult<Option<ChecksumSpec>> {
         if self.volume.disk.len(file)? < meta::HEADER_BYTES {
             return Ok(None);
@@ -158,8 +182,11 @@ impl Scan<'_> {
         for (id, place, len) in std::mem::take(&mut self.bare) {
             let metas = self.orphans.remove(&id).unwrap_or_default();
             let mut best = None;
+            let compared = place == Place::Finalized && metas.len() > 1;
             for (stamp, at) in &metas {
-                let rank = (self.fits(id, *at, *stamp, len)?, *at == place, *stamp);
+                let fits = self.fits(id, *at, *stamp, len)?
+                    && (!compared || self.fits_last_chunk(id, place, (*stamp, *at), len)?);
+                let rank = (fits, *at == place, *stamp);
                 if best.as_ref().is_none_or(|(other, _)| rank > *other) {
                     best = Some((rank, *at));
                 }
@@ -169,7 +196,7 @@ impl Scan<'_> {
                 continue;
             };
             if !fits && place == Place::Finalized {
-                tracing::error!(block = %id, len, "the checksum file of a finalized block has a wrong length");
+                tracing::error!(block = %id, len, "the checksum file of a finalized block does not fit it");
             }
             if at != place {
                 let root = &self.volume.root;

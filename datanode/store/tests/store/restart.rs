@@ -167,6 +167,35 @@ fn files_half_moved_are_paired() {
 }
 
 #[test]
+fn a_truncation_inside_the_last_chunk_that_stopped_half_way_is_ended() {
+    let mut fixture = Fixture::new(1);
+    let data = fixture.finalized(ID, G1, 1_000);
+    fixture.close();
+    // Both lengths have two checksums. The shorter data file took its place, its checksum file did not.
+    let data_file = fixture.file("blk_1073741825");
+    fs::write(&data_file, &data[..900]).unwrap();
+    let mut meta = fs::read(fixture.file("blk_1073741825_1001.meta")).unwrap();
+    meta.truncate(7);
+    SPEC.append_checksums(&data[..900], &mut meta);
+    fs::write(fixture.root(0).join("rbw/blk_1073741825_1002.meta"), &meta).unwrap();
+    fixture.open();
+    let status = fixture.store().status(ID).unwrap();
+    assert_eq!((status.state, status.block.stamp, status.block.len), (ReplicaState::Finalized, G2, 900));
+    assert_eq!(read_all(fixture.store(), ID, G2), data[..900]);
+    fixture.close();
+    assert!(fixture.find("blk_1073741825_1001.meta").is_none());
+    // And one that stopped before.
+    fs::write(&data_file, &data).unwrap();
+    let kept = fixture.file("blk_1073741825_1002.meta");
+    fs::rename(&kept, fixture.root(0).join("rbw/blk_1073741825_1002.meta")).unwrap();
+    meta.truncate(7);
+    SPEC.append_checksums(&data, &mut meta);
+    fs::write(kept.with_file_name("blk_1073741825_1001.meta"), &meta).unwrap();
+    fixture.open();
+    assert_eq!(read_all(fixture.store(), ID, G1), data);
+}
+
+#[test]
 fn strange_files_are_left_alone() {
     let mut fixture = Fixture::new(1);
     fixture.finalized(ID, G1, 700);
