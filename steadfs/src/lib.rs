@@ -85,7 +85,7 @@ mod tests {
         let line = "steadfs dev --dir d --datanodes 4 --port 0 --http-port 0 --block-size 4MiB --set dead_after_ms=9 --set a=b --processes";
         let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
         let Command::Dev(dev) = arguments.command else { panic!("{arguments:?}") };
-        let options = dev::Options::from(dev);
+        let options = dev::Options::try_from(dev).unwrap();
         assert_eq!(
             (options.datanodes, options.port, options.replication, options.block_size),
             (4, 0, 3, 4 << 20)

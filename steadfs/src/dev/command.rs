@@ -49,9 +49,15 @@ pub struct Arguments {
     processes: bool,
 }
 
-impl From<Arguments> for Options {
-    fn from(arguments: Arguments) -> Self {
-        Self {
+impl TryFrom<Arguments> for Options {
+    type Error = anyhow::Error;
+
+    fn try_from(arguments: Arguments) -> anyhow::Result<Self> {
+        let binary = match arguments.processes {
+            true => Some(std::env::current_exe().context("finding this program")?),
+            false => None,
+        };
+        Ok(Self {
             dir: arguments.dir,
             datanodes: arguments.datanodes,
             volumes: 1,
@@ -61,9 +67,8 @@ impl From<Arguments> for Options {
             block_size: arguments.block_size,
             min_block_size: arguments.min_block_size,
             settings: arguments.settings,
-            // The running program, by the link that stays right if the file is replaced meanwhile.
-            binary: arguments.processes.then(|| PathBuf::from("/proc/self/exe")),
-        }
+            binary,
+        })
     }
 }
 
@@ -76,10 +81,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     logs::init("warn,steadfs_namenode::run=error");
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("listening for signals")?;
-    let mut options = Options::from(arguments);
-    if options.binary.is_some() {
-        options.binary = Some(std::env::current_exe().context("finding this program")?);
-    }
+    let options = Options::try_from(arguments)?;
     let mut cluster = tokio::select! {
         started = Cluster::start(options) => started?,
         () = shutdown.triggered() => return Ok(()),
