@@ -175,8 +175,9 @@ impl CommitLoop {
 
     fn plan(&mut self, tx: &mut Tx<'_>, around: &Surroundings, batch: &mut Batch, job: Job) {
         let (parts, seed) = (&self.parts, next_seed(&mut self.seeds));
-        let key =
-            job.key.filter(|_| parts.answers.has_room() && namespace::retry::is_at_most_once(&job.command));
+        // What was saved is given again even when there is no room for more.
+        let kept = |key: &CallKey| parts.answers.has_room() || tx.retry(key).is_some();
+        let key = job.key.filter(|key| namespace::retry::is_at_most_once(&job.command) && kept(key));
         let before = tx.counters().map(|counters| counters.last_tx);
         let rows = tx.rows();
         let planned = parts.renewals.with(|renewals| {
