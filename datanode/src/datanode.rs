@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 use steadfs_common::{DatanodeUuid, StorageId};
 use steadfs_daemon::http::{self, Endpoints};
 use steadfs_daemon::net::listen;
+use steadfs_daemon::origins::guarded;
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_datanode_store::{Store, StoreOptions};
 use steadfs_proto::steadfs as pb;
@@ -23,7 +24,7 @@ use crate::link::Link;
 use crate::metrics::LinkMetrics;
 use crate::node::Node;
 use crate::transfer::{TransferMetrics, TransferTimeouts};
-use crate::{peer, server};
+use crate::{peer, server, webhdfs};
 
 /// How often volumes are looked at, whatever else happens.
 const VOLUME_CHECK_EVERY: Duration = Duration::from_secs(60);
@@ -174,8 +175,9 @@ fn serve(
             true => Ok(()),
             false => Err(format!("not registered with the namenode {namenode}")),
         };
-        let endpoints =
-            Endpoints { registry: Arc::new(registry), ready: Arc::new(ready), extra: axum::Router::new() };
+        let origins = &node.config.webhdfs_cors_origins;
+        let extra = guarded(webhdfs::router(&node.config.namenode), origins);
+        let endpoints = Endpoints { registry: Arc::new(registry), ready: Arc::new(ready), extra };
         tasks.spawn(http::serve(listener, endpoints, tasks.clone()));
     }
     for storage in node.store.volumes_in_service() {
