@@ -43,8 +43,10 @@ pub(super) async fn open(asked: Asked) -> Answer {
     } else {
         stream(&reader, offset, wanted, asked.permit).await?
     };
-    let headers =
-        [(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_LENGTH, wanted.to_string())];
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_LENGTH, wanted.to_string()),
+    ];
     Ok((StatusCode::OK, headers, body).into_response())
 }
 
@@ -113,7 +115,8 @@ pub(super) async fn create(asked: Asked, body: &mut Option<Body>) -> Answer {
     }
     receive(create.await?, body).await?;
     let location = file_url(&asked.door.namenode, &asked.path);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location), (header::CONTENT_LENGTH, "0".into())]).into_response())
+    Ok((StatusCode::CREATED, [(header::LOCATION, location), (header::CONTENT_LENGTH, "0".into())])
+        .into_response())
 }
 
 pub(super) async fn append(asked: Asked, body: &mut Option<Body>) -> Answer {

@@ -77,12 +77,7 @@ async fn serve(State(door): State<Arc<Door>>, request: Request) -> Response {
 }
 
 /// Carries out a request; takes the body once the operation wants it.
-async fn answer(
-    door: Arc<Door>,
-    method: &Method,
-    uri: &axum::http::Uri,
-    body: &mut Option<Body>,
-) -> Answer {
+async fn answer(door: Arc<Door>, method: &Method, uri: &axum::http::Uri, body: &mut Option<Body>) -> Answer {
     let query = Query::parse(uri.query().unwrap_or(""))?;
     let path = webhdfs::path(uri.path())?;
     let operation = match *method {

@@ -118,7 +118,9 @@ async fn check(
     let from = address.map_or_else(|| "unknown".into(), |address| address.to_string());
     let head = format!(
         "FSCK started by {} (auth:SIMPLE) from /{from} for path {} at {}\n\n",
-        options.user, options.path, date(begun)
+        options.user,
+        options.path,
+        date(begun)
     );
     let _ = out.send(head.into()).await;
     let all = options.files || options.blocks || options.open;
@@ -217,7 +219,9 @@ impl Report {
                 left => {
                     let told = left.min(CORRUPT_PAGE);
                     let cookie = after + told;
-                    format!("Cookie:\t{cookie}\n\n\nThe filesystem under path '{path}' has {told} CORRUPT files\n")
+                    format!(
+                        "Cookie:\t{cookie}\n\n\nThe filesystem under path '{path}' has {told} CORRUPT files\n"
+                    )
                 }
             };
         }
@@ -237,7 +241,10 @@ impl Report {
             ("Total files", format!("{} (Files currently being written: {})", sums.files, sums.open_files)),
             ("Total blocks (validated)", format!("{} (avg. block size {average} B)", sums.blocks)),
             ("Minimally replicated blocks", format!("{sound} ({:.1} %)", share(sound))),
-            ("Over-replicated blocks", format!("{} ({:.1} %)", sums.over_replicated, share(sums.over_replicated))),
+            (
+                "Over-replicated blocks",
+                format!("{} ({:.1} %)", sums.over_replicated, share(sums.over_replicated)),
+            ),
             (
                 "Under-replicated blocks",
                 format!("{} ({:.1} %)", sums.under_replicated, share(sums.under_replicated)),

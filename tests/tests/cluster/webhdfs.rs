@@ -183,7 +183,9 @@ async fn the_namespace_through_webhdfs() -> anyhow::Result<()> {
     assert_eq!(home["Path"], format!("/user/{}", steadfs_client::current_user()));
     assert_eq!(door.ask("GET", "/", "op=GETDELEGATIONTOKEN").await?.json(), json!({ "Token": null }));
     let policies = door.ask("GET", "/", "op=GETALLSTORAGEPOLICY").await?.json();
-    assert!(policies["BlockStoragePolicies"]["BlockStoragePolicy"].as_array().is_some_and(|all| all.len() > 4));
+    assert!(
+        policies["BlockStoragePolicies"]["BlockStoragePolicy"].as_array().is_some_and(|all| all.len() > 4)
+    );
     assert_eq!(door.ask("DELETE", "/a", "op=DELETE&recursive=true").await?.json(), yes);
     assert_eq!(door.ask("DELETE", "/a", "op=DELETE").await?.json(), json!({ "boolean": false }));
     test.stop().await;
@@ -200,11 +202,25 @@ async fn webhdfs_has_hadoops_errors() -> anyhow::Result<()> {
         ("GET", "/no", "op=OPEN", 404, "FileNotFoundException", "File does not exist: /no"),
         ("GET", "/full", "op=OPEN", 404, "FileNotFoundException", "Path is not a file: /full"),
         ("DELETE", "/full", "op=DELETE", 403, "PathIsNotEmptyDirectoryException", "/full is non empty"),
-        ("GET", "/", "op=FLY", 400, "IllegalArgumentException", "Invalid value for webhdfs parameter \"op\": "),
+        (
+            "GET",
+            "/",
+            "op=FLY",
+            400,
+            "IllegalArgumentException",
+            "Invalid value for webhdfs parameter \"op\": ",
+        ),
         ("GET", "/", "", 400, "UnsupportedOperationException", "op=NULL is not supported"),
         ("PUT", "/full", "op=SETQUOTA", 400, "UnsupportedOperationException", "SETQUOTA is not supported"),
         ("PUT", "/", "op=MKDIRS&permission=99", 400, "IllegalArgumentException", "Invalid value for webhdfs"),
-        ("PUT", "/full", "op=RENAME&destination=x", 400, "IllegalArgumentException", "Invalid value for webhdfs"),
+        (
+            "PUT",
+            "/full",
+            "op=RENAME&destination=x",
+            400,
+            "IllegalArgumentException",
+            "Invalid value for webhdfs",
+        ),
         ("GET", "/a//b", "op=GETFILESTATUS", 400, "InvalidPathException", "Invalid path name"),
         ("GET", "/", "op=GETFILESTATUS&doas=else", 403, "AuthorizationException", "User: "),
     ] {
@@ -245,7 +261,11 @@ async fn a_datanode_asks_only_its_own_namenode() -> anyhow::Result<()> {
 async fn the_stock_fsck_reads_its_verdict() -> anyhow::Result<()> {
     let test = TestCluster::in_process(1).await?;
     steadfs_tests::write(&test.client().await?, "/d/file", 100).await?;
-    let fsck = format!("{}/fsck?ugi={}", test.cluster.http_url().trim_end_matches('/'), steadfs_client::current_user());
+    let fsck = format!(
+        "{}/fsck?ugi={}",
+        test.cluster.http_url().trim_end_matches('/'),
+        steadfs_client::current_user()
+    );
     let ask = async |query: &str| -> anyhow::Result<String> {
         Ok(String::from_utf8(curl(&[&format!("{fsck}&{query}")]).await?.body)?)
     };

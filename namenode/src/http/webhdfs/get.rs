@@ -163,13 +163,14 @@ async fn locations(asked: &Asked, operation: &str) -> Answer {
 
 async fn check_access(asked: &Asked) -> Answer {
     let action = asked.query.text("fsaction");
-    let bits = action.bytes().zip([(b'r', 4), (b'w', 2), (b'x', 1)]).try_fold(0, |bits, (given, (letter, bit))| {
-        match given {
-            b'-' => Some(bits),
-            given if given == letter => Some(bits | bit),
-            _ => None,
-        }
-    });
+    let bits =
+        action.bytes().zip([(b'r', 4), (b'w', 2), (b'x', 1)]).try_fold(0, |bits, (given, (letter, bit))| {
+            match given {
+                b'-' => Some(bits),
+                given if given == letter => Some(bits | bit),
+                _ => None,
+            }
+        });
     let Some(bits) = bits.filter(|_| action.len() == 3) else {
         let shown: String = action.chars().take(20).collect();
         let problem = format!("Invalid value: \"{shown}\" does not belong to the domain [r-][w-][x-]");

@@ -6,9 +6,6 @@ mod get;
 mod json;
 mod redirect;
 
-#[cfg(test)]
-mod tests;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -67,7 +64,9 @@ async fn answer(door: &Door, request: Request) -> Answer {
         Method::PUT => change::put(asked).await,
         Method::POST => change::post(asked).await,
         Method::DELETE => change::delete(asked).await,
-        _ => Ok((StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, PUT, POST, DELETE")]).into_response()),
+        _ => {
+            Ok((StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, PUT, POST, DELETE")]).into_response())
+        }
     }
 }
 
@@ -94,7 +93,8 @@ fn json(value: &Value) -> Response {
 }
 
 fn json_body(status: StatusCode, body: Body) -> Response {
-    let headers = [(header::CONTENT_TYPE, "application/json;charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
+    let headers =
+        [(header::CONTENT_TYPE, "application/json;charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
     (status, headers, body).into_response()
 }
 

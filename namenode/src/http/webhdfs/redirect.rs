@@ -79,7 +79,8 @@ fn usable(asked: &Asked, node: &Node) -> bool {
     let named = |name: &str| {
         let (host, port) = name.rsplit_once(':').unwrap_or((name, ""));
         let known = host == node.host_name || host == address;
-        known && (port.is_empty() || [node.http_port, node.data_port].iter().any(|own| own.to_string() == port))
+        known
+            && (port.is_empty() || [node.http_port, node.data_port].iter().any(|own| own.to_string() == port))
     };
     node.live && node.http_port != 0 && !excluded.into_iter().any(named)
 }

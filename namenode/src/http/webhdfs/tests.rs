@@ -1,1 +1,0 @@
-//! The door over a whole namenode, by real requests.
