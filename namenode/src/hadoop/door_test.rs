@@ -119,9 +119,18 @@ async fn what_is_refused_has_hadoops_own_class() {
     let refused = root.call::<GetBlockLocationsResponseProto>("getBlockLocations", &negative).await;
     assert_eq!(class(refused), "HadoopIllegalArgumentException");
     let concat = ConcatRequestProto { trg: "/f".into(), srcs: vec!["/g".into()] };
-    let unsupported = root.call::<ConcatResponseProto>("concat", &concat).await.unwrap_err();
-    assert_eq!(unsupported.0, "java.lang.UnsupportedOperationException");
-    assert!(unsupported.1.contains("concat"));
+    let refused = root.call::<ConcatResponseProto>("concat", &concat).await;
+    assert_eq!(class(refused), "HadoopIllegalArgumentException", "it is being written");
+    let truncate = |new_length| TruncateRequestProto {
+        src: "/f".into(),
+        new_length,
+        client_name: "another".into(),
+    };
+    let negative = root.call::<TruncateResponseProto>("truncate", &truncate(u64::MAX)).await;
+    assert_eq!(class(negative), "HadoopIllegalArgumentException");
+    let open = root.call::<TruncateResponseProto>("truncate", &truncate(0)).await;
+    assert_eq!(class(open), "AlreadyBeingCreatedException");
+    assert_eq!(class(root.locations("/.reserved/.inodes/99").await), "FileNotFoundException");
     let coded = CreateRequestProto { ec_policy_name: Some("RS-6-3-1024k".into()), ..create("/ec") };
     assert_eq!(
         class(root.call::<CreateResponseProto>("create", &coded).await),

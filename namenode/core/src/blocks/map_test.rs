@@ -525,6 +525,29 @@ fn a_recovery_goes_to_a_live_primary_and_to_another_if_it_does_not_come_back() {
 }
 
 #[test]
+fn what_a_recovery_made_is_read_before_it_is_reported() {
+    let mut world = World::running(3);
+    for node in 0..3 {
+        world.change(node, named(1), ChangeKind::Received);
+    }
+    world.map.apply(Effect::Reopened { block: id(1) }, world.now);
+    let stamp = GenStamp(STAMP.0 + 1);
+    let cut = BlockRef { stamp, length: 4, ..named(1) };
+    let storages: smallvec::SmallVec<[StorageId; 3]> = smallvec![storage(0), storage(1)];
+    for effect in [
+        Effect::Pipeline { block: id(1), stamp, replication: 2, storages: storages.clone() },
+        Effect::Held { block: cut, storages: storages.clone() },
+        Effect::Completed { block: id(1), stamp, length: 4, replication: 2 },
+    ] {
+        world.map.apply(effect, world.now);
+    }
+    let block = Block { stamp, length: 4, ..complete(1, 2) };
+    let located = world.map.locate(&block, None, 1);
+    assert!(!located.corrupt && located.storages.len() == 2, "{located:?}");
+    assert!(!located.storages.contains(&storage(2)), "the one that was not cut is no replica any more");
+}
+
+#[test]
 fn a_recovery_of_the_last_process_goes_on() {
     let recovery = Some(Recovery { stamp: GenStamp(2_000), truncate_to: None, started: Millis(0) });
     let state = BlockState::UnderConstruction { expected: smallvec![storage(0)], recovery };
