@@ -244,6 +244,25 @@ fn a_returning_datanode_makes_too_many_and_one_is_deleted() {
 }
 
 #[test]
+fn a_report_that_drowned_in_changes_is_asked_for_again() {
+    let mut world = World::running(2);
+    world.written(1, 2, &[0, 1]);
+    world.pass(65, &[0]);
+    world.map.register(registration(0, 1), world.now).unwrap();
+    for number in 2..20_000 {
+        world.change(0, named(number), ChangeKind::Deleted);
+    }
+    world.report(0, &[finalized(1)]);
+    assert_eq!(world.live(1), 1);
+    let asked = world.pass(70, &[]).into_iter().filter(|(_, order)| *order == NodeCommand::Report);
+    assert_eq!(asked.map(|(node, _)| node).collect::<Vec<_>>(), [0]);
+    world.report(0, &[finalized(1)]);
+    assert_eq!(world.live(1), 2);
+    let orders = world.pass(200, &[]);
+    assert!(orders.iter().all(|(_, order)| *order != NodeCommand::Report));
+}
+
+#[test]
 fn nothing_is_deleted_because_of_what_an_earlier_life_reported() {
     let mut world = World::running(3);
     world.written(1, 2, &[0, 1, 2]);

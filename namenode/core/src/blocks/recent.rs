@@ -42,13 +42,23 @@ impl Recent {
 
     /// Whether a report that began at `began` may be older than what is known of this block.
     pub(super) fn outdates(&self, block: BlockId, began: Millis) -> bool {
-        let since = |at: Millis| at.plus(REPORT_LEAD) >= began;
-        self.forgotten.is_some_and(since) || self.latest.get(&block).is_some_and(|at| since(*at))
+        self.doubts(began) || self.latest.get(&block).is_some_and(|at| reaches(*at, began))
+    }
+
+    /// Whether a report that began at `began` may be older than what is known of any block: so much changed that some of
+    /// it is forgotten.
+    pub(super) fn doubts(&self, began: Millis) -> bool {
+        self.forgotten.is_some_and(|at| reaches(at, began))
     }
 
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
+}
+
+/// Whether a report that began at `began` may have been written down before a change at `at`.
+fn reaches(at: Millis, began: Millis) -> bool {
+    at.plus(REPORT_LEAD) >= began
 }
 
 /// Which blocks the namespace changed lately: facts that were read before are not used.

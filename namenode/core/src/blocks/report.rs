@@ -182,7 +182,8 @@ impl BlockMap {
         Ok(stopped.is_none())
     }
 
-    /// All replicas of a volume were reported and compared: from now on those there count when others are deleted.
+    /// All replicas of a volume were reported and compared: from now on those there count when others are deleted. Unless
+    /// so much changed meanwhile that the report could not be trusted: then another is asked for.
     ///
     /// # Errors
     /// As [`BlockMap::report`].
@@ -194,10 +195,16 @@ impl BlockMap {
     ) -> FsResult<()> {
         let at = self.reported_storage(uuid, session, storage)?;
         let entry = self.nodes.storage_mut(at);
-        entry.reported = true;
-        entry.progress = None;
+        let progress = entry.progress.take();
+        let doubtful = progress.is_some_and(|progress| entry.recent.doubts(progress.began));
+        let again = doubtful && !entry.reported;
+        entry.reported |= !doubtful;
         let node = entry.node;
         let node = self.nodes.node_mut(node);
+        if again {
+            node.report_due = Some(now.plus(super::work::REPORT_RETRY));
+            return Ok(());
+        }
         node.last_report = now;
         let storages = node.storages.clone();
         if storages
