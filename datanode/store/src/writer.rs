@@ -175,8 +175,7 @@ impl Drop for ReplicaWriter {
             state.role == ReplicaState::Temporary
         };
         let (core, replica, owner) = (self.core.clone(), self.replica.clone(), self.owner);
-        // If the thread is busy: a temporary replica is replaced or wiped later, a flush is made by the next reader or recovery.
-        let _ = self.replica.volume.worker.offer(move || {
+        let offered = self.replica.volume.worker.offer(move || {
             if temporary {
                 core.discard(&replica, owner);
             } else {
@@ -189,5 +188,11 @@ impl Drop for ReplicaWriter {
                 }
             }
         });
+        // If the thread is busy: the next reader or recovery flushes, but nobody else gives back the room of a temporary one.
+        if let Err(job) = offered
+            && temporary
+        {
+            job();
+        }
     }
 }
