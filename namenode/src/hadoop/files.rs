@@ -44,7 +44,9 @@ pub(super) async fn get_located_file_info(
     let src = convert::path(request.src())?;
     let status = asked.service.located_status(&asked.caller, &src).await?;
     let naming = asked.naming(locality::Asked::LocatedStatus);
-    Ok(GetLocatedFileInfoResponseProto { fs: status.map(|status| convert::status(&asked.pool, &status, &naming)) })
+    Ok(GetLocatedFileInfoResponseProto {
+        fs: status.map(|status| convert::status(&asked.pool, &status, &naming)),
+    })
 }
 
 pub(super) async fn get_block_locations(

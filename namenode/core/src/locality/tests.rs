@@ -92,7 +92,11 @@ fn what_is_renamed_for_whom() {
         (Asked::BlockLocations, true, false),
         (Asked::Write, false, false),
     ] {
-        assert_eq!((renames(asked, &driver), renames(asked, &executor)), (of_driver, of_executor), "{asked:?}");
+        assert_eq!(
+            (renames(asked, &driver), renames(asked, &executor)),
+            (of_driver, of_executor),
+            "{asked:?}"
+        );
     }
     assert_eq!(pods.reader(ip("10.0.0.77")), None);
 }
@@ -143,7 +147,9 @@ fn what_is_no_picture_is_refused_by_the_pod() {
 #[test]
 fn the_own_node_comes_first_unless_it_is_silent() {
     let mut replicas = [("a", true), ("b", false), ("b", true), ("c", true)];
-    let by = |from: &'static str| move |(node, fresh): &(&str, bool)| distance(from, Replica { node, fresh: *fresh });
+    let by = |from: &'static str| {
+        move |(node, fresh): &(&str, bool)| distance(from, Replica { node, fresh: *fresh })
+    };
     replicas.sort_by_key(by("nowhere"));
     replicas.sort_by_key(by(""));
     assert_eq!(replicas, [("a", true), ("b", false), ("b", true), ("c", true)]);
