@@ -47,6 +47,8 @@ struct Recorded {
     ops: Vec<NameOp>,
     /// Operations before this one are durable.
     durable: usize,
+    /// Folders whose own names are: a folder made earlier than durable names in it need not be.
+    folders: BTreeSet<PathBuf>,
     /// The file behind a name now, and behind the name that a handle was opened by.
     names: HashMap<PathBuf, FileId>,
     opened: HashMap<PathBuf, FileId>,
@@ -109,6 +111,12 @@ impl Faults for Recorder {
             DiskOp::SyncDir => {
                 let last = state.ops.iter().rposition(|op| op.parents().contains(&path.as_path()));
                 state.durable = state.durable.max(last.map_or(0, |last| last + 1));
+                let made = |op: &NameOp| match op {
+                    NameOp::Make(folder) if folder.parent() == Some(path.as_path()) => Some(folder.clone()),
+                    _ => None,
+                };
+                let made: Vec<_> = state.ops.iter().filter_map(made).collect();
+                state.folders.extend(made);
             }
             DiskOp::Write | DiskOp::Read | DiskOp::Truncate | DiskOp::List => {}
         }
@@ -139,9 +147,15 @@ impl Recorder {
             }
         }
         let moved = |path: &Path| target.join(path.strip_prefix(root).unwrap());
+        folders.retain(|folder| state.folders.contains(folder) || choose(2) == 0);
         for folder in folders.iter().filter(|folder| folder.starts_with(root)) {
-            fs::create_dir_all(moved(folder)).unwrap();
+            let whole =
+                folder.ancestors().take_while(|above| *above != root).all(|above| folders.contains(above));
+            if whole {
+                fs::create_dir_all(moved(folder)).unwrap();
+            }
         }
+        names.retain(|path, _| path.parent().is_some_and(|folder| moved(folder).is_dir()));
         for (path, id) in names {
             let synced = state.synced.get(&id).cloned().unwrap_or_default();
             let now = state.names.iter().find(|(_, other)| **other == id);

@@ -23,8 +23,10 @@ fn a_replica_is_written_read_and_finalized() {
     writer.set_acked(500);
     assert_eq!(store.visible_length(ID, G1).unwrap(), 600);
     assert_eq!(read_all(store, ID, G1), data[..600]);
+    let early = store.open_for_read(ID, G1).unwrap();
     // The partial chunk once more, with more bytes.
     assert_eq!(write(&writer, 512, &data[512..]).unwrap(), 1_300);
+    assert_eq!(read(&early, 0, 600), data[..600], "with the checksum of the chunk as it was");
     assert_eq!(store.status(ID).unwrap().state, ReplicaState::Rbw);
     let finalized = writer.finalize().unwrap();
     assert_eq!(finalized, block(ID, G1, 1_300));
