@@ -97,7 +97,7 @@ impl DatanodeLink for Fake {
             Some((epoch, command)) => (epoch, vec![pb::Command { command: Some(command) }]),
             None => (answers.epoch, Vec::new()),
         };
-        Ok(Response::new(pb::HeartbeatResponse { epoch, commands }))
+        Ok(Response::new(pb::HeartbeatResponse { epoch, commands, ..pb::HeartbeatResponse::default() }))
     }
 
     async fn block_report(
