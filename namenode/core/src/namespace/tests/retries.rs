@@ -92,9 +92,15 @@ fn old_answers_are_forgotten_in_pages() {
     assert_eq!(world.run("hdfs", &Command::ForgetCalls { keys }), Ok(Reply::Done));
     let left: Vec<i32> = world.view.retries(None, 10).iter().map(|(key, _)| key.call).collect();
     assert_eq!(left, [1, 3, 4], "one that is still valid stays");
-    assert_eq!(
-        call(&mut world, 1, &delete("/open/none", false)),
-        Ok(Reply::Bool(false)),
-        "expired: done again"
-    );
+}
+
+#[test]
+fn a_clock_that_jumps_has_no_call_carried_out_twice() {
+    let mut world = World::new();
+    world.create("ann", "/open/f").unwrap();
+    assert_eq!(call(&mut world, 1, &delete("/open/f", false)), Ok(Reply::Bool(true)));
+    world.create("ann", "/open/f").unwrap();
+    world.now = world.now.plus(Duration::from_secs(86_400));
+    assert_eq!(call(&mut world, 1, &delete("/open/f", false)), Ok(Reply::Bool(true)));
+    assert!(world.inode("/open/f").is_some(), "the answer was given again, nothing was deleted");
 }
