@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
-use steadfs_common::limits;
+use steadfs_common::limits::{self, MAX_PRINCIPAL_BYTES};
 use steadfs_namenode_core::Settings;
 
 /// The namenode's configuration. Units are in the names; sizes are bytes, times milliseconds.
@@ -308,6 +308,14 @@ impl NamenodeConfig {
             "namespace: 1 <= lease_soft_limit_ms <= lease_hard_limit_ms"
         );
         ensure!(!names.supergroup.is_empty(), "namespace.supergroup: name a group");
+        ensure!(is_short(&names.supergroup), "namespace.supergroup: at most {MAX_PRINCIPAL_BYTES} bytes");
+        ensure!(is_short(&self.users.superuser), "users.superuser: at most {MAX_PRINCIPAL_BYTES} bytes");
+        for (user, groups) in &self.users.groups {
+            ensure!(
+                is_short(user) && groups.iter().all(|group| is_short(group)),
+                "users.groups: names of users and groups have at most {MAX_PRINCIPAL_BYTES} bytes"
+            );
+        }
         ensure!(
             self.datanodes.heartbeat_interval_ms > 0
                 && self.datanodes.heartbeat_interval_ms < self.datanodes.dead_after_ms,
@@ -323,10 +331,7 @@ impl NamenodeConfig {
             "journal: queue is at least 1, batch 1 to {MAX_BATCH}"
         );
         ensure!(self.journal.seal_after_idle_ms > 0, "journal.seal_after_idle_ms: at least 1");
-        ensure!(
-            self.locality.pods_check_interval_ms >= 10,
-            "locality.pods_check_interval_ms: at least 10"
-        );
+        ensure!(self.locality.pods_check_interval_ms >= 10, "locality.pods_check_interval_ms: at least 10");
         ensure!(self.store.read_threads > 0, "store.read_threads: at least 1");
         Ok(())
     }
@@ -349,6 +354,11 @@ impl NamenodeConfig {
             retry_expiry: Duration::from_millis(names.retry_expiry_ms),
         }
     }
+}
+
+/// Whether the name of a user or group can be stored with an inode.
+const fn is_short(name: &str) -> bool {
+    name.len() <= MAX_PRINCIPAL_BYTES
 }
 
 /// The smallest segment: a batch must fit.
@@ -401,6 +411,21 @@ mod tests {
         for text in ["lisen = \"x\"", "[journal]\nsegment_byte = 1", "[nonsense]"] {
             let error = format!("{:#}", anyhow::Error::from(parse(text).unwrap_err()));
             assert!(error.contains("unknown field"), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_too_long_to_be_stored_are_refused_with_the_key() {
+        let (long, longest) = ("x".repeat(MAX_PRINCIPAL_BYTES + 1), "x".repeat(MAX_PRINCIPAL_BYTES));
+        for (text, key) in [
+            ("[namespace]\nsupergroup = \"NAME\"", "namespace.supergroup"),
+            ("[users]\nsuperuser = \"NAME\"", "users.superuser"),
+            ("[users.groups]\nann = [\"staff\", \"NAME\"]", "users.groups"),
+            ("[users.groups]\nNAME = [\"staff\"]", "users.groups"),
+        ] {
+            let error = parse(&text.replace("NAME", &long)).unwrap().validate().unwrap_err().to_string();
+            assert!(error.starts_with(key), "{text}: {error}");
+            parse(&text.replace("NAME", &longest)).unwrap().validate().unwrap();
         }
     }
 
