@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfs_common::limits::RECLAIM_STEP;
-use steadfs_common::{FsResult, InodeId};
+use steadfs_common::{FsErrorKind, FsResult, InodeId};
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_namenode_core::namespace::{lease, retry};
 use steadfs_namenode_core::{Command, Reply, View};
@@ -123,15 +123,22 @@ impl Service {
     /// nothing any more.
     pub(crate) async fn expire_leases(&self) -> FsResult<()> {
         let (began, mut met, mut after) = (self.renewals.now(), BTreeSet::new(), None);
+        // One copy for the whole scan, so that nobody's renewal waits for the disk. Renewals since are seen when a lease
+        // is taken.
+        let renewals = Arc::new(self.renewals.with(Clone::clone));
         loop {
             let (holders, next) = self.read(move |view| page_of_holders(view, after)).await;
             for holder in holders {
                 self.renewals.met(&holder);
                 met.insert(holder);
             }
-            for file in self.due(after).await {
+            let due = {
+                let (renewals, settings) = (renewals.clone(), self.settings.clone());
+                self.read(move |view| lease::due(view, &renewals, &settings, began, after, PAGE).0).await
+            };
+            for file in due {
                 tracing::info!(inode = file.0, "nobody renews the lease on this file: it is taken over");
-                self.own(Command::ExpireLease { file }).await?;
+                goes_on_after(file, self.own(Command::ExpireLease { file }).await)?;
             }
             match next {
                 Some(last) => after = Some(last),
@@ -140,13 +147,6 @@ impl Service {
         }
         self.renewals.keep(&met, began);
         Ok(())
-    }
-
-    async fn due(&self, after: Option<InodeId>) -> Vec<InodeId> {
-        let (settings, now) = (self.settings.clone(), self.renewals.now());
-        // A copy, so that nobody's renewal waits for the disk.
-        let holders = self.renewals.with(Clone::clone);
-        self.read(move |view| lease::due(view, &holders, &settings, now, after, PAGE).0).await
     }
 
     /// Forgets answers that no client will ask for again, and counts those that stay.
@@ -172,8 +172,36 @@ impl Service {
     }
 }
 
+/// A file that cannot be closed keeps no other from it: only the end of the namenode does.
+fn goes_on_after(file: InodeId, taken_over: FsResult<Reply>) -> FsResult<()> {
+    match taken_over {
+        Err(error) if error.kind() == FsErrorKind::Stopping => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, inode = file.0, "the lease was not taken over: it will be tried again");
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
 fn page_of_holders(view: &dyn View, after: Option<InodeId>) -> (BTreeSet<String>, Option<InodeId>) {
     let rows = view.leases(after, PAGE);
     let next = if rows.len() < PAGE { None } else { rows.last().map(|(id, _)| *id) };
     (rows.into_iter().map(|(_, lease)| lease.holder).collect(), next)
+}
+
+#[cfg(test)]
+mod tests {
+    use steadfs_common::FsError;
+
+    use super::*;
+
+    #[test]
+    fn one_file_that_cannot_be_closed_keeps_no_other_from_it() {
+        let odd = FsError::invalid_argument("it is odd");
+        assert_eq!(goes_on_after(InodeId(1), Err(odd)), Ok(()));
+        assert_eq!(goes_on_after(InodeId(2), Ok(Reply::Bool(true))), Ok(()));
+        let stopping = FsError::new(FsErrorKind::Stopping, "The namenode is stopping");
+        assert_eq!(goes_on_after(InodeId(3), Err(stopping.clone())), Err(stopping));
+    }
 }
