@@ -119,9 +119,9 @@ impl View for MemoryView {
         })
     }
 
-    fn reclaims(&self, limit: usize) -> Vec<InodeId> {
-        self.rows(Bound::Included(Key::Reclaim(InodeId(0))), limit, |key, _| match key {
-            Key::Reclaim(id) => Some(*id),
+    fn reclaims(&self, limit: usize) -> Vec<(InodeId, Option<Name>)> {
+        self.rows(Bound::Included(Key::Reclaim(InodeId(0))), limit, |key, record| match (key, record) {
+            (Key::Reclaim(id), Record::Reclaim { after }) => Some((*id, after.clone())),
             _ => None,
         })
     }

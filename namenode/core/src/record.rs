@@ -192,7 +192,7 @@ pub struct Lease {
 /// The answer that a repeated call gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// When it may be forgotten.
+    /// When it may be forgotten. Until it is, it is given again.
     pub expires: Millis,
     /// The reply, in the store's own encoding of [`crate::Reply`]'s payload.
     pub reply: RetryReply,
@@ -264,8 +264,11 @@ pub enum Record {
     FileBlock(BlockId),
     /// See [`Lease`].
     Lease(Lease),
-    /// Nothing but the key.
-    Reclaim,
+    /// How far the removal of a detached folder's entries has come.
+    Reclaim {
+        /// The last name removed: its entries up to here are gone. None before the first, and for files.
+        after: Option<Name>,
+    },
     /// See [`Retry`].
     Retry(Retry),
     /// See [`Counters`].

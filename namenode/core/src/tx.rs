@@ -217,28 +217,22 @@ impl View for Tx<'_> {
         )
     }
 
-    fn reclaims(&self, limit: usize) -> Vec<InodeId> {
-        let gone = self
+    fn reclaims(&self, limit: usize) -> Vec<(InodeId, Option<Name>)> {
+        let changed: BTreeMap<InodeId, Option<&Option<Name>>> = self
             .changes
             .range(Key::Reclaim(InodeId(0))..=Key::Reclaim(InodeId(u64::MAX)))
-            .map(|(key, record)| (key.clone(), record.is_some()))
-            .collect::<BTreeMap<_, _>>();
-        let mut ids: Vec<InodeId> = self
-            .base
-            .reclaims(limit.saturating_add(gone.len()))
-            .into_iter()
-            .filter(|id| gone.get(&Key::Reclaim(*id)).copied().unwrap_or(true))
+            .filter_map(|(key, record)| match (key, record) {
+                (Key::Reclaim(id), Some(Record::Reclaim { after })) => Some((*id, Some(after))),
+                (Key::Reclaim(id), _) => Some((*id, None)),
+                _ => None,
+            })
             .collect();
-        for (key, present) in gone {
-            if let (Key::Reclaim(id), true) = (key, present)
-                && !ids.contains(&id)
-            {
-                ids.push(id);
-            }
-        }
-        ids.sort_unstable();
-        ids.truncate(limit);
-        ids
+        let stored = self.base.reclaims(limit.saturating_add(changed.len()));
+        let mut rows: Vec<_> = stored.into_iter().filter(|(id, _)| !changed.contains_key(id)).collect();
+        rows.extend(changed.into_iter().filter_map(|(id, after)| Some((id, after?.clone()))));
+        rows.sort_unstable();
+        rows.truncate(limit);
+        rows
     }
 
     fn retry(&self, key: &CallKey) -> Option<Retry> {

@@ -37,7 +37,7 @@ fn record(key: &Key, number: u64) -> Record {
     match key {
         Key::Entry(..) => Record::Entry(InodeId(number)),
         Key::Lease(_) => Record::Lease(Lease { holder: number.to_string(), machine: String::new() }),
-        Key::Reclaim(_) => Record::Reclaim,
+        Key::Reclaim(_) => Record::Reclaim { after: Name::new(&number.to_string()).ok() },
         Key::Retry(_) => Record::Retry(Retry { expires: Millis(number), reply: RetryReply::Done }),
         _ => Record::Totals(Totals { files: number, ..Totals::default() }),
     }

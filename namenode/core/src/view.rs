@@ -29,8 +29,8 @@ pub trait View {
     fn lease(&self, file: InodeId) -> Option<Lease>;
     /// Leases by file id.
     fn leases(&self, after: Option<InodeId>, limit: usize) -> Vec<(InodeId, Lease)>;
-    /// Trees to reclaim, by id.
-    fn reclaims(&self, limit: usize) -> Vec<InodeId>;
+    /// Trees to reclaim, by id, each with the last name removed from it.
+    fn reclaims(&self, limit: usize) -> Vec<(InodeId, Option<Name>)>;
     /// A saved answer.
     fn retry(&self, key: &CallKey) -> Option<Retry>;
     /// Saved answers by key.

@@ -112,14 +112,14 @@ mod tests {
     fn golden_bytes() {
         let changes = Changes::from([
             (Key::Lease(InodeId(1)), None),
-            (Key::Reclaim(InodeId(2)), Some(Record::Reclaim)),
+            (Key::Reclaim(InodeId(2)), Some(Record::Reclaim { after: None })),
         ]);
         let transactions = [Transaction { id: TxId(300), operation: 15 }];
         let bytes = encode(&transactions, &changes);
         let golden = [
             1, 1, 0xac, 2, 15, 0, 2, //
             6, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, //
-            7, 8, 0, 0, 0, 0, 0, 0, 0, 2, 1, 1, 1,
+            7, 8, 0, 0, 0, 0, 0, 0, 0, 2, 1, 2, 2, 0,
         ];
         assert_eq!(bytes, golden);
         assert_eq!(decode(&bytes).unwrap(), (transactions.to_vec(), changes));

@@ -71,7 +71,7 @@ fn record(key: &Key, number: u64) -> Record {
         Key::Block(id) => Record::Block(block(id.0)),
         Key::FileBlock(..) => Record::FileBlock(BlockId(number)),
         Key::Lease(_) => Record::Lease(Lease { holder: format!("c{number}"), machine: String::new() }),
-        Key::Reclaim(_) => Record::Reclaim,
+        Key::Reclaim(_) => Record::Reclaim { after: Name::new(&number.to_string()).ok() },
         Key::Retry(_) => Record::Retry(Retry { expires: Millis(number), reply: RetryReply::Done }),
         Key::Counters => Record::Counters(Counters {
             next_inode: InodeId(number),

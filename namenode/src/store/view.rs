@@ -12,7 +12,7 @@ use super::cache::Cache;
 use super::codec::CodecError;
 use super::database::{Database, Position, Snapshot};
 use super::keys::{self, Table};
-use super::records::{Entry, FileBlock, Stored};
+use super::records::{Entry, FileBlock, Reclaim, Stored};
 
 /// A consistent picture of the namespace. Everything read from it is as of [`StoreView::position`].
 ///
@@ -225,8 +225,10 @@ impl<'a> Rows<'a> {
         })
     }
 
-    fn reclaims(&self, limit: usize) -> Vec<InodeId> {
-        self.range(Table::Reclaim, &[], &[], None, limit, |key, _| keys::reclaim::decode(key))
+    fn reclaims(&self, limit: usize) -> Vec<(InodeId, Option<Name>)> {
+        self.range(Table::Reclaim, &[], &[], None, limit, |key, value| {
+            Ok((keys::reclaim::decode(key)?, Reclaim::decode(value)?.0))
+        })
     }
 
     fn retries(&self, after: Option<&CallKey>, limit: usize) -> Vec<(CallKey, Retry)> {
@@ -283,7 +285,7 @@ macro_rules! view_by_rows {
                 self.rows().leases(after, limit)
             }
 
-            fn reclaims(&self, limit: usize) -> Vec<InodeId> {
+            fn reclaims(&self, limit: usize) -> Vec<(InodeId, Option<Name>)> {
                 self.rows().reclaims(limit)
             }
 

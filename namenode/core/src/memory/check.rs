@@ -18,9 +18,14 @@ pub fn check(view: &MemoryView) -> Result<(), String> {
     let counters = view.counters().ok_or("there are no counters")?;
     let mut checker = Checker { view, counters, seen: BTreeSet::new(), blocks: 0, complete: 0 };
     checker.tree(ROOT_INODE, true)?;
-    for id in view.reclaims(usize::MAX) {
+    for (id, after) in view.reclaims(usize::MAX) {
         if checker.seen.contains(&id) {
             return Err(format!("inode {id} is to be reclaimed, and part of a tree"));
+        }
+        if let (Some((name, _)), Some(after)) = (view.entries(id, None, 1).pop(), after)
+            && name <= after
+        {
+            return Err(format!("entry {name} of inode {id} was passed by its removal"));
         }
         checker.tree(id, false)?;
     }
@@ -212,7 +217,7 @@ const fn agree(key: &Key, record: &Record) -> bool {
             | (Key::Block(_), Record::Block(_))
             | (Key::FileBlock(..), Record::FileBlock(_))
             | (Key::Lease(_), Record::Lease(_))
-            | (Key::Reclaim(_), Record::Reclaim)
+            | (Key::Reclaim(_), Record::Reclaim { .. })
             | (Key::Retry(_), Record::Retry(_))
             | (Key::Counters, Record::Counters(_))
     )

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use steadfs_common::{FsError, FsPath, FsResult};
+use steadfs_common::{FsError, FsPath, FsResult, Name};
 
 use super::planner::Planner;
 use super::resolve::Purpose;
@@ -54,14 +54,14 @@ pub(crate) fn remove(p: &mut Planner<'_>, inode: &Arc<Inode>) -> FsResult<()> {
         }
         InodeKind::Directory { .. } => {}
     }
-    p.tx.put(Key::Reclaim(inode.id), Record::Reclaim);
+    p.tx.put(Key::Reclaim(inode.id), Record::Reclaim { after: None });
     Ok(())
 }
 
 /// [`crate::Command::Reclaim`]: an inode or a block costs one of `limit`.
 pub(crate) fn reclaim(p: &mut Planner<'_>, limit: usize) -> Reply {
     let mut left = limit.max(1);
-    for id in p.tx.reclaims(left) {
+    for (id, after) in p.tx.reclaims(left) {
         if left == 0 {
             break;
         }
@@ -71,7 +71,7 @@ pub(crate) fn reclaim(p: &mut Planner<'_>, limit: usize) -> Reply {
         };
         let done = match &inode.kind {
             InodeKind::File(_) => reclaim_file(p, &inode, &mut left),
-            InodeKind::Directory { .. } => reclaim_folder(p, &inode, &mut left),
+            InodeKind::Directory { .. } => reclaim_folder(p, &inode, after, &mut left),
         };
         if done {
             p.tx.delete(Key::Reclaim(id));
@@ -97,13 +97,16 @@ fn reclaim_file(p: &mut Planner<'_>, inode: &Inode, left: &mut usize) -> bool {
 }
 
 /// Removes a folder's entries, as many as one step may. Folders in it that hold something become trees of their own.
-fn reclaim_folder(p: &mut Planner<'_>, folder: &Inode, left: &mut usize) -> bool {
-    let entries = p.tx.entries(folder.id, None, *left);
+/// It goes on behind `after`, and remembers how far it came: to find the first entry that is left, a store would have to
+/// pass all that were removed before.
+fn reclaim_folder(p: &mut Planner<'_>, folder: &Inode, mut after: Option<Name>, left: &mut usize) -> bool {
+    let entries = p.tx.entries(folder.id, after.as_ref(), *left);
     for (name, id) in entries {
         if *left == 0 {
-            return false;
+            break;
         }
         *left -= 1;
+        after = Some(name.clone());
         p.tx.delete(Key::Entry(folder.id, name));
         let Some(inode) = p.tx.inode(id) else { continue };
         match &inode.kind {
@@ -114,10 +117,11 @@ fn reclaim_folder(p: &mut Planner<'_>, folder: &Inode, left: &mut usize) -> bool
                 lease::end(p, id);
                 p.tx.delete(Key::Inode(id));
             }
-            _ => p.tx.put(Key::Reclaim(id), Record::Reclaim),
+            _ => p.tx.put(Key::Reclaim(id), Record::Reclaim { after: None }),
         }
     }
     if *left == 0 {
+        p.tx.put(Key::Reclaim(folder.id), Record::Reclaim { after });
         return false;
     }
     *left -= 1;

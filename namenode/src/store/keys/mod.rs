@@ -64,7 +64,7 @@ tables! {
     FileBlock = 5, "file_block";
     /// File → its lease. Lives while the file is written.
     Lease = 6, "lease";
-    /// Top of a detached tree → nothing. Lives until the tree is reclaimed.
+    /// Top of a detached tree → how far its removal has come. Lives until the tree is reclaimed.
     Reclaim = 7, "reclaim";
     /// Client and call → the answer it got. Lives for the retry cache's time.
     Retry = 8, "retry";

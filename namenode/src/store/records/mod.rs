@@ -62,7 +62,7 @@ pub fn encode(record: &Record) -> Vec<u8> {
         Record::Block(block) => block.encode(),
         Record::FileBlock(id) => small::FileBlock(*id).encode(),
         Record::Lease(lease) => lease.encode(),
-        Record::Reclaim => small::Reclaim.encode(),
+        Record::Reclaim { after } => small::Reclaim(after.clone()).encode(),
         Record::Retry(retry) => retry.encode(),
         Record::Counters(counters) => counters.encode(),
     }
@@ -80,13 +80,13 @@ pub fn decode(table: Table, bytes: &[u8]) -> Result<Record, CodecError> {
         Table::Block => Record::Block(record::Block::decode(bytes)?),
         Table::FileBlock => Record::FileBlock(small::FileBlock::decode(bytes)?.0),
         Table::Lease => Record::Lease(record::Lease::decode(bytes)?),
-        Table::Reclaim => small::Reclaim::decode(bytes).map(|_| Record::Reclaim)?,
+        Table::Reclaim => Record::Reclaim { after: small::Reclaim::decode(bytes)?.0 },
         Table::Retry => Record::Retry(record::Retry::decode(bytes)?),
         Table::Counters => Record::Counters(record::Counters::decode(bytes)?),
     })
 }
 
-pub use small::{Entry, FileBlock};
+pub use small::{Entry, FileBlock, Reclaim};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,6 +1,6 @@
 //! The records of a line or two. Version 1 of each is its fields in the order of the struct.
 
-use steadfs_common::{BlockId, GenStamp, InodeId, Millis, TxId};
+use steadfs_common::{BlockId, GenStamp, InodeId, Millis, Name, TxId};
 use steadfs_namenode_core::record::{Counters, Lease, Retry, RetryReply, Totals};
 
 use super::{Stored, unknown_version};
@@ -12,8 +12,9 @@ pub struct Entry(pub InodeId);
 /// The block at an index of a file.
 pub struct FileBlock(pub BlockId);
 
-/// The mark on a tree to reclaim.
-pub(super) struct Reclaim;
+/// The mark on a tree to reclaim, with the last name removed. Version 1 had no fields; version 2 has how many names
+/// there are (0 or 1), and the name.
+pub struct Reclaim(pub Option<Name>);
 
 impl Stored for Entry {
     const WHAT: &'static str = "entry";
@@ -49,12 +50,25 @@ impl Stored for FileBlock {
 
 impl Stored for Reclaim {
     const WHAT: &'static str = "tree to reclaim";
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 
-    fn write(&self, _out: &mut Writer) {}
+    fn write(&self, out: &mut Writer) {
+        out.boolean(self.0.is_some());
+        if let Some(name) = &self.0 {
+            out.text(name.as_str());
+        }
+    }
 
     fn read(version: u8, input: &mut Reader<'_>) -> Result<Self, CodecError> {
-        if version == 1 { Ok(Self) } else { Err(unknown_version(input)) }
+        match version {
+            1 => Ok(Self(None)),
+            2 if !input.boolean()? => Ok(Self(None)),
+            2 => {
+                let text = input.text()?;
+                Ok(Self(Some(Name::new(text).map_err(|_| input.error("its name is not valid"))?)))
+            }
+            _ => Err(unknown_version(input)),
+        }
     }
 }
 

@@ -112,7 +112,8 @@ pub(crate) fn record() -> impl Strategy<Value = (Table, Record)> {
         any::<u64>().prop_map(|id| (Table::FileBlock, Record::FileBlock(BlockId(id)))),
         ("\\PC{0,30}", "\\PC{0,30}")
             .prop_map(|(holder, machine)| (Table::Lease, Record::Lease(Lease { holder, machine }))),
-        Just((Table::Reclaim, Record::Reclaim)),
+        proptest::option::of("[a-zü ]{1,20}".prop_filter_map("not a name", |text| Name::new(&text).ok()))
+            .prop_map(|after| (Table::Reclaim, Record::Reclaim { after })),
         retry().prop_map(|retry| (Table::Retry, Record::Retry(retry))),
         counters.prop_map(|record| (Table::Counters, record)),
     ]
@@ -165,7 +166,7 @@ fn file() -> Inode {
     }
 }
 
-/// Bytes that version 1 wrote: they stay readable for ever.
+/// Bytes that today's versions write: they stay readable for ever.
 #[test]
 fn golden_bytes() {
     let storage = StorageId(Uuid::from_u128(0x0102));
@@ -221,7 +222,8 @@ fn golden_bytes() {
             Record::Lease(Lease { holder: "c1".into(), machine: "10.0.0.1".into() }),
             "0102633108 31302e302e302e31",
         ),
-        (Table::Reclaim, Record::Reclaim, "01"),
+        (Table::Reclaim, Record::Reclaim { after: None }, "0200"),
+        (Table::Reclaim, Record::Reclaim { after: Some(Name::new("a.csv").unwrap()) }, "020105612e637376"),
         (
             Table::Retry,
             Record::Retry(Retry { expires: Millis(200), reply: RetryReply::File(InodeId(16_390)) }),
@@ -245,6 +247,12 @@ fn golden_bytes() {
         assert_eq!(hex(&encode(&record)), golden, "{record:?}");
         assert_eq!(decode(table, &encode(&record)).unwrap(), record);
     }
+}
+
+/// Bytes that older releases wrote.
+#[test]
+fn old_golden_bytes() {
+    assert_eq!(decode(Table::Reclaim, &[1]).unwrap(), Record::Reclaim { after: None });
 }
 
 #[test]

@@ -82,6 +82,27 @@ fn a_tree_is_reclaimed_in_bounded_steps() {
 }
 
 #[test]
+fn a_step_goes_on_where_the_one_before_ended() {
+    let mut world = World::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        world.mkdirs("ann", &format!("/open/d/{name}"), 0o755).unwrap();
+    }
+    let folder = world.inode("/open/d").unwrap().id;
+    world.run("ann", &delete("/open/d", true)).unwrap();
+    let cursor = |world: &World| {
+        let rows = world.view.reclaims(10);
+        rows.into_iter().map(|(id, after)| (id, after.map(|name| name.to_string()))).collect::<Vec<_>>()
+    };
+    assert_eq!(cursor(&world), [(folder, None)]);
+    for last in ["b", "d"] {
+        assert_eq!(world.run("hdfs", &Command::Reclaim { limit: 2 }), Ok(Reply::Bool(true)));
+        assert_eq!(cursor(&world), [(folder, Some(last.to_owned()))]);
+    }
+    assert_eq!(world.run("hdfs", &Command::Reclaim { limit: 2 }), Ok(Reply::Bool(false)));
+    assert!(world.view.inode(folder).is_none());
+}
+
+#[test]
 fn a_file_with_many_blocks_is_reclaimed_in_steps() {
     let mut world = World::new();
     let file = world.file("ann", "/open/f", &[BLOCK; 70]);
