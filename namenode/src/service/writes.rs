@@ -14,7 +14,7 @@ use crate::store::MemoryOnly;
 
 /// Rows that a walk looks at before it lets others use its thread.
 const WALK_STEP: usize = 10_000;
-/// Walks over a tree that keeps changing before the caller is told to try again later.
+/// Walks over a tree that keeps changing before all changes wait for one.
 const MAX_WALKS: usize = 8;
 /// The last blocks of a file that may still wait for their replicas.
 const WAITED_BLOCKS: usize = 2;
@@ -104,24 +104,31 @@ impl Service {
     }
 
     /// Deletes need to know that everything below may be deleted: a large tree is walked here, off the commit thread,
-    /// and walked again if it changed meanwhile.
+    /// and walked again if it changed meanwhile. A tree that changes all the time is walked on the commit thread in the
+    /// end: a stock client of a single namenode does not try again by itself.
     async fn with_walks(&self, caller: &Caller, key: Option<CallKey>, command: &Command) -> FsResult<Reply> {
         let mut clearance = None;
         for _ in 0..MAX_WALKS {
             let result = self.commits.submit(caller.clone(), key, command.clone(), clearance).await;
             let walk_wanted = result.as_ref().is_err_and(|error| error.kind() == FsErrorKind::Retriable);
             if !walk_wanted {
-                if matches!(result, Ok(Reply::Done | Reply::Bool(true))) {
-                    self.detached.notify_one();
-                }
-                return result;
+                return self.reclaimed_soon(result);
             }
             clearance = self.walk(caller, command).await?;
             if clearance.is_none() {
                 return result;
             }
         }
-        self.commits.submit(caller.clone(), key, command.clone(), clearance).await
+        let last = Some(Clearance::WalkWhole);
+        self.reclaimed_soon(self.commits.submit(caller.clone(), key, command.clone(), last).await)
+    }
+
+    /// Wakes the worker that reclaims, if something was removed.
+    fn reclaimed_soon(&self, result: FsResult<Reply>) -> FsResult<Reply> {
+        if matches!(result, Ok(Reply::Done | Reply::Bool(true))) {
+            self.detached.notify_one();
+        }
+        result
     }
 
     async fn walk(&self, caller: &Caller, command: &Command) -> FsResult<Option<Clearance>> {

@@ -8,8 +8,8 @@
 //! sticky bit gets one, and when a folder that is not empty is moved in. Plain writing into a tree does not set it.
 //!
 //! Small trees need none of that: the plan walks up to [`INLINE_ROWS`] rows by itself. If that is not enough it answers
-//! `Retriable`: the service walks again, and after a few tries on the commit thread itself, so that nothing can come
-//! between.
+//! `Retriable`: the service walks again, and after a few tries has the plan walk the whole tree itself
+//! ([`Clearance::WalkWhole`]), so that nothing can come between.
 
 use std::sync::Arc;
 
@@ -29,12 +29,21 @@ pub const INLINE_ROWS: usize = 1_000;
 /// Entries read at a time.
 const PAGE: usize = 256;
 
-/// What a completed walk says: as of a transaction, this user may delete what is below this folder.
+/// What a plan may go by when it must know of everything below a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Clearance {
-    root: InodeId,
-    user: String,
-    as_of: TxId,
+pub enum Clearance {
+    /// What a completed walk says: as of a transaction, this user may delete what is below this folder.
+    Walked {
+        /// The folder.
+        root: InodeId,
+        /// The user.
+        user: String,
+        /// The last transaction that the walk saw.
+        as_of: TxId,
+    },
+    /// The plan walks by itself, however large the tree is, and all other changes wait: the last resort where a tree
+    /// changes faster than it is walked.
+    WalkWhole,
 }
 
 /// A walk over the folders of a tree; continue it with [`Walk::step`] on the view it was begun on. It remembers one
@@ -92,7 +101,8 @@ impl Walk {
         rows: usize,
     ) -> FsResult<Option<Clearance>> {
         let done = self.advance(view, &Guard::new(caller, settings), rows)?;
-        let clearance = || Clearance { root: self.root, user: caller.user.clone(), as_of: self.as_of };
+        let clearance =
+            || Clearance::Walked { root: self.root, user: caller.user.clone(), as_of: self.as_of };
         Ok(done.then(clearance))
     }
 
@@ -156,17 +166,22 @@ fn is_filled(inode: &Inode) -> bool {
     matches!(inode.kind, InodeKind::Directory { children } if children > 0)
 }
 
-/// Whether the caller may delete all below `top`, which lies at `path`: by the clearance, or by a short walk.
+/// Whether the caller may delete all below `top`, which lies at `path`: by the clearance, or by a walk: a short one unless
+/// the clearance asks for more.
 pub(crate) fn check(p: &Planner<'_>, top: &Arc<Inode>, path: &FsPath) -> FsResult<()> {
     if p.guard.passes_everywhere() {
         return Ok(());
     }
-    let cleared = p.ctx.clearance.is_some_and(|clearance| {
-        clearance.root == top.id
-            && clearance.user == p.ctx.caller.user
-            && p.tx.totals(top.id).guarded <= clearance.as_of
-    });
-    if cleared || Walk::new(&p.tx, top, path).advance(&p.tx, &p.guard, INLINE_ROWS)? {
+    let rows = match p.ctx.clearance {
+        Some(Clearance::Walked { root, user, as_of })
+            if *root == top.id && *user == p.ctx.caller.user && p.tx.totals(top.id).guarded <= *as_of =>
+        {
+            return Ok(());
+        }
+        Some(Clearance::WalkWhole) => usize::MAX,
+        _ => INLINE_ROWS,
+    };
+    if Walk::new(&p.tx, top, path).advance(&p.tx, &p.guard, rows)? {
         return Ok(());
     }
     Err(FsError::new(
