@@ -6,9 +6,9 @@ use anyhow::{Context, bail};
 use bytes::{Buf, BytesMut};
 use prost::Message;
 use steadfs_proto::hadoop::{
-    CompleteRequestProto, CreateRequestProto, FsPermissionProto, GetFileInfoRequestProto, GetListingRequestProto,
-    IpcConnectionContextProto, MkdirsRequestProto, RequestHeaderProto, RpcRequestHeaderProto, RpcResponseHeaderProto,
-    UserInformationProto,
+    CompleteRequestProto, CreateRequestProto, FsPermissionProto, GetFileInfoRequestProto,
+    GetListingRequestProto, IpcConnectionContextProto, MkdirsRequestProto, RequestHeaderProto,
+    RpcRequestHeaderProto, RpcResponseHeaderProto, UserInformationProto,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -94,7 +94,8 @@ impl Connection {
     async fn answer(&mut self) -> anyhow::Result<BytesMut> {
         loop {
             if self.input.len() >= 4 {
-                let length = u32::from_be_bytes([self.input[0], self.input[1], self.input[2], self.input[3]]) as usize;
+                let length =
+                    u32::from_be_bytes([self.input[0], self.input[1], self.input[2], self.input[3]]) as usize;
                 if self.input.len() >= 4 + length {
                     self.input.advance(4);
                     return Ok(self.input.split_to(length));

@@ -70,13 +70,18 @@ fn address(fs: &str) -> anyhow::Result<&str> {
 }
 
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+    sorted
+        .get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or_default()
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Args::parse().command {
-        Command::Calls { fs, op, connections, seconds, user } => calls(&fs, op, connections, seconds, &user).await,
+        Command::Calls { fs, op, connections, seconds, user } => {
+            calls(&fs, op, connections, seconds, &user).await
+        }
         Command::Files { fs, count, connections, user } => files(&fs, count, connections, &user).await,
         Command::Stream { fs, mebibytes, replication, rounds } => {
             streams::run(&fs, mebibytes, replication, rounds).await

@@ -121,11 +121,8 @@ async fn what_is_refused_has_hadoops_own_class() {
     let concat = ConcatRequestProto { trg: "/f".into(), srcs: vec!["/g".into()] };
     let refused = root.call::<ConcatResponseProto>("concat", &concat).await;
     assert_eq!(class(refused), "HadoopIllegalArgumentException", "it is being written");
-    let truncate = |new_length| TruncateRequestProto {
-        src: "/f".into(),
-        new_length,
-        client_name: "another".into(),
-    };
+    let truncate =
+        |new_length| TruncateRequestProto { src: "/f".into(), new_length, client_name: "another".into() };
     let negative = root.call::<TruncateResponseProto>("truncate", &truncate(u64::MAX)).await;
     assert_eq!(class(negative), "HadoopIllegalArgumentException");
     let open = root.call::<TruncateResponseProto>("truncate", &truncate(0)).await;

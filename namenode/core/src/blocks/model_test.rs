@@ -395,3 +395,19 @@ proptest! {
         world.settle();
     }
 }
+
+#[test]
+fn a_replica_that_an_earlier_life_deleted_is_not_counted_again() {
+    let mut world = World::new();
+    for step in [
+        Step::Write { nodes: vec![2, 0], replication: 1, late: false },
+        Step::Pass(29),
+        Step::Beat(2, true),
+        Step::Replication(0, 2),
+        Step::Kill(2),
+        Step::Pass(2),
+    ] {
+        world.step(step);
+    }
+    world.settle();
+}

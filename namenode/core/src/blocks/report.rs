@@ -169,6 +169,15 @@ impl BlockMap {
             .range(first..=until)
             .filter(|(id, marks)| marks.iter().any(|mark| mark.storage == at) && !listed(id));
         gone.extend(marked.map(|(id, _)| *id));
+        // What an earlier life deleted is not taken back when its order turns out to be no longer wanted.
+        let node = self.nodes.storage(at).node;
+        let deleted: Vec<BlockId> =
+            self.nodes.node(node).orders.invalid_on(at, first..=until).filter(|id| !listed(id)).collect();
+        for id in deleted {
+            if !self.nodes.storage(at).recent.outdates(id, progress.began) {
+                self.nodes.node_mut(node).orders.keep(id);
+            }
+        }
         for id in gone {
             if !self.nodes.storage(at).recent.outdates(id, progress.began) {
                 self.forget(id, at);

@@ -1,6 +1,7 @@
 //! What datanodes are told to do.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -95,6 +96,15 @@ pub(super) struct Orders {
 impl Orders {
     pub(super) fn invalid(&self, block: BlockId) -> Option<&Invalid> {
         self.invalid.get(&block)
+    }
+
+    /// Blocks of the range whose replica on `storage` is to be deleted.
+    pub(super) fn invalid_on(
+        &self,
+        storage: StorageIndex,
+        range: RangeInclusive<BlockId>,
+    ) -> impl Iterator<Item = BlockId> {
+        self.invalid.range(range).filter(move |(_, invalid)| invalid.storage == storage).map(|(id, _)| *id)
     }
 
     pub(super) fn invalid_len(&self) -> usize {
