@@ -251,14 +251,16 @@ pub(crate) async fn truncate(session: &Session, args: TruncateArgs, run: &mut Ru
 async fn truncate_one(remote: &Remote, args: &TruncateArgs) -> Outcome<()> {
     let cut = remote.client.truncate(&remote.path, args.length).await;
     let done = cut.map_err(Failure::at(&remote.path))?;
-    while !done && args.wait {
+    if done || !args.wait {
+        return Ok(());
+    }
+    loop {
         let status = remote.client.stat(&remote.path).await.map_err(Failure::at(&remote.path))?;
         if !status.under_construction {
-            break;
+            return Ok(());
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    Ok(())
 }
 
 pub(crate) async fn concat(session: &Session, args: ConcatArgs) -> Outcome<()> {

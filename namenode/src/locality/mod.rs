@@ -72,7 +72,7 @@ impl Locality {
         renames(asked, &reader).then(|| Namer { pods: pods.clone(), caller })
     }
 
-    /// The addresses of the pods on a node, at most [`MAX_PEERS`].
+    /// The addresses of the pods on a node, at most `MAX_PEERS`.
     #[must_use]
     pub fn peers_on(&self, node: &str) -> Vec<String> {
         let pods = self.pods.load();
