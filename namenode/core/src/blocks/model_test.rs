@@ -404,6 +404,8 @@ fn a_replica_that_an_earlier_life_deleted_is_not_counted_again() {
         Step::Pass(29),
         Step::Beat(2, true),
         Step::Replication(0, 2),
+        Step::Beat(3, false),
+        Step::Beat(0, false),
         Step::Kill(2),
         Step::Pass(2),
     ] {
