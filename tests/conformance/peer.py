@@ -59,10 +59,11 @@ def write_settings(path, settings):
 
 
 def write_conf(folder, settings, level="WARN"):
-    """A folder of configuration; every name may stand in core-site.xml, which all programs read."""
+    """A folder of configuration. Each part of Hadoop puts its defaults over what files of other parts say."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "log4j.properties").write_text(LOG4J.format(level=level))
-    write_settings(folder / "core-site.xml", settings)
+    for part in ("core", "hdfs", "mapred"):
+        write_settings(folder / f"{part}-site.xml", settings)
     return folder
 
 
