@@ -124,6 +124,12 @@ kinds! {
     NoSpace = 35, "org.apache.hadoop.util.DiskChecker$DiskOutOfSpaceException", 28;
     /// The server is stopping.
     Stopping = 36, "org.apache.hadoop.ipc.RetriableException", 11;
+    /// The caller may not act for the user that it names.
+    Unauthorized = 50, "org.apache.hadoop.security.authorize.AuthorizationException", 1;
+    /// A token that this server did not give, or that is over.
+    InvalidToken = 51, "org.apache.hadoop.security.token.SecretManager$InvalidToken", 1;
+    /// A path that does not begin at the root. HDFS fails an assertion here.
+    NotAbsolute = 52, "java.lang.AssertionError", 22;
 }
 
 /// What went wrong and the sentence for it.

@@ -8,6 +8,7 @@ mod error;
 mod ids;
 pub mod limits;
 mod path;
+mod storage;
 mod units;
 
 pub use checksum::{ChecksumKind, ChecksumSpec};
@@ -17,4 +18,5 @@ pub use ids::{
     GenStamp, IdError, InodeId, ROOT_INODE, StorageId, TxId,
 };
 pub use path::{FsPath, Name};
+pub use storage::StorageType;
 pub use units::{Millis, format_bytes, parse_bytes};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub use check::check;
 use steadfs_common::{BlockId, CallKey, InodeId, Name};
 
-use crate::record::{Block, Counters, Inode, Key, Lease, Record, Retry, Totals};
+use crate::record::{Block, Counters, Inode, Key, Lease, Record, Retry, Totals, XAttr};
 use crate::tx::Changes;
 use crate::view::View;
 
@@ -137,6 +137,10 @@ impl View for MemoryView {
             (Key::Retry(key), Record::Retry(retry)) => Some((*key, retry.clone())),
             _ => None,
         })
+    }
+
+    fn xattrs(&self, id: InodeId) -> Vec<XAttr> {
+        point!(self, Key::XAttrs(id), XAttrs).unwrap_or_default()
     }
 
     fn counters(&self) -> Option<Counters> {

@@ -3,7 +3,7 @@
 //! The store turns these into bytes; nothing else does. A field added here needs a new version there.
 
 use smallvec::SmallVec;
-use steadfs_common::{BlockId, CallKey, GenStamp, InodeId, Millis, Name, StorageId, TxId};
+use steadfs_common::{BlockId, CallKey, GenStamp, InodeId, Millis, Name, StorageId, StorageType, TxId};
 
 /// A file or folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,12 @@ pub struct Inode {
     pub atime: Millis,
     /// The transaction that changed this record last.
     pub changed: TxId,
+    /// Access control entries beyond the mode, if there are any.
+    pub acl: Option<Box<Acl>>,
+    /// Whether an [`XAttr`] record stands beside this one.
+    pub has_xattrs: bool,
+    /// HDFS's storage policy number; 0 inherits from the folder above.
+    pub storage_policy: u8,
     /// File or folder.
     pub kind: InodeKind,
 }
@@ -38,6 +44,8 @@ pub enum InodeKind {
     Directory {
         /// Entries directly in it.
         children: u64,
+        /// What may lie below, if that is bounded.
+        quota: Option<Box<Quota>>,
     },
     /// A file.
     File(FileBody),
@@ -56,8 +64,109 @@ pub struct FileBody {
     pub block_size: u64,
     /// Whether somebody writes it: then there is a lease record.
     pub under_construction: bool,
-    /// HDFS's storage policy number; 0 inherits.
-    pub storage_policy: u8,
+    /// The transaction that changed its bytes last: its content's version.
+    pub content: TxId,
+}
+
+/// An access control list: what it says beyond the mode. With access entries, the mode's group bits are the mask, and
+/// the group's own entry is one of them.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Acl {
+    /// Entries that decide about this inode, in HDFS's order: named users, the group, named groups.
+    pub access: Vec<AclEntry>,
+    /// Entries that what is made in this folder begins with, in HDFS's order and complete: owner, named users, group,
+    /// named groups, mask, others. Empty for files.
+    pub default: Vec<AclEntry>,
+}
+
+/// One entry of an access control list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AclEntry {
+    /// Whom it is about.
+    pub kind: AclKind,
+    /// The user's or group's name; none for the owner, the owning group, the mask and others.
+    pub name: Option<String>,
+    /// rwx, as in a digit of a mode.
+    pub permission: u8,
+}
+
+/// Whom an [`AclEntry`] is about. The numbers are HDFS's and are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AclKind {
+    /// A user, or the owner.
+    User = 0,
+    /// A group, or the owning group.
+    Group = 1,
+    /// The most that named users and groups get.
+    Mask = 2,
+    /// Everybody else.
+    Other = 3,
+}
+
+impl AclKind {
+    /// The kind with this number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::User),
+            1 => Some(Self::Group),
+            2 => Some(Self::Mask),
+            3 => Some(Self::Other),
+            _ => None,
+        }
+    }
+}
+
+/// An extended attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XAttr {
+    /// Who may see and set it.
+    pub namespace: XAttrNamespace,
+    /// Its name without the namespace.
+    pub name: String,
+    /// Its bytes; none are as good as empty ones.
+    pub value: Vec<u8>,
+}
+
+/// The namespaces of extended attributes. The numbers are HDFS's and are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum XAttrNamespace {
+    /// For whoever may read or write the file.
+    User = 0,
+    /// For superusers.
+    Trusted = 1,
+    /// The namenode's own, for security.
+    Security = 2,
+    /// The namenode's own.
+    System = 3,
+    /// System attributes that show below `/.reserved/raw` alone.
+    Raw = 4,
+}
+
+impl XAttrNamespace {
+    /// The namespace with this number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::User),
+            1 => Some(Self::Trusted),
+            2 => Some(Self::Security),
+            3 => Some(Self::System),
+            4 => Some(Self::Raw),
+            _ => None,
+        }
+    }
+}
+
+/// What may lie in and below a folder at most. None is no bound.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Quota {
+    /// Files and folders, the folder itself included.
+    pub names: Option<u64>,
+    /// Bytes times replication.
+    pub space: Option<u64>,
+    /// Bytes times replicas by storage type, at [`StorageType::index`].
+    pub types: [Option<u64>; StorageType::COUNT],
 }
 
 /// How a file's bytes lie on datanodes. One variant until erasure coding.
@@ -107,6 +216,8 @@ pub struct Totals {
     pub bytes: u64,
     /// Bytes times replication; a block under construction counts as a whole block, as quotas do in HDFS.
     pub space: u64,
+    /// Of `space` what the files' storage policies want on each type, at [`StorageType::index`].
+    pub types: [u64; StorageType::COUNT],
     /// The last transaction after which a walk over the folders below could find other permissions than before: see
     /// [`crate::namespace::subtree`]. 0 if there was none.
     pub guarded: TxId,
@@ -247,6 +358,8 @@ pub enum Key {
     Retry(CallKey),
     /// The counters.
     Counters,
+    /// An inode's extended attributes.
+    XAttrs(InodeId),
 }
 
 /// A record under its [`Key`].
@@ -273,4 +386,6 @@ pub enum Record {
     Retry(Retry),
     /// See [`Counters`].
     Counters(Counters),
+    /// See [`XAttr`]. Never empty.
+    XAttrs(Vec<XAttr>),
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use steadfs_common::{BlockId, CallKey, InodeId, Name};
 
-use crate::record::{Block, Counters, Inode, Key, Lease, Record, Retry, Totals};
+use crate::record::{Block, Counters, Inode, Key, Lease, Record, Retry, Totals, XAttr};
 use crate::view::View;
 
 #[cfg(test)]
@@ -259,6 +259,14 @@ impl View for Tx<'_> {
             },
             |(key, _)| *key,
         )
+    }
+
+    fn xattrs(&self, id: InodeId) -> Vec<XAttr> {
+        match self.changed(&Key::XAttrs(id)) {
+            Some(Some(Record::XAttrs(attributes))) => attributes.clone(),
+            Some(_) => Vec::new(),
+            None => self.base.xattrs(id),
+        }
     }
 
     fn counters(&self) -> Option<Counters> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use steadfs_common::{BlockId, CallKey, InodeId, Name};
 
-use crate::record::{Block, Counters, Inode, Lease, Retry, Totals};
+use crate::record::{Block, Counters, Inode, Lease, Retry, Totals, XAttr};
 
 /// A consistent picture of what is stored. Reads do not fail: a store that cannot read its own disk ends the process,
 /// because there is nothing right to answer.
@@ -35,6 +35,8 @@ pub trait View {
     fn retry(&self, key: &CallKey) -> Option<Retry>;
     /// Saved answers by key.
     fn retries(&self, after: Option<&CallKey>, limit: usize) -> Vec<(CallKey, Retry)>;
+    /// The extended attributes of an inode, in the order they were set; none for most.
+    fn xattrs(&self, id: InodeId) -> Vec<XAttr>;
     /// The counters; none in a store that was never formatted.
     fn counters(&self) -> Option<Counters>;
 }

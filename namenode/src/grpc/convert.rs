@@ -64,7 +64,7 @@ pub(super) fn as_appended(reply: Reply) -> FsResult<(Inode, Option<command::Plac
 pub(super) fn inode_status(inode: &Inode, name: &str) -> pb::FileStatus {
     let file = inode.file();
     let children = match inode.kind {
-        steadfs_namenode_core::record::InodeKind::Directory { children } => children,
+        steadfs_namenode_core::record::InodeKind::Directory { children, .. } => children,
         steadfs_namenode_core::record::InodeKind::File(_) => 0,
     };
     pb::FileStatus {

@@ -82,7 +82,7 @@ pub(super) fn storages(field: &str, ids: &[String]) -> FsResult<Vec<StorageId>> 
 pub(super) fn inode(inode: &Inode, name: &str) -> HdfsFileStatusProto {
     let file = inode.file();
     let (file_type, children) = match &inode.kind {
-        steadfs_namenode_core::record::InodeKind::Directory { children } => (FileType::IsDir, *children),
+        steadfs_namenode_core::record::InodeKind::Directory { children, .. } => (FileType::IsDir, *children),
         steadfs_namenode_core::record::InodeKind::File(_) => (FileType::IsFile, 0),
     };
     HdfsFileStatusProto {
@@ -98,7 +98,7 @@ pub(super) fn inode(inode: &Inode, name: &str) -> HdfsFileStatusProto {
         blocksize: Some(file.map_or(0, |file| file.block_size)),
         file_id: Some(inode.id.0),
         children_num: Some(i32::try_from(children).unwrap_or(i32::MAX)),
-        storage_policy: Some(file.map_or(0, |file| u32::from(file.storage_policy))),
+        storage_policy: Some(u32::from(inode.storage_policy)),
         flags: Some(0),
         ..Default::default()
     }

@@ -23,7 +23,10 @@ fn a_folder() -> Inode {
         mtime: Millis(5),
         atime: Millis(0),
         changed: TxId(1),
-        kind: InodeKind::Directory { children: 3 },
+        acl: None,
+        has_xattrs: false,
+        storage_policy: 0,
+        kind: InodeKind::Directory { children: 3, quota: None },
     }
 }
 
@@ -34,7 +37,7 @@ fn a_file() -> Inode {
         blocks: 1,
         block_size: 4_096,
         under_construction: false,
-        storage_policy: 0,
+        content: TxId(1),
     };
     Inode { kind: InodeKind::File(body), mode: 0o640, atime: Millis(7), ..a_folder() }
 }

@@ -52,9 +52,9 @@ pub(super) async fn get_storage_policy(
 
 /// The policy of what is at `path`.
 pub(crate) fn of(path: &FsPath, inode: &Inode) -> FsResult<BlockStoragePolicyProto> {
-    let wanted = match inode.file() {
-        Some(file) if file.storage_policy != 0 => u32::from(file.storage_policy),
-        _ => HOT_ID,
+    let wanted = match inode.storage_policy {
+        0 => HOT_ID,
+        own => u32::from(own),
     };
     let policy = known().into_iter().find(|policy| policy.policy_id == wanted);
     policy.ok_or_else(|| FsError::refused(format!("{path} has storage policy {wanted}, which is not known")))

@@ -149,7 +149,7 @@ impl Service {
         let superuser = user == self.own.user
             || (user == self.superuser && !self.superuser.is_empty())
             || groups.contains(&self.settings.supergroup);
-        Ok(Caller { user: user.to_owned(), groups: groups.to_vec(), superuser, address })
+        Ok(Caller { user: user.to_owned(), groups: groups.to_vec(), superuser, address, origin: Origin::default() })
     }
 
     /// The namenode's own user: for work that nobody asked for, such as what datanodes report.
@@ -304,5 +304,5 @@ impl Service {
 
 /// The user that runs the namenode, as a caller from nowhere.
 pub(crate) fn own_caller() -> Caller {
-    Caller { user: process_user(), groups: Vec::new(), superuser: true, address: None }
+    Caller { user: process_user(), groups: Vec::new(), superuser: true, address: None, origin: Origin::default() }
 }

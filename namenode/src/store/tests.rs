@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, CallKey, GenStamp, InodeId, Millis, Name, TxId};
 use steadfs_namenode_core::record::{
-    Block, BlockState, Counters, Inode, InodeKind, Lease, Retry, RetryReply, Totals,
+    Block, BlockState, Counters, Inode, InodeKind, Lease, Retry, RetryReply, Totals, XAttr, XAttrNamespace,
 };
 use steadfs_namenode_core::{Changes, Key, MemoryView, Record, View};
 
@@ -42,7 +42,10 @@ fn inode(id: u64, mtime: u64) -> Inode {
         mtime: Millis(mtime),
         atime: Millis(0),
         changed: TxId(mtime),
-        kind: InodeKind::Directory { children: 0 },
+        acl: None,
+        has_xattrs: false,
+        storage_policy: 0,
+        kind: InodeKind::Directory { children: 0, quota: None },
     }
 }
 
@@ -73,6 +76,11 @@ fn record(key: &Key, number: u64) -> Record {
         Key::Lease(_) => Record::Lease(Lease { holder: format!("c{number}"), machine: String::new() }),
         Key::Reclaim(_) => Record::Reclaim { after: Name::new(&number.to_string()).ok() },
         Key::Retry(_) => Record::Retry(Retry { expires: Millis(number), reply: RetryReply::Done }),
+        Key::XAttrs(_) => Record::XAttrs(vec![XAttr {
+            namespace: XAttrNamespace::User,
+            name: number.to_string(),
+            value: Vec::new(),
+        }]),
         Key::Counters => Record::Counters(Counters {
             next_inode: InodeId(number),
             next_block: BlockId(1),

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use rocksdb::{DBPinnableSlice, DBRawIteratorWithThreadMode, ErrorKind, ReadOptions, ReadTier};
 use steadfs_common::{BlockId, CallKey, InodeId, Name};
 use steadfs_namenode_core::View;
-use steadfs_namenode_core::record::{Block, Counters, Inode, Lease, Retry, Totals};
+use steadfs_namenode_core::record::{Block, Counters, Inode, Lease, Retry, Totals, XAttr};
 
 use super::cache::Cache;
 use super::codec::CodecError;
 use super::database::{Database, Position, Snapshot};
 use super::keys::{self, Table};
-use super::records::{Entry, FileBlock, Reclaim, Stored};
+use super::records::{Entry, FileBlock, Reclaim, Stored, XAttrs};
 
 /// A consistent picture of the namespace. Everything read from it is as of [`StoreView::position`].
 ///
@@ -295,6 +295,11 @@ macro_rules! view_by_rows {
 
             fn retries(&self, after: Option<&CallKey>, limit: usize) -> Vec<(CallKey, Retry)> {
                 self.rows().retries(after, limit)
+            }
+
+            fn xattrs(&self, id: InodeId) -> Vec<XAttr> {
+                let row = self.rows().point::<XAttrs>(Table::XAttrs, &keys::xattrs::encode(id));
+                row.map_or_else(Vec::new, |row| row.0)
             }
 
             fn counters(&self) -> Option<Counters> {

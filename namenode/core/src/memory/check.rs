@@ -70,7 +70,7 @@ impl Checker<'_> {
                             level.sum = sum(level.sum, used);
                         }
                     }
-                    InodeKind::Directory { children } => {
+                    InodeKind::Directory { children, .. } => {
                         let entries = self.view.entries(id, None, usize::MAX);
                         require!(
                             !attached || *children == entries.len() as u64,
@@ -187,6 +187,7 @@ impl Checker<'_> {
                 Key::Inode(id) | Key::Entry(id, _) | Key::Totals(id) | Key::Lease(id) | Key::Reclaim(id) => {
                     self.seen.contains(id)
                 }
+                Key::XAttrs(id) => self.view.inode(*id).is_some_and(|inode| inode.has_xattrs),
                 Key::FileBlock(id, _) => {
                     rows += 1;
                     self.seen.contains(id)
@@ -220,6 +221,7 @@ const fn agree(key: &Key, record: &Record) -> bool {
             | (Key::Reclaim(_), Record::Reclaim { .. })
             | (Key::Retry(_), Record::Retry(_))
             | (Key::Counters, Record::Counters(_))
+            | (Key::XAttrs(_), Record::XAttrs(_))
     )
 }
 
@@ -229,6 +231,7 @@ fn sum(a: Totals, b: Totals) -> Totals {
         files: a.files + b.files,
         bytes: a.bytes + b.bytes,
         space: a.space + b.space,
+        types: std::array::from_fn(|index| a.types[index] + b.types[index]),
         guarded: a.guarded,
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn concat(p: &mut Planner<'_>, path: &FsPath, sources: &[FsPath]) -> 
         let usage = p.usage(file);
         p.leave(file, usage)?;
         move_blocks(p, &mut target, file)?;
-        p.tx.delete(Key::Inode(file.id));
+        p.forget(file);
     }
     target.mtime = p.ctx.now;
     p.write_file(target, before)?;

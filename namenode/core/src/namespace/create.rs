@@ -35,7 +35,7 @@ pub(crate) fn mkdirs(p: &mut Planner<'_>, path: &FsPath, mode: u16, create_paren
         require_parent(&at)?;
     }
     let mode = mode & MODE_BITS;
-    place(p, &at, InodeKind::Directory { children: 0 }, mode, mode)?;
+    place(p, &at, InodeKind::Directory { children: 0, quota: None }, mode, mode)?;
     Ok(Reply::Done)
 }
 
@@ -97,7 +97,7 @@ fn place_file(p: &mut Planner<'_>, at: &Resolved<'_>, new: &NewFile<'_>) -> FsRe
         blocks: 0,
         block_size: new.block_size,
         under_construction: true,
-        storage_policy: 0,
+        content: p.id(),
     };
     let above = at.chain.len().min(at.path.names().len());
     let inherited = at.chain[above - 1].mode;
@@ -137,6 +137,9 @@ fn place(
         mtime: p.ctx.now,
         atime: if leaf == Usage::FOLDER { Millis(0) } else { p.ctx.now },
         changed: p.id(),
+        acl: None,
+        has_xattrs: false,
+        storage_policy: 0,
         kind,
     };
     let (last, on_the_way) = missing.split_last().ok_or_else(|| FsError::refused("Nothing is missing"))?;
@@ -149,7 +152,7 @@ fn place(
             name: Some(name.clone()),
             mode: folders & 0o777 | OWNER_PASSES,
             atime: Millis(0),
-            kind: InodeKind::Directory { children: 1 },
+            kind: InodeKind::Directory { children: 1, quota: None },
             ..template.clone()
         };
         p.write(folder);
@@ -177,14 +180,16 @@ pub(crate) fn check_reserved(path: &FsPath) -> FsResult<()> {
 /// Refuses one entry more in a full folder.
 pub(crate) fn check_room(p: &Planner<'_>, folder: InodeId, path: impl fmt::Display) -> FsResult<()> {
     match p.inode(folder)?.kind {
-        InodeKind::Directory { children } if children >= limits::MAX_DIRECTORY_ITEMS => Err(FsError::new(
-            FsErrorKind::TooManyEntries,
-            format!(
-                "The directory item limit of {path} is exceeded: limit={} items={}",
-                limits::MAX_DIRECTORY_ITEMS,
-                children
-            ),
-        )),
+        InodeKind::Directory { children, .. } if children >= limits::MAX_DIRECTORY_ITEMS => {
+            Err(FsError::new(
+                FsErrorKind::TooManyEntries,
+                format!(
+                    "The directory item limit of {path} is exceeded: limit={} items={}",
+                    limits::MAX_DIRECTORY_ITEMS,
+                    children
+                ),
+            ))
+        }
         _ => Ok(()),
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn delete(p: &mut Planner<'_>, path: &FsPath, recursive: bool) -> FsR
     let at = p.resolve(path, Purpose::Use)?;
     at.check_parent_write(&p.guard)?;
     let Some(target) = at.target() else { return Ok(Reply::Bool(false)) };
-    if matches!(target.kind, InodeKind::Directory { children } if children > 0) {
+    if matches!(target.kind, InodeKind::Directory { children, .. } if children > 0) {
         if !recursive {
             return Err(FsError::not_empty(path));
         }
@@ -44,11 +44,11 @@ pub(crate) fn remove(p: &mut Planner<'_>, inode: &Arc<Inode>) -> FsResult<()> {
             lease::end(p, inode.id);
             if body.blocks <= AT_ONCE_BLOCKS {
                 drop_blocks(p, inode, body.blocks);
-                p.tx.delete(Key::Inode(inode.id));
+                p.forget(inode);
                 return Ok(());
             }
         }
-        InodeKind::Directory { children: 0 } => {
+        InodeKind::Directory { children: 0, .. } => {
             drop_folder(p, inode);
             return Ok(());
         }
@@ -92,7 +92,7 @@ fn reclaim_file(p: &mut Planner<'_>, inode: &Inode, left: &mut usize) -> bool {
     }
     *left = left.saturating_sub(1);
     lease::end(p, inode.id);
-    p.tx.delete(Key::Inode(inode.id));
+    p.forget(inode);
     true
 }
 
@@ -110,12 +110,12 @@ fn reclaim_folder(p: &mut Planner<'_>, folder: &Inode, mut after: Option<Name>, 
         p.tx.delete(Key::Entry(folder.id, name));
         let Some(inode) = p.tx.inode(id) else { continue };
         match &inode.kind {
-            InodeKind::Directory { children: 0 } => drop_folder(p, &inode),
+            InodeKind::Directory { children: 0, .. } => drop_folder(p, &inode),
             InodeKind::File(body) if body.blocks as usize <= *left => {
                 *left -= body.blocks as usize;
                 drop_blocks(p, &inode, body.blocks);
                 lease::end(p, id);
-                p.tx.delete(Key::Inode(id));
+                p.forget(&inode);
             }
             _ => p.tx.put(Key::Reclaim(id), Record::Reclaim { after: None }),
         }
@@ -130,7 +130,7 @@ fn reclaim_folder(p: &mut Planner<'_>, folder: &Inode, mut after: Option<Name>, 
 }
 
 fn drop_folder(p: &mut Planner<'_>, folder: &Inode) {
-    p.tx.delete(Key::Inode(folder.id));
+    p.forget(folder);
     p.tx.delete(Key::Totals(folder.id));
 }
 

@@ -27,7 +27,10 @@ pub(crate) fn format(view: &dyn View, ctx: &Context<'_>) -> FsResult<(Changes, O
         mtime: ctx.now,
         atime: steadfs_common::Millis(0),
         changed: tx,
-        kind: InodeKind::Directory { children: 0 },
+        acl: None,
+        has_xattrs: false,
+        storage_policy: 0,
+        kind: InodeKind::Directory { children: 0, quota: None },
     };
     let counters = Counters {
         next_inode: InodeId(FIRST_INODE_ID.0),

@@ -152,7 +152,10 @@ mod tests {
             mtime: Millis(0),
             atime: Millis(0),
             changed: TxId(0),
-            kind: InodeKind::Directory { children: 0 },
+            acl: None,
+            has_xattrs: false,
+            storage_policy: 0,
+            kind: InodeKind::Directory { children: 0, quota: None },
         }
     }
 
@@ -162,6 +165,7 @@ mod tests {
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
             superuser: false,
             address: None,
+            origin: crate::command::Origin::default(),
         }
     }
 

@@ -85,6 +85,14 @@ impl<'p> Planner<'p> {
         inode
     }
 
+    /// Removes the record of an inode that nothing names any more, and what stands beside it.
+    pub(crate) fn forget(&mut self, inode: &Inode) {
+        self.tx.delete(Key::Inode(inode.id));
+        if inode.has_xattrs {
+            self.tx.delete(Key::XAttrs(inode.id));
+        }
+    }
+
     /// An inode that a record just read names.
     pub(crate) fn inode(&self, id: InodeId) -> FsResult<Arc<Inode>> {
         self.tx
@@ -124,7 +132,7 @@ impl<'p> Planner<'p> {
     ) -> FsResult<()> {
         let mut parent = Inode::clone(&*self.inode(folder)?);
         let sticky = parent.mode & STICKY != 0;
-        let InodeKind::Directory { children } = &mut parent.kind else {
+        let InodeKind::Directory { children, .. } = &mut parent.kind else {
             return Err(FsError::refused(format!("Inode {folder} is not a folder")));
         };
         let first = *children == 0;
@@ -141,7 +149,7 @@ impl<'p> Planner<'p> {
             inode.name.clone().ok_or_else(|| FsError::refused("The root cannot be taken away"))?;
         let mut parent = Inode::clone(&*self.inode(inode.parent)?);
         let id = parent.id;
-        if let InodeKind::Directory { children } = &mut parent.kind {
+        if let InodeKind::Directory { children, .. } = &mut parent.kind {
             *children = children.saturating_sub(1);
         }
         parent.mtime = parent.mtime.max(self.ctx.now);

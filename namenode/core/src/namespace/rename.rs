@@ -87,7 +87,7 @@ fn strict(
     if to.is_root() {
         return Err(FsError::refused("rename destination cannot be the root"));
     }
-    if to_trash && matches!(inode.kind, InodeKind::Directory { children } if children > 0) {
+    if to_trash && matches!(inode.kind, InodeKind::Directory { children, .. } if children > 0) {
         // What lies in the trash is deleted by the superuser: its owner must be allowed to do so.
         subtree::check(p, inode, from)?;
     }
@@ -128,7 +128,7 @@ fn check_overwrite(
     if !overwrite {
         return Err(FsError::exists(format!("rename destination {to} already exists")));
     }
-    if matches!(target.kind, InodeKind::Directory { children } if children > 0) {
+    if matches!(target.kind, InodeKind::Directory { children, .. } if children > 0) {
         return Err(FsError::new(
             FsErrorKind::NotEmpty,
             format!("rename destination directory is not empty: {to}"),
@@ -155,7 +155,7 @@ fn relocate(p: &mut Planner<'_>, inode: &Arc<Inode>, destination: &Resolved<'_>)
     };
     let usage = p.usage(inode);
     p.leave(inode, usage)?;
-    let holds = matches!(inode.kind, InodeKind::Directory { children } if children > 0);
+    let holds = matches!(inode.kind, InodeKind::Directory { children, .. } if children > 0);
     p.enter(parent.id, name, inode.id, usage, holds)?;
     p.write(Inode { parent: parent.id, name: Some(name.clone()), ..Inode::clone(inode) });
     Ok(())

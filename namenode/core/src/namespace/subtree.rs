@@ -163,7 +163,7 @@ impl Walk {
 }
 
 fn is_filled(inode: &Inode) -> bool {
-    matches!(inode.kind, InodeKind::Directory { children } if children > 0)
+    matches!(inode.kind, InodeKind::Directory { children, .. } if children > 0)
 }
 
 /// Whether the caller may delete all below `top`, which lies at `path`: by the clearance, or by a walk: a short one unless

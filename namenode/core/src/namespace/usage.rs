@@ -58,7 +58,7 @@ impl Usage {
             files: totals.files.wrapping_add_signed(self.files),
             bytes: totals.bytes.wrapping_add_signed(self.bytes),
             space: totals.space.wrapping_add_signed(self.space),
-            guarded: totals.guarded,
+            ..totals
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn status(status: &FileStatus) -> Value {
     let inode = &status.inode;
     let file = inode.file();
     let (kind, children) = match &inode.kind {
-        Directory { children } => ("DIRECTORY", *children),
+        Directory { children, .. } => ("DIRECTORY", *children),
         File(_) => ("FILE", 0),
     };
     json!({
@@ -37,7 +37,7 @@ pub(super) fn status(status: &FileStatus) -> Value {
         "pathSuffix": status.name.as_ref().map_or("", |name| name.as_str()),
         "permission": format!("{:o}", inode.mode),
         "replication": file.map_or(0, |file| file.replication()),
-        "storagePolicy": file.map_or(0, |file| file.storage_policy),
+        "storagePolicy": inode.storage_policy,
         "type": kind,
     })
 }

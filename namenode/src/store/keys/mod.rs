@@ -11,6 +11,7 @@ pub mod lease;
 pub mod reclaim;
 pub mod retry;
 pub mod totals;
+pub mod xattrs;
 
 use steadfs_common::InodeId;
 use steadfs_namenode_core::Key;
@@ -70,6 +71,8 @@ tables! {
     Retry = 8, "retry";
     /// One row: the counters. Lives for ever.
     Counters = 9, "counters";
+    /// Inode → its extended attributes. Lives while the inode has any.
+    XAttrs = 10, "xattrs";
 }
 
 /// The table that a key is of.
@@ -85,6 +88,7 @@ pub const fn table_of(key: &Key) -> Table {
         Key::Reclaim(_) => Table::Reclaim,
         Key::Retry(_) => Table::Retry,
         Key::Counters => Table::Counters,
+        Key::XAttrs(_) => Table::XAttrs,
     }
 }
 
@@ -101,6 +105,7 @@ pub fn encode(key: &Key) -> Vec<u8> {
         Key::Reclaim(id) => reclaim::encode(*id).to_vec(),
         Key::Retry(call) => retry::encode(call).to_vec(),
         Key::Counters => counters::encode().to_vec(),
+        Key::XAttrs(id) => xattrs::encode(*id).to_vec(),
     }
 }
 
@@ -128,6 +133,7 @@ pub fn decode(table: Table, bytes: &[u8]) -> Result<Key, CodecError> {
             counters::decode(bytes)?;
             Key::Counters
         }
+        Table::XAttrs => Key::XAttrs(xattrs::decode(bytes)?),
     })
 }
 

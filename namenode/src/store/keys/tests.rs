@@ -17,7 +17,8 @@ pub(crate) fn key() -> impl Strategy<Value = Key> {
         any::<u64>().prop_map(|id| Key::Block(BlockId(id))),
         (id.clone(), any::<u32>()).prop_map(|(file, index)| Key::FileBlock(file, index)),
         id.clone().prop_map(Key::Lease),
-        id.prop_map(Key::Reclaim),
+        id.clone().prop_map(Key::Reclaim),
+        id.prop_map(Key::XAttrs),
         (any::<[u8; 16]>(), any::<i32>()).prop_map(|(client, call)| Key::Retry(CallKey { client, call })),
         Just(Key::Counters),
     ]
@@ -30,12 +31,12 @@ fn ordinals_are_unique_and_found() {
         assert_eq!(Table::ALL.iter().filter(|other| other.family() == table.family()).count(), 1);
     }
     assert_eq!(Table::from_ordinal(0), None);
-    assert_eq!(Table::from_ordinal(10), None);
+    assert_eq!(Table::from_ordinal(11), None);
 }
 
 #[test]
 fn golden_bytes() {
-    let cases: [(Key, &[u8]); 9] = [
+    let cases: [(Key, &[u8]); 10] = [
         (Key::Inode(InodeId(16_385)), &[0, 0, 0, 0, 0, 0, 0x40, 1]),
         (Key::Entry(InodeId(258), Name::new("ü").unwrap()), &[0, 0, 0, 0, 0, 0, 1, 2, 0xc3, 0xbc]),
         (Key::Totals(InodeId(1)), &[0, 0, 0, 0, 0, 0, 0, 1]),
@@ -48,6 +49,7 @@ fn golden_bytes() {
             &[7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 0x7f, 0xff, 0xff, 0xff],
         ),
         (Key::Counters, &[0]),
+        (Key::XAttrs(InodeId(16_385)), &[0, 0, 0, 0, 0, 0, 0x40, 1]),
     ];
     for (key, bytes) in cases {
         assert_eq!(encode(&key), bytes, "{key:?}");

@@ -4,6 +4,7 @@
 mod block;
 mod inode;
 mod small;
+mod xattrs;
 
 use steadfs_namenode_core::{Record, record};
 
@@ -65,6 +66,7 @@ pub fn encode(record: &Record) -> Vec<u8> {
         Record::Reclaim { after } => small::Reclaim(after.clone()).encode(),
         Record::Retry(retry) => retry.encode(),
         Record::Counters(counters) => counters.encode(),
+        Record::XAttrs(attributes) => xattrs::write(attributes),
     }
 }
 
@@ -83,10 +85,12 @@ pub fn decode(table: Table, bytes: &[u8]) -> Result<Record, CodecError> {
         Table::Reclaim => Record::Reclaim { after: small::Reclaim::decode(bytes)?.0 },
         Table::Retry => Record::Retry(record::Retry::decode(bytes)?),
         Table::Counters => Record::Counters(record::Counters::decode(bytes)?),
+        Table::XAttrs => Record::XAttrs(XAttrs::decode(bytes)?.0),
     })
 }
 
 pub use small::{Entry, FileBlock, Reclaim};
+pub use xattrs::XAttrs;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,6 +1,7 @@
-//! The records of a line or two. Version 1 of each is its fields in the order of the struct.
+//! The records of a line or two. Version 1 of each is its fields in the order of the struct. Version 2 of totals has the
+//! space by type last, behind how many types there are; in version 1 everything was meant for disks.
 
-use steadfs_common::{BlockId, GenStamp, InodeId, Millis, Name, TxId};
+use steadfs_common::{BlockId, GenStamp, InodeId, Millis, Name, StorageType, TxId};
 use steadfs_namenode_core::record::{Counters, Lease, Retry, RetryReply, Totals};
 
 use super::{Stored, unknown_version};
@@ -74,7 +75,7 @@ impl Stored for Reclaim {
 
 impl Stored for Totals {
     const WHAT: &'static str = "totals";
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 
     fn write(&self, out: &mut Writer) {
         out.number(self.directories);
@@ -82,19 +83,36 @@ impl Stored for Totals {
         out.number(self.bytes);
         out.number(self.space);
         out.number(self.guarded.0);
+        out.number(self.types.len() as u64);
+        for space in self.types {
+            out.number(space);
+        }
     }
 
     fn read(version: u8, input: &mut Reader<'_>) -> Result<Self, CodecError> {
-        match version {
-            1 => Ok(Self {
-                directories: input.number()?,
-                files: input.number()?,
-                bytes: input.number()?,
-                space: input.number()?,
-                guarded: TxId(input.number()?),
-            }),
-            _ => Err(unknown_version(input)),
+        if !matches!(version, 1 | 2) {
+            return Err(unknown_version(input));
         }
+        let mut totals = Self {
+            directories: input.number()?,
+            files: input.number()?,
+            bytes: input.number()?,
+            space: input.number()?,
+            guarded: TxId(input.number()?),
+            ..Self::default()
+        };
+        if version == 1 {
+            totals.types[StorageType::Disk.index()] = totals.space;
+            return Ok(totals);
+        }
+        let count: u8 = input.narrow()?;
+        if usize::from(count) > StorageType::COUNT {
+            return Err(input.error("it counts unknown storage types"));
+        }
+        for space in totals.types.iter_mut().take(count.into()) {
+            *space = input.number()?;
+        }
+        Ok(totals)
     }
 }
 

@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 use smallvec::SmallVec;
-use steadfs_common::{BlockId, GenStamp, InodeId, Millis, Name, StorageId, TxId};
+use steadfs_common::{BlockId, GenStamp, InodeId, Millis, Name, StorageId, StorageType, TxId};
 use steadfs_namenode_core::Record;
 use steadfs_namenode_core::record::{
-    Block, BlockState, Counters, FileBody, Inode, InodeKind, Layout, Lease, Recovery, Retry, RetryReply,
-    Totals,
+    Acl, AclEntry, AclKind, Block, BlockState, Counters, FileBody, Inode, InodeKind, Layout, Lease, Quota,
+    Recovery, Retry, RetryReply, Totals, XAttr, XAttrNamespace,
 };
 use uuid::Uuid;
 
@@ -16,28 +16,57 @@ fn storages() -> impl Strategy<Value = SmallVec<[StorageId; 3]>> {
         .prop_map(|ids| ids.into_iter().map(|id| StorageId(Uuid::from_u128(id))).collect())
 }
 
+fn quota() -> impl Strategy<Value = Quota> {
+    any::<(Option<u64>, Option<u64>, [Option<u64>; StorageType::COUNT])>()
+        .prop_map(|(names, space, types)| Quota { names, space, types })
+}
+
+fn acl() -> impl Strategy<Value = Acl> {
+    let entries = || {
+        let entry =
+            (0..4_u8, 0..8_u8, proptest::option::of("\\PC{0,20}")).prop_map(|(kind, permission, name)| {
+                AclEntry { kind: AclKind::from_number(kind).unwrap(), name, permission }
+            });
+        proptest::collection::vec(entry, 0..4)
+    };
+    (entries(), entries()).prop_map(|(access, default)| Acl { access, default })
+}
+
+fn xattrs() -> impl Strategy<Value = Vec<XAttr>> {
+    let xattr = (0..5_u8, "\\PC{0,20}", proptest::collection::vec(any::<u8>(), 0..20)).prop_map(
+        |(namespace, name, value)| XAttr {
+            namespace: XAttrNamespace::from_number(namespace).unwrap(),
+            name,
+            value,
+        },
+    );
+    proptest::collection::vec(xattr, 1..4)
+}
+
 fn kind() -> impl Strategy<Value = InodeKind> {
-    let file = (any::<u16>(), any::<u64>(), any::<u32>(), any::<u64>(), any::<bool>(), any::<u8>()).prop_map(
-        |(replication, length, blocks, block_size, under_construction, storage_policy)| {
+    let file = (any::<u16>(), any::<u64>(), any::<u32>(), any::<u64>(), any::<bool>(), any::<u64>())
+        .prop_map(|(replication, length, blocks, block_size, under_construction, content)| {
             InodeKind::File(FileBody {
                 layout: Layout::Replicated { replication },
                 length,
                 blocks,
                 block_size,
                 under_construction,
-                storage_policy,
+                content: TxId(content),
             })
-        },
-    );
-    prop_oneof![any::<u64>().prop_map(|children| InodeKind::Directory { children }), file]
+        });
+    let folder = (any::<u64>(), proptest::option::of(quota()))
+        .prop_map(|(children, quota)| InodeKind::Directory { children, quota: quota.map(Box::new) });
+    prop_oneof![folder, file]
 }
 
 fn inode() -> impl Strategy<Value = Inode> {
     let name =
         proptest::option::of("[a-zü ]{1,20}".prop_filter_map("not a name", |text| Name::new(&text).ok()));
     let numbers = (any::<u64>(), any::<u64>(), any::<u16>(), any::<u64>(), any::<u64>(), any::<u64>());
-    (name, "\\PC{0,20}", "\\PC{0,20}", numbers, kind()).prop_map(|(name, owner, group, numbers, kind)| {
-        Inode {
+    let extras = (proptest::option::of(acl()), any::<bool>(), any::<u8>());
+    (name, "\\PC{0,20}", "\\PC{0,20}", numbers, extras, kind()).prop_map(
+        |(name, owner, group, numbers, (acl, has_xattrs, storage_policy), kind)| Inode {
             id: InodeId(numbers.0),
             parent: InodeId(numbers.1),
             name,
@@ -47,9 +76,12 @@ fn inode() -> impl Strategy<Value = Inode> {
             mtime: Millis(numbers.3),
             atime: Millis(numbers.4),
             changed: TxId(numbers.5),
+            acl: acl.map(Box::new),
+            has_xattrs,
+            storage_policy,
             kind,
-        }
-    })
+        },
+    )
 }
 
 fn state() -> impl Strategy<Value = BlockState> {
@@ -91,9 +123,11 @@ fn retry() -> impl Strategy<Value = Retry> {
 
 /// Any record with its table.
 pub(crate) fn record() -> impl Strategy<Value = (Table, Record)> {
-    let totals = any::<[u64; 5]>().prop_map(|[directories, files, bytes, space, guarded]| {
-        Record::Totals(Totals { directories, files, bytes, space, guarded: TxId(guarded) })
-    });
+    let totals = any::<([u64; 5], [u64; StorageType::COUNT])>().prop_map(
+        |([directories, files, bytes, space, guarded], types)| {
+            Record::Totals(Totals { directories, files, bytes, space, types, guarded: TxId(guarded) })
+        },
+    );
     let counters = any::<[u64; 6]>().prop_map(|[inode, block, stamp, tx, complete_blocks, blocks]| {
         Record::Counters(Counters {
             next_inode: InodeId(inode),
@@ -116,6 +150,7 @@ pub(crate) fn record() -> impl Strategy<Value = (Table, Record)> {
             .prop_map(|after| (Table::Reclaim, Record::Reclaim { after })),
         retry().prop_map(|retry| (Table::Retry, Record::Retry(retry))),
         counters.prop_map(|record| (Table::Counters, record)),
+        xattrs().prop_map(|list| (Table::XAttrs, Record::XAttrs(list))),
     ]
 }
 
@@ -155,14 +190,39 @@ fn file() -> Inode {
         mtime: Millis(1_700_000_000_000),
         atime: Millis(0),
         changed: TxId(300),
+        acl: None,
+        has_xattrs: false,
+        storage_policy: 0,
         kind: InodeKind::File(FileBody {
             layout: Layout::Replicated { replication: 3 },
             length: 1 << 20,
             blocks: 1,
             block_size: 128 << 20,
             under_construction: true,
-            storage_policy: 0,
+            content: TxId(299),
         }),
+    }
+}
+
+fn totals() -> Totals {
+    let types = [0, 900, 0, 0, 0, 0];
+    Totals { directories: 1, files: 2, bytes: 300, space: 900, types, guarded: TxId(7) }
+}
+
+/// A folder with all that few have.
+fn guarded_folder() -> Inode {
+    let entry =
+        |kind, name: Option<&str>, permission| AclEntry { kind, name: name.map(Into::into), permission };
+    let quota = Quota { names: Some(9), space: None, types: [None, Some(300), None, None, None, None] };
+    Inode {
+        acl: Some(Box::new(Acl {
+            access: vec![entry(AclKind::User, Some("bob"), 6), entry(AclKind::Group, None, 5)],
+            default: vec![entry(AclKind::Mask, None, 7)],
+        })),
+        has_xattrs: true,
+        storage_policy: 12,
+        kind: InodeKind::Directory { children: 2, quota: Some(Box::new(quota)) },
+        ..file()
     }
 }
 
@@ -175,7 +235,7 @@ fn golden_bytes() {
         parent: InodeId(16_385),
         name: None,
         mode: 0o755,
-        kind: InodeKind::Directory { children: 2 },
+        kind: InodeKind::Directory { children: 2, quota: None },
         ..file()
     };
     let block = |state| {
@@ -195,16 +255,22 @@ fn golden_bytes() {
         (
             Table::Inode,
             Record::Inode(file()),
-            "010686800181800105612e63737603616e6e057374616666a40380d095ffbc3100ac0200038080400180808040\
-             00",
+            "020686800181800105612e63737603616e6e057374616666a40380d095ffbc3100ac02000003808040018080\
+             8040ab02",
         ),
-        (Table::Inode, Record::Inode(folder), "010181800181800103616e6e057374616666ed0380d095ffbc3100ac0202"),
-        (Table::Entry, Record::Entry(InodeId(16_390)), "01868001"),
         (
-            Table::Totals,
-            Record::Totals(Totals { directories: 1, files: 2, bytes: 300, space: 900, guarded: TxId(7) }),
-            "010102ac02840707",
+            Table::Inode,
+            Record::Inode(guarded_folder()),
+            "023b86800181800105612e63737603616e6e057374616666a40380d095ffbc3100ac020c0200060103626f62010500\
+             0102070002010900060001ac0200000000",
         ),
+        (
+            Table::Inode,
+            Record::Inode(folder),
+            "020181800181800103616e6e057374616666ed0380d095ffbc3100ac020002",
+        ),
+        (Table::Entry, Record::Entry(InodeId(16_390)), "01868001"),
+        (Table::Totals, Record::Totals(totals()), "020102ac028407070600840700000000"),
         (Table::Block, block(BlockState::Complete), "01008180808004e907050386800100 01"),
         (
             Table::Block,
@@ -230,6 +296,15 @@ fn golden_bytes() {
             "01c80103868001",
         ),
         (
+            Table::XAttrs,
+            Record::XAttrs(vec![XAttr {
+                namespace: XAttrNamespace::Trusted,
+                name: "a".into(),
+                value: vec![1, 2],
+            }]),
+            "0101010161020102",
+        ),
+        (
             Table::Counters,
             Record::Counters(Counters {
                 next_inode: InodeId(16_386),
@@ -252,7 +327,37 @@ fn golden_bytes() {
 /// Bytes that older releases wrote.
 #[test]
 fn old_golden_bytes() {
-    assert_eq!(decode(Table::Reclaim, &[1]).unwrap(), Record::Reclaim { after: None });
+    let folder = Inode {
+        id: InodeId(16_385),
+        parent: InodeId(16_385),
+        name: None,
+        mode: 0o755,
+        kind: InodeKind::Directory { children: 2, quota: None },
+        ..file()
+    };
+    let mut of_version_1 = file();
+    if let InodeKind::File(body) = &mut of_version_1.kind {
+        body.content = of_version_1.changed;
+    }
+    let totals = Totals { types: [900, 0, 0, 0, 0, 0], ..totals() };
+    let cases = [
+        (Table::Reclaim, Record::Reclaim { after: None }, "01"),
+        (
+            Table::Inode,
+            Record::Inode(of_version_1),
+            "010686800181800105612e63737603616e6e057374616666a40380d095ffbc3100ac020003808040018080804000",
+        ),
+        (Table::Inode, Record::Inode(folder), "010181800181800103616e6e057374616666ed0380d095ffbc3100ac0202"),
+        (Table::Totals, Record::Totals(totals), "010102ac02840707"),
+    ];
+    for (table, record, golden) in cases {
+        let bytes: Vec<u8> = golden
+            .as_bytes()
+            .chunks(2)
+            .map(|digits| u8::from_str_radix(str::from_utf8(digits).unwrap(), 16).unwrap())
+            .collect();
+        assert_eq!(decode(table, &bytes).unwrap(), record);
+    }
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn making_wants_to_pass_and_to_write() {
 fn a_full_folder_takes_no_more() {
     let mut world = World::new();
     let mut folder = world.inode("/open").unwrap();
-    folder.kind = InodeKind::Directory { children: limits::MAX_DIRECTORY_ITEMS };
+    folder.kind = InodeKind::Directory { children: limits::MAX_DIRECTORY_ITEMS, quota: None };
     world.view.apply([(Key::Inode(folder.id), Some(Record::Inode(folder)))].into());
     assert_eq!(
         world.words("ann", &create("/open/f", "c1")),

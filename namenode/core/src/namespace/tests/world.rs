@@ -38,6 +38,7 @@ pub(super) fn user(name: &str) -> Caller {
         groups: groups.iter().map(|group| (*group).to_owned()).collect(),
         superuser: name == "hdfs",
         address: Some([10, 0, 0, 7].into()),
+        origin: Origin::default(),
     }
 }
 
