@@ -3,6 +3,7 @@
 //! Owns the vocabulary. It does no I/O and knows no runtime, so that the rules in
 //! `namenode/core` may depend on it.
 
+pub mod acl;
 mod checksum;
 mod error;
 mod ids;
@@ -10,6 +11,7 @@ pub mod limits;
 mod path;
 mod storage;
 mod units;
+pub mod xattr;
 
 pub use checksum::{ChecksumKind, ChecksumSpec};
 pub use error::{FsError, FsErrorKind, FsResult};

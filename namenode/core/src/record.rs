@@ -3,6 +3,8 @@
 //! The store turns these into bytes; nothing else does. A field added here needs a new version there.
 
 use smallvec::SmallVec;
+pub use steadfs_common::acl::{AclEntry, AclKind};
+pub use steadfs_common::xattr::{XAttr, XAttrName, XAttrNamespace};
 use steadfs_common::{BlockId, CallKey, GenStamp, InodeId, Millis, Name, StorageId, StorageType, TxId};
 
 /// A file or folder.
@@ -77,85 +79,6 @@ pub struct Acl {
     /// Entries that what is made in this folder begins with, in HDFS's order and complete: owner, named users, group,
     /// named groups, mask, others. Empty for files.
     pub default: Vec<AclEntry>,
-}
-
-/// One entry of an access control list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AclEntry {
-    /// Whom it is about.
-    pub kind: AclKind,
-    /// The user's or group's name; none for the owner, the owning group, the mask and others.
-    pub name: Option<String>,
-    /// rwx, as in a digit of a mode.
-    pub permission: u8,
-}
-
-/// Whom an [`AclEntry`] is about. The numbers are HDFS's and are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum AclKind {
-    /// A user, or the owner.
-    User = 0,
-    /// A group, or the owning group.
-    Group = 1,
-    /// The most that named users and groups get.
-    Mask = 2,
-    /// Everybody else.
-    Other = 3,
-}
-
-impl AclKind {
-    /// The kind with this number.
-    #[must_use]
-    pub const fn from_number(number: u8) -> Option<Self> {
-        match number {
-            0 => Some(Self::User),
-            1 => Some(Self::Group),
-            2 => Some(Self::Mask),
-            3 => Some(Self::Other),
-            _ => None,
-        }
-    }
-}
-
-/// An extended attribute.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct XAttr {
-    /// Who may see and set it.
-    pub namespace: XAttrNamespace,
-    /// Its name without the namespace.
-    pub name: String,
-    /// Its bytes; none are as good as empty ones.
-    pub value: Vec<u8>,
-}
-
-/// The namespaces of extended attributes. The numbers are HDFS's and are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum XAttrNamespace {
-    /// For whoever may read or write the file.
-    User = 0,
-    /// For superusers.
-    Trusted = 1,
-    /// The namenode's own, for security.
-    Security = 2,
-    /// The namenode's own.
-    System = 3,
-    /// System attributes that show below `/.reserved/raw` alone.
-    Raw = 4,
-}
-
-impl XAttrNamespace {
-    /// The namespace with this number.
-    #[must_use]
-    pub const fn from_number(number: u8) -> Option<Self> {
-        match number {
-            0 => Some(Self::User),
-            1 => Some(Self::Trusted),
-            2 => Some(Self::Security),
-            3 => Some(Self::System),
-            4 => Some(Self::Raw),
-            _ => None,
-        }
-    }
 }
 
 /// What may lie in and below a folder at most. None is no bound.

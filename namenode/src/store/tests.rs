@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, CallKey, GenStamp, InodeId, Millis, Name, TxId};
 use steadfs_namenode_core::record::{
-    Block, BlockState, Counters, Inode, InodeKind, Lease, Retry, RetryReply, Totals, XAttr, XAttrNamespace,
+    Block, BlockState, Counters, Inode, InodeKind, Lease, Retry, RetryReply, Totals, XAttr, XAttrName,
+    XAttrNamespace,
 };
 use steadfs_namenode_core::{Changes, Key, MemoryView, Record, View};
 
@@ -77,8 +78,7 @@ fn record(key: &Key, number: u64) -> Record {
         Key::Reclaim(_) => Record::Reclaim { after: Name::new(&number.to_string()).ok() },
         Key::Retry(_) => Record::Retry(Retry { expires: Millis(number), reply: RetryReply::Done }),
         Key::XAttrs(_) => Record::XAttrs(vec![XAttr {
-            namespace: XAttrNamespace::User,
-            name: number.to_string(),
+            name: XAttrName { namespace: XAttrNamespace::User, name: number.to_string() },
             value: Vec::new(),
         }]),
         Key::Counters => Record::Counters(Counters {

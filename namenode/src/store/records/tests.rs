@@ -4,7 +4,7 @@ use steadfs_common::{BlockId, GenStamp, InodeId, Millis, Name, StorageId, Storag
 use steadfs_namenode_core::Record;
 use steadfs_namenode_core::record::{
     Acl, AclEntry, AclKind, Block, BlockState, Counters, FileBody, Inode, InodeKind, Layout, Lease, Quota,
-    Recovery, Retry, RetryReply, Totals, XAttr, XAttrNamespace,
+    Recovery, Retry, RetryReply, Totals, XAttr, XAttrName, XAttrNamespace,
 };
 use uuid::Uuid;
 
@@ -35,8 +35,7 @@ fn acl() -> impl Strategy<Value = Acl> {
 fn xattrs() -> impl Strategy<Value = Vec<XAttr>> {
     let xattr = (0..5_u8, "\\PC{0,20}", proptest::collection::vec(any::<u8>(), 0..20)).prop_map(
         |(namespace, name, value)| XAttr {
-            namespace: XAttrNamespace::from_number(namespace).unwrap(),
-            name,
+            name: XAttrName { namespace: XAttrNamespace::from_number(namespace).unwrap(), name },
             value,
         },
     );
@@ -298,8 +297,7 @@ fn golden_bytes() {
         (
             Table::XAttrs,
             Record::XAttrs(vec![XAttr {
-                namespace: XAttrNamespace::Trusted,
-                name: "a".into(),
+                name: XAttrName { namespace: XAttrNamespace::Trusted, name: "a".into() },
                 value: vec![1, 2],
             }]),
             "0101010161020102",

@@ -1,6 +1,6 @@
 //! Extended attributes of one inode. Version 1: how many, then each one's namespace, name and value.
 
-use steadfs_namenode_core::record::{XAttr, XAttrNamespace};
+use steadfs_namenode_core::record::{XAttr, XAttrName, XAttrNamespace};
 
 use super::{Stored, unknown_version};
 use crate::store::codec::{CodecError, Reader, Writer};
@@ -20,8 +20,8 @@ impl Stored for XAttrs {
     fn write(&self, out: &mut Writer) {
         out.number(self.0.len() as u64);
         for attribute in &self.0 {
-            out.byte(attribute.namespace as u8);
-            out.text(&attribute.name);
+            out.byte(attribute.name.namespace as u8);
+            out.text(&attribute.name.name);
             out.number(attribute.value.len() as u64);
             out.raw(&attribute.value);
         }
@@ -38,7 +38,8 @@ impl Stored for XAttrs {
                 .ok_or_else(|| input.error("its namespace is not known"))?;
             let name = input.text()?.to_owned();
             let length: u32 = input.narrow()?;
-            attributes.push(XAttr { namespace, name, value: input.raw(length as usize)?.to_vec() });
+            let name = XAttrName { namespace, name };
+            attributes.push(XAttr { name, value: input.raw(length as usize)?.to_vec() });
         }
         Ok(Self(attributes))
     }
