@@ -31,10 +31,13 @@ pub const fn code(kind: FsErrorKind) -> Code {
         | K::LeaseExpired
         | K::AlreadyBeingCreated
         | K::NotRegistered => Code::FailedPrecondition,
-        K::AccessDenied => Code::PermissionDenied,
-        K::InvalidPath | K::NameTooLong | K::PathTooLong | K::InvalidArgument | K::InvalidRequest => {
-            Code::InvalidArgument
-        }
+        K::AccessDenied | K::Unauthorized | K::InvalidToken => Code::PermissionDenied,
+        K::InvalidPath
+        | K::NotAbsolute
+        | K::NameTooLong
+        | K::PathTooLong
+        | K::InvalidArgument
+        | K::InvalidRequest => Code::InvalidArgument,
         K::TooManyEntries | K::NamespaceQuota | K::SpaceQuota | K::NoDatanode | K::NoSpace => {
             Code::ResourceExhausted
         }

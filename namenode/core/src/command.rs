@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, CallKey, DatanodeUuid, FsError, FsPath, GenStamp, InodeId, Millis, StorageId};
 
+use crate::event::EventBatch;
 use crate::namespace::subtree::Clearance;
 use crate::placement::Cluster;
 use crate::record::{Block, Inode};
@@ -22,6 +24,33 @@ pub struct Caller {
     pub superuser: bool,
     /// Where the call came from: decides which datanode is near, and stands in messages.
     pub address: Option<IpAddr>,
+    /// How it came in.
+    pub origin: Origin,
+}
+
+/// How a call came in, for logs and for fairness: no rule reads it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Who makes the call, if it is made for another user.
+    pub real_user: Option<Arc<str>>,
+    /// What the client says that it does (`CLI`, `SPARK_…`).
+    pub context: Option<Arc<str>>,
+    /// Where it came in.
+    pub door: Door,
+}
+
+/// Where a call came in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// From within: the namenode's own work, and what datanodes report.
+    #[default]
+    Inside,
+    /// Hadoop RPC.
+    Hadoop,
+    /// WebHDFS and the other pages.
+    Http,
+    /// gRPC.
+    Grpc,
 }
 
 /// What an operator may set and the rules read. Times in the units of their types, sizes in bytes.
@@ -280,4 +309,7 @@ pub struct Outcome {
     pub reply: Reply,
     /// What follows for blocks and leases.
     pub effects: Vec<Effect>,
+    /// What happened, for those who follow the namespace. The batches' ids rise by one, from the first id of this
+    /// command's own on.
+    pub events: Vec<EventBatch>,
 }

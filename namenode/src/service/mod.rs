@@ -27,7 +27,7 @@ use steadfs_common::limits::MAX_PRINCIPAL_BYTES;
 use steadfs_common::{DatanodeUuid, FsError, FsResult, Millis, StorageId};
 use steadfs_daemon::clock::SharedClock;
 use steadfs_daemon::pool::DiskPool;
-use steadfs_namenode_core::command::{BlockRef, PlacedBlock};
+use steadfs_namenode_core::command::{BlockRef, Origin, PlacedBlock};
 use steadfs_namenode_core::{Caller, Settings};
 use tokio::sync::{Notify, mpsc};
 

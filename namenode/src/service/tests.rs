@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use steadfs_common::{CallKey, FsErrorKind, FsPath, FsResult, InodeId, Millis};
 use steadfs_daemon::clock::ManualClock;
-use steadfs_namenode_core::command::{BlockRef, FileRef, PlacedBlock, RenameMode};
+use steadfs_namenode_core::command::{BlockRef, FileRef, Origin, PlacedBlock, RenameMode};
 use steadfs_namenode_core::{Caller, Command, Effect, Reply, View as _};
 
 use super::Service;

@@ -9,7 +9,7 @@ use steadfs_common::{
     BlockId, CallKey, DatanodeUuid, FsErrorKind, FsPath, FsResult, GenStamp, InodeId, Millis, StorageId,
 };
 
-use crate::command::{BlockRef, FileRef, PlacedBlock, RenameMode};
+use crate::command::{BlockRef, FileRef, Origin, PlacedBlock, RenameMode};
 use crate::memory::{MemoryView, check};
 use crate::namespace::read::Reader;
 use crate::namespace::subtree::Clearance;
