@@ -6,15 +6,18 @@ use std::fmt::Write as _;
 use protox::prost_reflect::{Cardinality, DescriptorPool, Kind, MessageDescriptor};
 
 const OURS: [&str; 3] = ["steadfs/common.proto", "steadfs/namespace.proto", "steadfs/datanode.proto"];
-const HADOOP: [&str; 10] = [
+const HADOOP: [&str; 13] = [
     "hadoop/acl.proto",
+    "hadoop/admin.proto",
     "hadoop/client_datanode.proto",
     "hadoop/client_namenode.proto",
+    "hadoop/client_namenode_admin.proto",
     "hadoop/client_namenode_more.proto",
     "hadoop/datatransfer.proto",
     "hadoop/ha.proto",
     "hadoop/hdfs.proto",
     "hadoop/inotify.proto",
+    "hadoop/inotify_events.proto",
     "hadoop/rpc.proto",
     "hadoop/user_mappings.proto",
 ];

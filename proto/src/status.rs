@@ -21,8 +21,8 @@ fn cut(text: &str, limit: usize) -> &str {
 pub const fn code(kind: FsErrorKind) -> Code {
     use FsErrorKind as K;
     match kind {
-        K::NotFound | K::ReplicaNotFound => Code::NotFound,
-        K::AlreadyExists => Code::AlreadyExists,
+        K::NotFound | K::ReplicaNotFound | K::XAttrNotFound | K::XAttrMissing => Code::NotFound,
+        K::AlreadyExists | K::XAttrExists => Code::AlreadyExists,
         K::ParentNotDirectory
         | K::NotADirectory
         | K::IsADirectory
@@ -37,8 +37,9 @@ pub const fn code(kind: FsErrorKind) -> Code {
         | K::NameTooLong
         | K::PathTooLong
         | K::InvalidArgument
+        | K::InvalidAcl
         | K::InvalidRequest => Code::InvalidArgument,
-        K::TooManyEntries | K::NamespaceQuota | K::SpaceQuota | K::NoDatanode | K::NoSpace => {
+        K::TooManyEntries | K::TooManyXAttrs | K::NamespaceQuota | K::SpaceQuota | K::TypeQuota | K::NoDatanode | K::NoSpace => {
             Code::ResourceExhausted
         }
         K::SafeMode
@@ -48,7 +49,7 @@ pub const fn code(kind: FsErrorKind) -> Code {
         | K::Retriable
         | K::Unreachable
         | K::Stopping => Code::Unavailable,
-        K::Unsupported | K::NoSuchMethod | K::NoSuchProtocol => Code::Unimplemented,
+        K::Unsupported | K::UnsupportedAction | K::Snapshot | K::NoSuchMethod | K::NoSuchProtocol => Code::Unimplemented,
         K::Checksum | K::BlockMissing => Code::DataLoss,
         K::Timeout => Code::DeadlineExceeded,
         K::Io => Code::Internal,
