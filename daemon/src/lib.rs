@@ -1,4 +1,4 @@
-//! What every daemon needs: configuration, logs, the HTTP port for operators, shutdown, a clock, disk threads.
+//! What every daemon needs: configuration, logs, the HTTP port for operators, shutdown, a clock, disk threads, fair places.
 //!
 //! Owns the process around the work and nothing of the work itself: no module here knows HDFS.
 //!
@@ -9,6 +9,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod fair;
 pub mod http;
 pub mod logs;
 pub mod net;
