@@ -4,9 +4,11 @@ The jars are those of `scripts/setup peer`, in the folder that PEER names: lib/ 
 Hadoop's own tests need.
 """
 
+import base64
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -18,6 +20,7 @@ from xml.sax.saxutils import escape
 
 from cluster import Failure, wait_for
 
+HERE = Path(__file__).resolve().parent
 START_SECONDS = 120
 STOP_SECONDS = 20
 COMMAND_SECONDS = 300
@@ -212,18 +215,53 @@ class Peer:
 
 
 class Tools:
-    """Hadoop's own commands, against any server: a configuration folder below `folder` with `settings` in it."""
+    """
+    Hadoop's own commands (those that are a Tool), in one JVM, against any server. `settings` are in the configuration,
+    `level` is that of the log, which goes to standard error. Starts with the first command, ends with `close`.
+    """
 
     SHELL = "org.apache.hadoop.fs.FsShell"
     NOISE = re.compile(r"SLF4J|^log4j|NativeCodeLoader|^\s*$")
 
-    def __init__(self, folder, settings=None):
-        self.conf = write_conf(Path(folder) / "conf-tools", {"hadoop.tmp.dir": Path(folder) / "tmp", **(settings or {})})
+    def __init__(self, folder, settings=None, level="WARN"):
+        self.folder = Path(folder)
+        self.conf = write_conf(self.folder / "conf-tools", {"hadoop.tmp.dir": self.folder / "tmp", **(settings or {})}, level)
+        self.process = None
 
-    def run(self, program, *arguments, **options):
+    def start(self):
+        classes = compile_java([HERE / "java" / "Runner.java"], self.folder / "runner")
+        self.process = subprocess.Popen(command(self.conf, "Runner", extra=[classes], options=["-XX:+UseSerialGC"]),
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=self.folder)
+
+    def close(self):
+        if self.process:
+            self.process.stdin.close()
+            self.process.wait(STOP_SECONDS)
+            self.process = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def run(self, program, *arguments, user=""):
         """Exit code, standard output, and those lines of standard error that tell something."""
-        code, out, errors = run(self.conf, program, *arguments, **options)
-        return code, out, "\n".join(line for line in errors.splitlines() if not self.NOISE.search(line))
+        if not self.process:
+            self.start()
+        words = [base64.b64encode(str(word).encode()).decode() for word in (user, program, *arguments)]
+        self.process.stdin.write(" ".join(words) + "\n")
+        self.process.stdin.flush()
+        # One answer a command: nothing is left in the stream's buffer before it.
+        if not select.select([self.process.stdout], [], [], COMMAND_SECONDS)[0]:
+            self.process.kill()
+            raise Failure(f"{program} {' '.join(map(str, arguments))}: no end within {COMMAND_SECONDS} s")
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise Failure(f"{program}: the JVM ended with {self.process.wait()}")
+        code, out, errors = answer.rstrip("\n").split(" ")
+        out, errors = (base64.b64decode(text).decode() for text in (out, errors))
+        return int(code), out, "\n".join(line for line in errors.splitlines() if not self.NOISE.search(line))
 
     def ok(self, program, *arguments, **options):
         code, out, errors = self.run(program, *arguments, **options)
