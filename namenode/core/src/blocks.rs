@@ -9,9 +9,13 @@
 //! * delete a replica of a block that it does not know, unless the id was given out before and the namespace has no such block;
 //! * order anything in safe mode.
 
+mod admin;
 mod bad;
 mod effects;
+mod lists;
 mod map;
+#[cfg(test)]
+mod admin_test;
 #[cfg(test)]
 mod map_test;
 #[cfg(test)]
@@ -20,17 +24,21 @@ mod nodes;
 mod places;
 mod recent;
 mod report;
+mod roster;
 mod safe_mode;
 mod sweep;
 mod table;
 mod work;
 
+pub use admin::{AdminState, Condition, Lacking, MAX_BLOCKING, SurveyedReplica};
+pub use lists::{BlocksOn, WorkLists};
 pub use map::{BlockCounts, BlockMap, BlockSettings, Located};
 pub use nodes::{
     Address, DEFAULT_RACK, Datanode, Datanodes, Heartbeat, MAX_DATANODES, MAX_STORAGES, MAX_VOLUMES,
-    NodeIndex, Registration, Storage, VolumeKind, VolumeReport,
+    NodeIndex, Registration, Storage, VolumeReport,
 };
 pub use places::StorageIndex;
+pub use roster::{Host, Roster, Wish};
 pub use report::{Change, ChangeKind, Facts, Replica, ReplicaState};
 pub use safe_mode::{SafeCounts, SafeMode, SafeModeSettings};
 pub use work::NodeCommand;

@@ -83,7 +83,7 @@ impl BlockMap {
             .bad
             .get(&id)
             .map_or(0, |marks| marks.iter().filter(|mark| self.nodes.counts(mark.storage)).count());
-        let possible = self.nodes.live().saturating_sub(spoilt).max(1);
+        let possible = self.nodes.serving().saturating_sub(spoilt).max(1);
         let enough = match mark.cause {
             Cause::Proven => 1,
             Cause::Suspected => wanted.min(2),

@@ -134,7 +134,7 @@ impl BlockMap {
         let targets: SmallVec<[StorageIndex; 3]> = expected
             .iter()
             .filter_map(|id| self.nodes.find_storage(*id))
-            .filter(|at| self.nodes.counts(*at) && !entry.places.contains(*at))
+            .filter(|at| self.serves(*at) && !entry.places.contains(*at))
             .collect();
         if !targets.is_empty() {
             let deadline = now.plus(self.settings.completion_grace);

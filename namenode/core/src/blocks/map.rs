@@ -8,11 +8,13 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, Millis, StorageId};
 
+use super::admin::{AdminState, Drain};
 use super::bad::Bad;
 use super::nodes::{Datanodes, NodeIndex, Registration, VolumeReport};
 use super::places::StorageIndex;
 use super::recent::ChangeLog;
 use super::report::ReplicaState;
+use super::roster::Roster;
 use super::safe_mode::{SafeCounts, SafeMode, SafeModeSettings};
 use super::sweep::Sweep;
 use super::table::Table;
@@ -30,6 +32,10 @@ const LONGEST_ROUND: Duration = Duration::from_secs(10);
 pub struct BlockSettings {
     /// Live replicas that make a block safe.
     pub min_replication: u16,
+    /// The replication of those who do not name one: so many elsewhere let a datanode be decommissioned.
+    pub default_replication: u16,
+    /// Replicas that a block needs besides those on datanodes in maintenance.
+    pub min_maintenance_replication: u16,
     /// Silent this long: others are preferred.
     pub stale_after: Duration,
     /// Silent this long: its replicas count as lost.
@@ -57,6 +63,10 @@ pub struct BlockCounts {
     pub corrupt: u64,
     /// Blocks without any good replica.
     pub missing: u64,
+    /// Those of them of which only one replica is wanted.
+    pub missing_single: u64,
+    /// Blocks that the loss of one replica would lose.
+    pub endangered: u64,
     /// Blocks that wait for copies, ordered or not.
     pub pending_replication: u64,
     /// Replicas that wait to be deleted.
@@ -115,6 +125,8 @@ pub struct BlockMap {
     pub(super) needed: [BTreeSet<BlockId>; 3],
     pub(super) cursors: [BlockId; 3],
     pub(super) missing: BTreeSet<BlockId>,
+    /// Those of them of which only one replica is wanted.
+    missing_single: BTreeSet<BlockId>,
     /// Blocks with too many replicas, of which some are not yet reported in their datanode's present life.
     pub(super) postponed: BTreeSet<BlockId>,
     /// The last of them that was judged again.
@@ -128,6 +140,9 @@ pub struct BlockMap {
     pub(super) active_since: Option<Millis>,
     pub(super) changes: ChangeLog,
     pub(super) sweep: Sweep,
+    pub(super) roster: Roster,
+    pub(super) drain: Drain,
+    pub(super) blocking: Vec<BlockId>,
     /// Blocks of which a finalized replica arrived while they are not complete.
     pub(super) received: Vec<BlockId>,
     last_round: Option<Millis>,
@@ -146,6 +161,7 @@ impl BlockMap {
             needed: Default::default(),
             cursors: Default::default(),
             missing: BTreeSet::new(),
+            missing_single: BTreeSet::new(),
             postponed: BTreeSet::new(),
             postponed_cursor: BlockId(0),
             pending: BTreeMap::new(),
@@ -155,6 +171,9 @@ impl BlockMap {
             active_since: None,
             changes: ChangeLog::default(),
             sweep: Sweep::default(),
+            roster: Roster::default(),
+            drain: Drain::default(),
+            blocking: Vec::new(),
             received: Vec::new(),
             last_round: None,
             settings,
@@ -176,10 +195,12 @@ impl BlockMap {
     /// Takes a datanode in. A later life of a known one replaces it; its replicas count until its report says otherwise.
     ///
     /// # Errors
-    /// [`steadfs_common::FsErrorKind::NotRegistered`] for an earlier life or a copied volume.
+    /// [`steadfs_common::FsErrorKind::NotRegistered`] for an earlier life or a copied volume;
+    /// [`steadfs_common::FsErrorKind::Refused`] if the operator's list does not admit it.
     pub fn register(&mut self, registration: Registration, now: Millis) -> FsResult<()> {
         let named: Vec<StorageId> = registration.volumes.iter().map(|volume| volume.id).collect();
         let volumes = registration.volumes.clone();
+        let wish = self.wish(registration.uuid, &registration.address, &registration.node)?;
         let at = self.nodes.register(registration, now)?;
         let node = self.nodes.node_mut(at);
         node.report_due = Some(now.plus(REPORT_PATIENCE));
@@ -196,6 +217,7 @@ impl BlockMap {
         for volume in volumes {
             self.update_volume(at, volume, now);
         }
+        self.obey(at, wish, now);
         self.refresh(now);
         Ok(())
     }
@@ -251,21 +273,39 @@ impl BlockMap {
             if !node.live || now.since(node.last_heartbeat) < self.settings.dead_after {
                 continue;
             }
-            node.live = false;
-            node.orders.clear();
-            let storages = node.storages.clone();
-            for storage in storages {
-                self.drop_storage(storage);
-            }
-            for pending in self.pending.values_mut() {
-                if pending.sources.contains(&at) {
-                    pending.deadline = now;
-                }
+            if node.admin.is_maintained() {
+                self.lay_down(at, now);
+            } else {
+                self.bury(at, now);
             }
         }
     }
 
-    fn refresh(&mut self, now: Millis) {
+    /// A datanode does nothing any more; what it holds may come back.
+    fn lay_down(&mut self, at: NodeIndex, now: Millis) {
+        let node = self.nodes.node_mut(at);
+        node.live = false;
+        node.orders.clear();
+        for pending in self.pending.values_mut() {
+            if pending.sources.contains(&at) {
+                pending.deadline = now;
+            }
+        }
+        self.sweep.request();
+    }
+
+    /// A datanode is dead, and what it holds is lost until it reports again.
+    pub(super) fn bury(&mut self, at: NodeIndex, now: Millis) {
+        self.lay_down(at, now);
+        let storages = self.nodes.node(at).storages.clone();
+        for storage in storages {
+            if !self.nodes.storage(storage).dropped {
+                self.drop_storage(storage);
+            }
+        }
+    }
+
+    pub(super) fn refresh(&mut self, now: Millis) {
         self.topology = Arc::new(self.nodes.topology(now, self.settings.stale_after));
     }
 
@@ -273,6 +313,7 @@ impl BlockMap {
     /// blocks. True if safe mode ended by itself just now.
     pub fn round(&mut self, total: u64, seed: u64, now: Millis) -> bool {
         self.expire(now);
+        self.end_maintenance(now);
         self.refresh(now);
         let counts = SafeCounts { total, safe: self.safe_blocks, datanodes: self.nodes.live() };
         let ended = self.safe_mode.check(counts, now);
@@ -305,11 +346,11 @@ impl BlockMap {
         }
     }
 
-    /// How many of these replicas count, and were reported in the present life of their datanode.
+    /// How many of these replicas are on datanodes that serve, and were reported in the present life of theirs.
     pub(super) fn proven(&self, places: &[StorageIndex]) -> usize {
         places
             .iter()
-            .filter(|place| self.nodes.counts(**place) && self.nodes.storage(**place).reported)
+            .filter(|place| self.serves(**place) && self.nodes.storage(**place).reported)
             .count()
     }
 
@@ -346,35 +387,47 @@ impl BlockMap {
         self.needed.iter_mut().for_each(|queue| {
             queue.remove(&id);
         });
-        self.missing.remove(&id);
+        self.found(id);
         self.postponed.remove(&id);
-        let Some(entry) = self.table.get_mut(id) else {
+        let Some(entry) = self.table.get(id) else {
             self.end_pending(id);
             return;
         };
-        let live = entry.places.as_slice().iter().filter(|place| self.nodes.counts(**place)).count();
-        let safe = live >= usize::from(self.settings.min_replication);
-        if safe != entry.safe {
+        let replication = entry.replication;
+        let tally = self.tally(entry.places.as_slice());
+        let safe = tally.present >= usize::from(self.settings.min_replication);
+        if let Some(entry) = self.table.get_mut(id).filter(|entry| entry.safe != safe) {
             entry.safe = safe;
             self.safe_blocks = if safe { self.safe_blocks + 1 } else { self.safe_blocks.saturating_sub(1) };
         }
         if self.active_since.is_none() {
             return;
         }
-        let wanted = usize::from(entry.replication);
+        let (wanted, live) = (self.enough(replication, tally), tally.serving);
         if live >= wanted {
             self.end_pending(id);
         }
         let coming = self.pending.get(&id).map_or(0, |pending| pending.targets.len());
-        if live == 0 && coming == 0 {
+        let somewhere = tally.present + tally.maintained > 0;
+        if !somewhere && coming == 0 {
             self.missing.insert(id);
-        } else if live > 0 && live + coming < wanted {
+            if replication == 1 {
+                self.missing_single.insert(id);
+            }
+        } else if somewhere && live + coming < wanted {
             self.needed[priority(live, wanted)].insert(id);
-        } else if live > wanted {
-            self.trim(id, wanted);
+        } else if live > usize::from(replication) {
+            self.trim(id, usize::from(replication));
         }
         if self.bad.contains_key(&id) {
             self.drop_bad(id);
+        }
+    }
+
+    /// It is not missing (any more).
+    fn found(&mut self, id: BlockId) {
+        if self.missing.remove(&id) {
+            self.missing_single.remove(&id);
         }
     }
 
@@ -383,7 +436,7 @@ impl BlockMap {
         let Some(entry) = self.table.get(id) else { return };
         let (stamp, length) = (entry.stamp, entry.length);
         let live: SmallVec<[StorageIndex; 8]> =
-            entry.places.as_slice().iter().copied().filter(|place| self.nodes.counts(*place)).collect();
+            entry.places.as_slice().iter().copied().filter(|place| self.serves(*place)).collect();
         // Wanting none is not an order to delete the last.
         let wanted = wanted.max(1);
         if self.proven(&live) < live.len() {
@@ -452,7 +505,7 @@ impl BlockMap {
         self.needed.iter_mut().for_each(|queue| {
             queue.remove(&id);
         });
-        self.missing.remove(&id);
+        self.found(id);
         self.postponed.remove(&id);
         self.end_pending(id);
         Some(entry)
@@ -485,6 +538,11 @@ impl BlockMap {
         let mut located = Located::default();
         if block.is_complete() {
             located.storages = self.live(block.id, block.stamp);
+            // One in maintenance may be down any moment.
+            let up = |id: &StorageId| self.nodes.find_storage(*id).is_some_and(|at| self.nodes.owner(at).admin != AdminState::InMaintenance);
+            if located.storages.iter().any(up) {
+                located.storages.retain(|id| up(id));
+            }
             if located.storages.is_empty()
                 && let Some(marks) = self.bad.get(&block.id)
             {
@@ -512,10 +570,10 @@ impl BlockMap {
         (self.ids(good.filter(|place| self.nodes.counts(*place))), self.ids(bad))
     }
 
-    /// The first blocks without any good replica.
+    /// The first blocks past `after` without any good replica.
     #[must_use]
-    pub fn missing(&self, limit: usize) -> Vec<BlockId> {
-        self.missing.iter().take(limit).copied().collect()
+    pub fn missing(&self, after: BlockId, limit: usize) -> Vec<BlockId> {
+        self.missing.range(after.next()..).take(limit).copied().collect()
     }
 
     /// Sums over blocks.
@@ -535,6 +593,8 @@ impl BlockMap {
                 .filter(|marks| marks.iter().any(|mark| self.nodes.counts(mark.storage)))
                 .count() as u64,
             missing: self.missing.len() as u64,
+            missing_single: self.missing_single.len() as u64,
+            endangered: self.needed[0].len() as u64,
             pending_replication: lacking,
             pending_deletion: self
                 .nodes
@@ -564,9 +624,9 @@ impl BlockMap {
     }
 }
 
-/// The queue of a block: 0 if one more loss is the last, 1 if it has less than a third, else 2.
+/// The queue of a block: 0 if one more loss may be the last, 1 if it has less than a third, else 2.
 const fn priority(live: usize, wanted: usize) -> usize {
-    if live == 1 {
+    if live <= 1 {
         0
     } else if live * 3 < wanted {
         1

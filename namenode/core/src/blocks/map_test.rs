@@ -18,6 +18,8 @@ const STAMP: GenStamp = GenStamp(1_001);
 pub(super) fn settings() -> BlockSettings {
     BlockSettings {
         min_replication: 1,
+        default_replication: 3,
+        min_maintenance_replication: 1,
         stale_after: Duration::from_secs(30),
         dead_after: Duration::from_secs(60),
         max_transfers_per_node: 4,
@@ -44,7 +46,7 @@ fn address(node: u32) -> Address {
 fn volume(node: u32) -> VolumeReport {
     VolumeReport {
         id: storage(node),
-        kind: VolumeKind::Disk,
+        kind: steadfs_common::StorageType::Disk,
         failed: false,
         capacity: 1 << 40,
         used: 0,
@@ -78,11 +80,11 @@ pub(super) fn id(number: u64) -> BlockId {
     BlockId(FIRST_BLOCK_ID.0 + number)
 }
 
-fn named(number: u64) -> BlockRef {
+pub(super) fn named(number: u64) -> BlockRef {
     BlockRef { id: id(number), stamp: STAMP, length: LENGTH }
 }
 
-fn finalized(number: u64) -> Replica {
+pub(super) fn finalized(number: u64) -> Replica {
     Replica { block: named(number), state: ReplicaState::Finalized }
 }
 
@@ -100,15 +102,15 @@ fn complete(number: u64, replication: u16) -> Block {
 }
 
 /// A map with a clock and the namespace's blocks.
-struct World {
-    map: BlockMap,
-    now: Millis,
-    blocks: Vec<Block>,
+pub(super) struct World {
+    pub(super) map: BlockMap,
+    pub(super) now: Millis,
+    pub(super) blocks: Vec<Block>,
 }
 
 impl World {
     /// `nodes` datanodes that have registered, still in safe mode.
-    fn starting(nodes: u32, blocks: Vec<Block>) -> Self {
+    pub(super) fn starting(nodes: u32, blocks: Vec<Block>) -> Self {
         let mut world = Self { map: BlockMap::new(settings()), now: Millis(1_000_000), blocks };
         for node in 0..nodes {
             world.map.register(registration(node, 1), world.now).unwrap();
@@ -117,7 +119,7 @@ impl World {
     }
 
     /// The same, after safe mode and with empty reports.
-    fn running(nodes: u32) -> Self {
+    pub(super) fn running(nodes: u32) -> Self {
         let mut world = Self::starting(nodes, Vec::new());
         world.map.set_safe_mode(false, world.now);
         for node in 0..nodes {
@@ -130,7 +132,7 @@ impl World {
         Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) }
     }
 
-    fn report(&mut self, node: u32, replicas: &[Replica]) {
+    pub(super) fn report(&mut self, node: u32, replicas: &[Replica]) {
         let (who, what) = ((uuid(node), 1), (self.now.0, storage(node)));
         let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
         assert!(self.map.report(who, what, replicas, &facts, self.now).unwrap().is_empty());
@@ -138,7 +140,7 @@ impl World {
         self.map.storage_reported(who, storage(node), self.now).unwrap();
     }
 
-    fn change(&mut self, node: u32, block: BlockRef, kind: ChangeKind) {
+    pub(super) fn change(&mut self, node: u32, block: BlockRef, kind: ChangeKind) {
         let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
         let change = Change { storage: storage(node), block, kind };
         let again = self.map.changed((uuid(node), 1), &[change], &facts, self.now).unwrap();
@@ -146,7 +148,7 @@ impl World {
     }
 
     /// A block written to these nodes and complete.
-    fn written(&mut self, number: u64, replication: u16, nodes: &[u32]) {
+    pub(super) fn written(&mut self, number: u64, replication: u16, nodes: &[u32]) {
         self.written_late(number, replication, nodes, &[]);
     }
 
@@ -163,7 +165,7 @@ impl World {
     }
 
     /// Time passes; everybody but `silent` sends heartbeats. Gives each node's commands of the last second.
-    fn pass(&mut self, seconds: u64, silent: &[u32]) -> Vec<(u32, NodeCommand)> {
+    pub(super) fn pass(&mut self, seconds: u64, silent: &[u32]) -> Vec<(u32, NodeCommand)> {
         let mut commands = Vec::new();
         for _ in 0..seconds {
             self.now = self.now.plus(Duration::from_secs(1));
@@ -180,12 +182,12 @@ impl World {
         commands
     }
 
-    fn live(&self, number: u64) -> usize {
+    pub(super) fn live(&self, number: u64) -> usize {
         self.map.live(id(number), STAMP).len()
     }
 }
 
-fn transfers(commands: &[(u32, NodeCommand)]) -> Vec<(u32, BlockId, Vec<StorageId>)> {
+pub(super) fn transfers(commands: &[(u32, NodeCommand)]) -> Vec<(u32, BlockId, Vec<StorageId>)> {
     let of = |(node, command): &(u32, NodeCommand)| match command {
         NodeCommand::Transfer { block, targets } => Some((*node, block.id, targets.to_vec())),
         _ => None,
@@ -373,7 +375,7 @@ fn a_report_takes_away_what_it_does_not_list_but_not_what_just_came() {
     world.written(6, 1, &[0]);
     world.report(0, &[finalized(2), finalized(5)]);
     assert_eq!([1, 2, 3, 4, 5, 6].map(|number| world.live(number)), [0, 1, 0, 0, 1, 1]);
-    assert_eq!(world.map.missing(10), [id(1), id(3), id(4)]);
+    assert_eq!(world.map.missing(BlockId(0), 10), [id(1), id(3), id(4)]);
 }
 
 #[test]
@@ -439,7 +441,7 @@ fn readers_cannot_talk_the_last_replicas_away() {
     assert!(invalidated(&world.pass(100, &[])).is_empty());
     let located = world.map.locate(&complete(1, 3), None, 1);
     assert!(located.corrupt && located.storages.len() == 3, "they are offered all the same");
-    assert_eq!(world.map.missing(9), [id(1)]);
+    assert_eq!(world.map.missing(BlockId(0), 9), [id(1)]);
     let facts = world.facts();
     assert!(facts.blocks.len() == 1);
     world.report(0, &[finalized(1)]);
@@ -504,11 +506,11 @@ fn blocks_that_nobody_reports_are_found_missing() {
     world.report(0, &[finalized(1)]);
     world.map.set_safe_mode(false, world.now);
     world.pass(1, &[]);
-    assert!(world.map.missing(9).is_empty());
+    assert!(world.map.missing(BlockId(0), 9).is_empty());
     let version = world.map.version();
     let facts = Facts { version, blocks: &blocks, next_block: id(1_000) };
     world.map.reconcile(FIRST_BLOCK_ID, BlockId(u64::MAX), &facts);
-    assert_eq!(world.map.missing(9), [id(2)]);
+    assert_eq!(world.map.missing(BlockId(0), 9), [id(2)]);
     // What the namespace does not have is given up.
     let facts = Facts { version, blocks: &blocks[1..], next_block: id(1_000) };
     world.map.reconcile(FIRST_BLOCK_ID, BlockId(u64::MAX), &facts);

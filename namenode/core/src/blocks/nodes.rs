@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use steadfs_common::limits::MAX_PRINCIPAL_BYTES;
-use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsResult, Millis, StorageId};
+use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsResult, Millis, StorageId, StorageType};
 
+use super::admin::{AdminState, Lacking};
 use super::places::StorageIndex;
 use super::recent::Recent;
+use super::roster::Wish;
 use super::work::Orders;
 use crate::placement::{Machine, Topology, Volume};
 
@@ -40,25 +42,13 @@ pub struct Address {
     pub http_port: u16,
 }
 
-/// What a volume is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum VolumeKind {
-    /// A spinning disk, or a disk of which nothing is known.
-    #[default]
-    Disk,
-    /// A solid-state disk.
-    Ssd,
-    /// Slow and large.
-    Archive,
-}
-
 /// A volume as its datanode reports it; sizes in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VolumeReport {
     /// Its id.
     pub id: StorageId,
     /// What it is.
-    pub kind: VolumeKind,
+    pub kind: StorageType,
     /// Whether the datanode gave it up.
     pub failed: bool,
     /// Bytes in all.
@@ -128,6 +118,12 @@ pub struct Datanode {
     pub last_report: Millis,
     /// Reads and writes it serves.
     pub active_transfers: u32,
+    /// Whether it serves, or leaves.
+    pub admin: AdminState,
+    /// What keeps it from leaving, as the last pass found.
+    pub lacking: Lacking,
+    /// What the operator wants of it.
+    pub(super) wish: Wish,
     pub(super) session: u64,
     /// Sessions that were replaced.
     retired: VecDeque<u64>,
@@ -255,7 +251,13 @@ impl Datanodes {
         self.nodes.iter().filter(|node| node.live).count()
     }
 
-    /// Whether a replica there counts.
+    /// How many are live and serve.
+    #[must_use]
+    pub fn serving(&self) -> usize {
+        self.nodes.iter().filter(|node| node.live && node.admin.serves()).count()
+    }
+
+    /// Whether a replica there can be read.
     pub(super) fn counts(&self, at: StorageIndex) -> bool {
         let storage = self.storage(at);
         !storage.dropped && self.node(storage.node).live
@@ -277,6 +279,7 @@ impl Datanodes {
             port: node.address.data_port,
             rack: Arc::clone(&node.rack),
             live: node.live,
+            open: node.admin.serves(),
             stale: node.is_stale(now, stale_after),
             volumes: node
                 .storages
@@ -351,6 +354,9 @@ impl Datanodes {
             last_heartbeat: now,
             last_report: Millis(0),
             active_transfers: 0,
+            admin: AdminState::Normal,
+            lacking: Lacking::default(),
+            wish: Wish::InService,
             session,
             retired: VecDeque::new(),
             storages: SmallVec::new(),
@@ -361,6 +367,7 @@ impl Datanodes {
             Some(at) => {
                 let old = std::mem::replace(self.node_mut(at), fresh);
                 let node = self.node_mut(at);
+                (node.admin, node.wish, node.lacking) = (old.admin, old.wish, old.lacking);
                 node.retired = old.retired;
                 if old.session != session {
                     node.retired.push_back(old.session);

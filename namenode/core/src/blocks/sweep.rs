@@ -19,6 +19,11 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
+    /// Whether a pass is under way.
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.next.is_some()
+    }
+
     /// All blocks are to be judged.
     pub(super) fn request(&mut self) {
         match self.next {
@@ -29,6 +34,12 @@ impl Sweep {
 }
 
 impl BlockMap {
+    /// Whether some blocks are still to be judged.
+    #[must_use]
+    pub const fn is_sweeping(&self) -> bool {
+        self.sweep.is_under_way()
+    }
+
     /// Judges up to `limit` more blocks, if a pass is under way; true if there is more to do.
     pub fn sweep(&mut self, limit: usize) -> bool {
         let Some(from) = self.sweep.next else { return false };

@@ -54,6 +54,12 @@ impl Table {
         self.len
     }
 
+    /// The last block.
+    pub(super) fn last(&self) -> Option<BlockId> {
+        let (page, entries) = self.pages.last_key_value()?;
+        entries.last().map(|entry| id_of(*page, entry))
+    }
+
     pub(super) fn get(&self, id: BlockId) -> Option<&Entry> {
         let page = self.pages.get(&page_of(id))?;
         find(page, id).ok().map(|at| &page[at])

@@ -7,6 +7,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, Millis, StorageId};
 
+use super::admin::{AdminState, Standing};
 use super::map::{BlockMap, Pending};
 use super::nodes::{Heartbeat, NodeIndex};
 use super::places::StorageIndex;
@@ -44,6 +45,8 @@ pub enum NodeCommand {
     },
     /// Delete these replicas, if they have these stamps or older ones.
     Invalidate(Vec<BlockRef>),
+    /// Move replicas for the sake of balance with at most so many bytes a second.
+    Bandwidth(u64),
     /// Be the primary of a block's recovery.
     Recover {
         /// The block as the namespace has it.
@@ -91,6 +94,8 @@ pub(super) struct Orders {
     pub(super) outgoing: u32,
     /// It has replicas that could not be judged in safe mode.
     pub(super) report_again: bool,
+    /// Bytes a second for moving replicas, if it is to be told.
+    bandwidth: Option<u64>,
 }
 
 impl Orders {
@@ -185,6 +190,7 @@ impl BlockMap {
     fn commands(&mut self, at: NodeIndex, now: Millis) -> Vec<NodeCommand> {
         let mut commands = Vec::new();
         let node = self.nodes.node_mut(at);
+        commands.extend(node.orders.bandwidth.take().map(NodeCommand::Bandwidth));
         // What waits for the end of safe mode is not asked for before.
         let early = node.orders.report_again && self.safe_mode.is_on();
         if node.report_due.is_some_and(|due| due <= now) && !early {
@@ -202,6 +208,16 @@ impl BlockMap {
             commands.push(NodeCommand::Invalidate(blocks));
         }
         commands
+    }
+
+    /// Tells all live datanodes how many bytes a second they may use to move replicas.
+    pub fn set_bandwidth(&mut self, bytes_per_second: u64) {
+        for at in self.nodes.indexes() {
+            let node = self.nodes.node_mut(at);
+            if node.live {
+                node.orders.bandwidth = Some(bytes_per_second);
+            }
+        }
     }
 
     /// The next replicas to delete. Each is looked at again: what was too many when it was noted may be needed by now.
@@ -377,16 +393,17 @@ impl BlockMap {
     fn copy(&mut self, id: BlockId, random: &mut Random, now: Millis) {
         let Some(entry) = self.table.get(id) else { return };
         let (block, replication) =
-            (BlockRef { id, stamp: entry.stamp, length: entry.length }, usize::from(entry.replication));
+            (BlockRef { id, stamp: entry.stamp, length: entry.length }, entry.replication);
         let places: SmallVec<[StorageIndex; 8]> =
-            entry.places.as_slice().iter().copied().filter(|place| self.nodes.counts(*place)).collect();
+            entry.places.as_slice().iter().copied().filter(|place| self.standing(*place) != Standing::Gone).collect();
         let pending = self.pending.get(&id);
         let targets = pending.map(|pending| pending.targets.clone()).unwrap_or_default();
-        let wanted = replication.saturating_sub(places.len() + targets.len());
+        let tally = self.tally(&places);
+        let wanted = self.enough(replication, tally).saturating_sub(tally.serving + targets.len());
         let most = self.settings.max_transfers_per_node;
         let free = |place: &&StorageIndex| {
             let node = self.nodes.node(self.nodes.storage(**place).node);
-            node.orders.outgoing < most
+            node.orders.outgoing < most && node.live && node.admin != AdminState::InMaintenance
         };
         let sources: SmallVec<[StorageIndex; 8]> = places.iter().filter(free).copied().collect();
         if wanted == 0 || sources.is_empty() {
@@ -402,6 +419,7 @@ impl BlockMap {
             favored: &[],
             avoid_local: false,
             block_size: block.length.max(1),
+            policy: 0,
             seed: random.draw(),
         });
         // A datanode that is still to delete a replica of the block would delete the new one.

@@ -149,6 +149,7 @@ impl<'a> Choice<'a> {
         placed
             && strict
             && machine.live
+            && machine.open
             && !self.holders.contains(&(at as u32))
             && !self.request.excluded.contains(&machine.uuid)
             && machine.volumes.iter().any(|volume| volume.free >= self.request.block_size)

@@ -33,6 +33,8 @@ pub struct Machine {
     pub rack: Arc<str>,
     /// Whether it is heard.
     pub live: bool,
+    /// Whether it may get new replicas: one that leaves service may not.
+    pub open: bool,
     /// Live, but not heard for a while: others come first.
     pub stale: bool,
     /// Its volumes that did not fail.
@@ -74,16 +76,16 @@ impl Topology {
         for (at, machine) in machines.iter().enumerate() {
             storages.extend(machine.volumes.iter().map(|volume| (volume.id, at as u32)));
             // In MiB, so that no cluster overflows the sum.
-            sum += if machine.live { (machine.room(0) >> 20) + 1 } else { 0 };
+            sum += if machine.live && machine.open { (machine.room(0) >> 20) + 1 } else { 0 };
             sums.push(sum);
         }
         Self { machines, storages, sums }
     }
 
-    /// How many datanodes are live.
+    /// How many datanodes are live and in service.
     #[must_use]
     pub fn live(&self) -> usize {
-        self.machines.iter().filter(|machine| machine.live).count()
+        self.machines.iter().filter(|machine| machine.live && machine.open).count()
     }
 
     /// The machine that has this storage.
@@ -92,13 +94,19 @@ impl Topology {
         self.storages.get(&storage).map(|at| &self.machines[*at as usize])
     }
 
+    /// Whether the storage is on a machine that was not heard for a while.
+    #[must_use]
+    pub fn is_stale(&self, storage: StorageId) -> bool {
+        self.machine_of(storage).is_some_and(|machine| machine.stale)
+    }
+
     /// The rack of whoever calls from `ip`: that of the datanode on the same machine.
     fn rack_at(&self, ip: IpAddr) -> Option<&Arc<str>> {
         self.machines.iter().find(|machine| machine.ip == ip).map(|machine| &machine.rack)
     }
 
     /// Puts the storages of a block in the order in which `reader` should try them: its own machine, its rack, others;
-    /// random among equals; stale nodes after all fresh ones, dead and unknown ones last.
+    /// random among equals; stale nodes after all fresh ones, then those that leave service, dead and unknown ones last.
     pub fn order(&self, reader: Option<IpAddr>, storages: &mut [StorageId], seed: u64) {
         if storages.len() < 2 {
             return;
@@ -108,7 +116,7 @@ impl Topology {
         storages.sort_by_cached_key(|storage| {
             let draw = random.draw();
             let Some(machine) = self.machine_of(*storage) else {
-                return (2, Distance::Elsewhere, draw);
+                return (3, Distance::Elsewhere, draw);
             };
             let distance = if reader == Some(machine.ip) {
                 Distance::SameMachine
@@ -117,7 +125,11 @@ impl Topology {
             } else {
                 Distance::Elsewhere
             };
-            let trouble = if !machine.live { 2 } else { u8::from(machine.stale) };
+            let trouble = match machine {
+                Machine { live: false, .. } => 3,
+                Machine { open: false, .. } => 2,
+                _ => u8::from(machine.stale),
+            };
             (trouble, distance, draw)
         });
     }

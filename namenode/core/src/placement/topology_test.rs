@@ -29,6 +29,7 @@ fn machine(number: u32, rack: &str) -> Machine {
         port: 9866,
         rack: rack.into(),
         live: true,
+        open: true,
         stale: false,
         volumes: smallvec![Volume { id: storage(number), free: 100 * GIB }],
     }

@@ -1,0 +1,193 @@
+//! Datanodes that leave service.
+
+use std::time::Duration;
+
+use steadfs_common::Millis;
+
+use super::map_test::{World, finalized, id, named, registration, storage, transfers, uuid};
+use super::*;
+
+fn wishing(world: &mut World, wishes: &[(u32, Wish)]) {
+    let named = wishes.iter().map(|(node, wish)| (uuid(*node), *wish)).collect();
+    world.map.set_roster(Roster { named, ..Roster::default() }, world.now);
+}
+
+fn admin(world: &World, node: u32) -> AdminState {
+    let at = world.map.datanodes().find(uuid(node)).unwrap();
+    world.map.datanodes().node(at).admin
+}
+
+/// Seconds pass, with passes over the blocks of leaving datanodes.
+fn settle(world: &mut World, seconds: u64, silent: &[u32]) -> Vec<(u32, NodeCommand)> {
+    let mut commands = Vec::new();
+    for _ in 0..seconds {
+        commands.extend(world.pass(1, silent));
+        while world.map.drain(2, world.now) {}
+    }
+    commands
+}
+
+const FOR_EVER: Wish = Wish::Maintenance { until: None };
+
+#[test]
+fn a_datanode_is_decommissioned_once_its_blocks_are_elsewhere() {
+    let mut world = World::running(4);
+    world.written(1, 3, &[0, 1, 2]);
+    world.written(2, 1, &[0]);
+    world.written(3, 1, &[3]);
+    wishing(&mut world, &[(0, Wish::Decommission)]);
+    assert_eq!(admin(&world, 0), AdminState::Decommissioning);
+    let commands = settle(&mut world, 3, &[]);
+    let copies = transfers(&commands);
+    assert_eq!(copies.iter().map(|(_, block, _)| *block).collect::<Vec<_>>(), [id(1), id(2)]);
+    assert!(copies.iter().all(|(_, _, targets)| !targets.contains(&storage(0))), "{copies:?}");
+    assert_eq!(admin(&world, 0), AdminState::Decommissioning);
+    assert_eq!(world.map.counts().under_replicated, 2);
+    world.change(3, named(1), ChangeKind::Received);
+    world.change(3, named(2), ChangeKind::Received);
+    settle(&mut world, 2, &[]);
+    assert_eq!(admin(&world, 0), AdminState::Decommissioned);
+    assert_eq!(world.map.counts().under_replicated, 0);
+    // What it has can still be read, after what others have.
+    let located = world.map.locate(&world.blocks[0].clone(), None, 7);
+    assert_eq!((located.storages.len(), located.storages[3]), (4, storage(0)));
+    // It may go: nothing is copied for it.
+    assert!(transfers(&settle(&mut world, 70, &[0])).is_empty());
+}
+
+#[test]
+fn a_recommissioned_datanode_serves_again_and_what_is_too_much_goes() {
+    let mut world = World::running(4);
+    world.written(1, 3, &[0, 1, 2]);
+    wishing(&mut world, &[(0, Wish::Decommission)]);
+    settle(&mut world, 2, &[]);
+    world.change(3, named(1), ChangeKind::Received);
+    settle(&mut world, 2, &[]);
+    assert_eq!(admin(&world, 0), AdminState::Decommissioned);
+    wishing(&mut world, &[]);
+    assert_eq!(admin(&world, 0), AdminState::Normal);
+    let commands = settle(&mut world, 2, &[]);
+    let deleted: usize = commands
+        .iter()
+        .map(|(_, command)| match command {
+            NodeCommand::Invalidate(blocks) => blocks.len(),
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(deleted, 1, "{commands:?}");
+    assert_eq!(world.live(1), 3);
+}
+
+#[test]
+fn with_too_few_datanodes_it_stays_in_progress_and_nothing_new_goes_there() {
+    let mut world = World::running(2);
+    world.written(1, 2, &[0, 1]);
+    wishing(&mut world, &[(0, Wish::Decommission)]);
+    settle(&mut world, 5, &[]);
+    assert_eq!(admin(&world, 0), AdminState::Decommissioning);
+    let at = world.map.datanodes().find(uuid(0)).unwrap();
+    assert_eq!(world.map.datanodes().node(at).lacking, Lacking { blocks: 1, only_here: 0, open: 0 });
+    let request = crate::placement::PlacementRequest {
+        wanted: 3,
+        writer: None,
+        existing: &[],
+        excluded: &[],
+        favored: &["10.0.0.0:9866".into()],
+        avoid_local: false,
+        block_size: 1,
+        seed: 1,
+    };
+    assert_eq!(world.map.topology().choose(&request).as_slice(), [storage(1)]);
+    assert!(!world.map.counts().missing > 0 && world.live(1) == 2);
+}
+
+#[test]
+fn an_open_file_keeps_a_datanode_until_enough_of_its_pipeline_serves() {
+    let mut world = World::running(3);
+    let pipeline = |storages: &[u32]| crate::Effect::Pipeline {
+        block: id(9),
+        stamp: steadfs_common::GenStamp(1_001),
+        replication: 2,
+        storages: storages.iter().copied().map(storage).collect(),
+    };
+    world.map.apply(pipeline(&[0]), world.now);
+    wishing(&mut world, &[(0, Wish::Decommission)]);
+    settle(&mut world, 2, &[]);
+    assert_eq!((admin(&world, 0), world.map.blocking()), (AdminState::Decommissioning, &[id(9)][..]));
+    world.map.apply(pipeline(&[0, 1]), world.now);
+    settle(&mut world, 2, &[]);
+    assert_eq!((admin(&world, 0), world.map.blocking()), (AdminState::Decommissioned, &[][..]));
+}
+
+#[test]
+fn in_maintenance_one_good_replica_elsewhere_is_enough_and_death_costs_nothing() {
+    let mut world = World::running(4);
+    world.written(1, 3, &[0, 1, 2]);
+    world.written(2, 1, &[0]);
+    wishing(&mut world, &[(0, FOR_EVER)]);
+    let copies = transfers(&settle(&mut world, 2, &[]));
+    assert_eq!(copies.iter().map(|(_, block, _)| *block).collect::<Vec<_>>(), [id(2)]);
+    assert_eq!(admin(&world, 0), AdminState::EnteringMaintenance);
+    world.change(3, named(2), ChangeKind::Received);
+    settle(&mut world, 2, &[]);
+    assert_eq!(admin(&world, 0), AdminState::InMaintenance);
+    // It goes down: neither missing nor copied.
+    assert!(transfers(&settle(&mut world, 90, &[0])).is_empty());
+    assert_eq!(world.map.counts().under_replicated, 0);
+    let conditions: Vec<_> = world.map.survey(id(1)).iter().map(|replica| replica.condition).collect();
+    assert_eq!(conditions, [Condition::InMaintenance, Condition::Live, Condition::Live]);
+    assert_eq!(world.live(1), 2);
+    // It comes back.
+    world.map.register(registration(0, 1), world.now).unwrap();
+    world.report(0, &[finalized(1), finalized(2)]);
+    assert_eq!(admin(&world, 0), AdminState::InMaintenance);
+    wishing(&mut world, &[]);
+    settle(&mut world, 2, &[]);
+    assert_eq!((admin(&world, 0), world.live(1)), (AdminState::Normal, 3));
+}
+
+#[test]
+fn maintenance_ends_by_itself_and_what_did_not_come_back_is_replaced() {
+    let mut world = World::running(4);
+    world.written(1, 2, &[0, 1]);
+    let until = Some(world.now.plus(Duration::from_secs(100)));
+    wishing(&mut world, &[(0, Wish::Maintenance { until })]);
+    assert!(transfers(&settle(&mut world, 95, &[0])).is_empty());
+    assert_eq!(admin(&world, 0), AdminState::InMaintenance);
+    assert_eq!(transfers(&settle(&mut world, 10, &[0])).len(), 1);
+    assert_eq!(admin(&world, 0), AdminState::Normal);
+}
+
+#[test]
+fn a_datanode_that_is_not_admitted_is_dead_at_once_and_refused() {
+    let mut world = World::running(2);
+    world.written(1, 1, &[0]);
+    let host = Host { name: "host-1".into(), addresses: Vec::new(), port: None };
+    world.map.set_roster(Roster { included: vec![host], ..Roster::default() }, world.now);
+    assert_eq!(world.map.datanodes().live(), 1);
+    let orders = world.map.heartbeat(super::map_test::heartbeat(0, 1), world.now).unwrap();
+    assert_eq!(orders, [NodeCommand::Register]);
+    let refused = world.map.register(registration(0, 1), world.now).unwrap_err();
+    assert_eq!(refused.kind(), steadfs_common::FsErrorKind::Refused);
+    assert!(refused.message().contains("not in the include-list"), "{refused}");
+    world.map.set_roster(Roster::default(), world.now);
+    world.map.register(registration(0, 1), world.now).unwrap();
+    assert_eq!(world.map.datanodes().live(), 2);
+}
+
+#[test]
+fn nobody_leaves_before_all_replicas_are_known() {
+    let mut world = World::starting(3, Vec::new());
+    wishing(&mut world, &[(0, Wish::Decommission)]);
+    settle(&mut world, 3, &[]);
+    assert_eq!(admin(&world, 0), AdminState::Decommissioning);
+    world.map.set_safe_mode(false, world.now);
+    settle(&mut world, 3, &[]);
+    assert_eq!(admin(&world, 0), AdminState::Decommissioning, "it has not reported");
+    for node in 0..3 {
+        world.report(node, &[]);
+    }
+    settle(&mut world, 2, &[]);
+    assert_eq!(admin(&world, 0), AdminState::Decommissioned);
+    assert!(world.now > Millis(0));
+}
