@@ -1,6 +1,5 @@
 //! What an operator may set. `config/namenode.example.toml` documents every key; a test keeps it equal to the defaults.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +8,13 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 use steadfs_common::limits::{self, MAX_PRINCIPAL_BYTES};
 use steadfs_namenode_core::Settings;
+
+mod hosts;
+mod users;
+
+pub use hosts::HostsConfig;
+use users::is_short;
+pub use users::{AuditConfig, ProxyConfig, TrashConfig, UsersConfig};
 
 /// The namenode's configuration. Units are in the names; sizes are bytes, times milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +32,8 @@ pub struct NamenodeConfig {
     pub namespace: NamespaceConfig,
     /// How datanodes are watched.
     pub datanodes: DatanodesConfig,
+    /// Which datanodes are admitted, and which shall leave.
+    pub hosts: HostsConfig,
     /// When changes are refused after a start.
     pub safe_mode: SafeModeConfig,
     /// The edit log.
@@ -34,10 +42,17 @@ pub struct NamenodeConfig {
     pub store: StoreConfig,
     /// Who may do what.
     pub users: UsersConfig,
+    /// What is written down of calls.
+    pub audit: AuditConfig,
+    /// How long what was thrown away is kept.
+    pub trash: TrashConfig,
     /// Who runs where.
     pub locality: LocalityConfig,
     /// What is not secure and must be asked for by name.
     pub insecure: InsecureConfig,
+    /// The file that this was read from, to read what may change while the namenode runs.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
 }
 
 /// Rules of the namespace, as [`Settings`] has them.
@@ -88,6 +103,8 @@ pub struct DatanodesConfig {
     pub max_transfers_per_node: u32,
     /// How long a copy may take before it is ordered again.
     pub transfer_timeout_ms: u64,
+    /// Replicas that a block needs besides those on datanodes in maintenance.
+    pub min_maintenance_replication: u16,
 }
 
 /// When changes are refused after a start.
@@ -112,6 +129,8 @@ pub struct JournalConfig {
     pub flush_distance_bytes: u64,
     /// And after this many entries.
     pub flush_distance_entries: u64,
+    /// Of what is no longer needed, about so much is kept for those who follow what happens.
+    pub kept_bytes: u64,
     /// An idle journal is sealed after this.
     pub seal_after_idle_ms: u64,
     /// Commands that may wait for the committing thread; callers wait when it is full.
@@ -136,18 +155,6 @@ pub struct StoreConfig {
     pub entry_cache_entries: usize,
     /// Threads for reads that must go to the disk.
     pub read_threads: usize,
-}
-
-/// Who may do what.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct UsersConfig {
-    /// The superuser besides who runs the namenode; empty for none.
-    pub superuser: String,
-    /// Groups of users, the primary one first. Who is not here has the groups of the operating system.
-    pub groups: BTreeMap<String, Vec<String>>,
-    /// How long the operating system's answer is believed.
-    pub group_cache_ms: u64,
 }
 
 /// Who runs where: readers get the replica of their own node, and Spark's executors are named beside their data.
@@ -179,12 +186,16 @@ impl Default for NamenodeConfig {
             data_dirs: vec!["/var/lib/steadfs/namenode/a".into(), "/var/lib/steadfs/namenode/b".into()],
             namespace: NamespaceConfig::default(),
             datanodes: DatanodesConfig::default(),
+            hosts: HostsConfig::default(),
             safe_mode: SafeModeConfig::default(),
             journal: JournalConfig::default(),
             store: StoreConfig::default(),
             users: UsersConfig::default(),
+            audit: AuditConfig::default(),
+            trash: TrashConfig::default(),
             locality: LocalityConfig::default(),
             insecure: InsecureConfig::default(),
+            file: None,
         }
     }
 }
@@ -219,6 +230,7 @@ impl Default for DatanodesConfig {
             dead_after_ms: 630_000,
             max_transfers_per_node: 4,
             transfer_timeout_ms: 300_000,
+            min_maintenance_replication: 1,
         }
     }
 }
@@ -235,6 +247,7 @@ impl Default for JournalConfig {
             segment_bytes: 16 << 20,
             flush_distance_bytes: 32 << 20,
             flush_distance_entries: 200_000,
+            kept_bytes: 512 << 20,
             seal_after_idle_ms: 1_000,
             queue: 4_096,
             batch: 512,
@@ -255,12 +268,6 @@ impl Default for StoreConfig {
     }
 }
 
-impl Default for UsersConfig {
-    fn default() -> Self {
-        Self { superuser: String::new(), groups: BTreeMap::new(), group_cache_ms: 300_000 }
-    }
-}
-
 impl Default for LocalityConfig {
     fn default() -> Self {
         Self { pods_file: PathBuf::new(), pods_check_interval_ms: 1_000, name_executors: true }
@@ -273,7 +280,8 @@ impl NamenodeConfig {
     /// # Errors
     /// The file cannot be read, is not TOML, or has an unknown key or a value that makes no sense: each is named.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let config: Self = steadfs_daemon::config::load(path)?;
+        let mut config: Self = steadfs_daemon::config::load(path)?;
+        config.file = Some(path.to_owned());
         config.validate().with_context(|| format!("configuration file {}", path.display()))?;
         Ok(config)
     }
@@ -309,18 +317,14 @@ impl NamenodeConfig {
         );
         ensure!(!names.supergroup.is_empty(), "namespace.supergroup: name a group");
         ensure!(is_short(&names.supergroup), "namespace.supergroup: at most {MAX_PRINCIPAL_BYTES} bytes");
-        ensure!(is_short(&self.users.superuser), "users.superuser: at most {MAX_PRINCIPAL_BYTES} bytes");
-        for (user, groups) in &self.users.groups {
-            ensure!(
-                is_short(user) && groups.iter().all(|group| is_short(group)),
-                "users.groups: names of users and groups have at most {MAX_PRINCIPAL_BYTES} bytes"
-            );
-        }
+        self.users.validate()?;
+        self.trash.validate()?;
         ensure!(
             self.datanodes.heartbeat_interval_ms > 0
                 && self.datanodes.heartbeat_interval_ms < self.datanodes.dead_after_ms,
             "datanodes: 1 <= heartbeat_interval_ms < dead_after_ms"
         );
+        self.hosts.validate()?;
         ensure!((0.0..=1.0).contains(&self.safe_mode.threshold), "safe_mode.threshold: a share from 0 to 1");
         ensure!(
             (MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.journal.segment_bytes),
@@ -354,11 +358,6 @@ impl NamenodeConfig {
             retry_expiry: Duration::from_millis(names.retry_expiry_ms),
         }
     }
-}
-
-/// Whether the name of a user or group can be stored with an inode.
-const fn is_short(name: &str) -> bool {
-    name.len() <= MAX_PRINCIPAL_BYTES
 }
 
 /// The smallest segment: a batch must fit.

@@ -11,6 +11,8 @@
 pub mod blocks;
 mod commit;
 pub mod config;
+mod dates;
+pub(crate) mod events;
 pub mod fatal;
 pub mod grpc;
 pub mod hadoop;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use prometheus_client::registry::Registry;
+use steadfs_common::TxId;
 use steadfs_daemon::clock::{SharedClock, SystemClock};
 use steadfs_daemon::http::Endpoints;
 use steadfs_daemon::net;
@@ -21,6 +22,7 @@ use crate::commit::answers::SavedAnswers;
 use crate::commit::renewals::Renewals;
 use crate::commit::{CommitThread, Commits, Parts, payload};
 use crate::config::NamenodeConfig;
+use crate::events::Events;
 use crate::identity::DataFolders;
 use crate::journal::{Journal, JournalError, SegmentedJournal};
 use crate::service::{EffectSink, Service, ServiceParts, Touch, own_caller, start_workers};
@@ -124,6 +126,7 @@ impl Namenode {
             tracing::warn!("some connections did not end in time: they are left");
         }
         self.commits.stop().await;
+        self.service.close_audit().await;
         let (thread, folders) = (self.thread, self.folders);
         self.pool
             .run(move || {
@@ -157,6 +160,9 @@ fn serve(
 ) -> std::io::Result<()> {
     let mut registry = Registry::with_prefix("steadfs");
     service.metrics().register(&mut registry);
+    if let Some(lost) = service.lost_audit_lines() {
+        registry.register("namenode_audit_lines_lost", "Lines of the audit log that were lost", lost);
+    }
     let metrics = steadfs_rpc::Metrics::registered(&mut registry);
     let server = steadfs_rpc::Server::new(hadoop::handler(service.clone()), metrics)
         .with_grpc(grpc::routes(service.clone(), blocks.clone()));
@@ -205,6 +211,7 @@ impl Opened {
                 "the data folders are marked as formatted, but store and journal hold no namespace: put back their content",
             )?;
         }
+        let journal = journal.keeping(config.journal.kept_bytes);
         Ok(Self { folders, store, writer, journal })
     }
 
@@ -219,6 +226,8 @@ impl Opened {
         let settings = Arc::new(config.settings());
         let renewals = Arc::new(Renewals::new(clock.clone()));
         let answers = Arc::new(SavedAnswers::new(config.namespace.retry_entries));
+        let last = self.store.view().counters().map_or_else(TxId::default, |counters| counters.last_tx);
+        let events = Events::new(last, self.folders.journals())?;
         let parts = Parts {
             store: self.store.clone(),
             writer: self.writer,
@@ -228,6 +237,7 @@ impl Opened {
             sink: sink.clone(),
             renewals: renewals.clone(),
             answers: answers.clone(),
+            events: events.clone(),
             seed: uuid::Uuid::new_v4().as_u64_pair().0,
         };
         let (thread, commits) = CommitThread::start(parts, &config.journal)?;
@@ -237,7 +247,7 @@ impl Opened {
         }
         let commit = commits.clone();
         let parts =
-            ServiceParts { store, commits, blocks: sink, renewals, answers, settings, clock, identity };
+            ServiceParts { store, commits, blocks: sink, renewals, answers, events, settings, clock, identity };
         let (service, touches) = Service::new(config, parts)?;
         Ok(Assembled { service, touches, commits: commit, thread, folders: self.folders })
     }
@@ -296,7 +306,7 @@ mod tests {
             let root = service.own_caller().clone();
             service.set_safe_mode(&root, false).unwrap();
             let path = FsPath::parse(&format!("/life-{life}")).unwrap();
-            let mkdirs = Command::Mkdirs { path, mode: 0o755, create_parent: false };
+            let mkdirs = Command::Mkdirs { path, mode: 0o755, unmasked: None, create_parent: false };
             service.submit(&root, None, mkdirs).await.unwrap();
             let summary = service.content_summary(&root, &FsPath::root()).await.unwrap();
             assert_eq!(summary.directories, life + 1);

@@ -6,9 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use steadfs_common::{BlockId, CallKey, DatanodeUuid, FsError, FsPath, GenStamp, InodeId, Millis, StorageId};
+use steadfs_common::xattr::{XAttrFlags, XAttrName};
+use steadfs_common::{
+    BlockId, CallKey, DatanodeUuid, FsError, FsPath, GenStamp, InodeId, Millis, StorageId, StorageType,
+};
 
 use crate::event::EventBatch;
+use crate::acl::AclChange;
+use crate::namespace::quota::Bound;
 use crate::namespace::subtree::Clearance;
 use crate::placement::Cluster;
 use crate::record::{Block, Inode};
@@ -78,6 +83,9 @@ pub struct Settings {
     pub access_time_precision: Duration,
     /// How long an answer is kept for a repeated call. Default 10 min.
     pub retry_expiry: Duration,
+    /// Whether the owner of the folder above may set quotas too (HDFS: `dfs.permissions.allow.owner.set.quota`).
+    /// Default no.
+    pub owner_sets_quota: bool,
 }
 
 impl Default for Settings {
@@ -94,6 +102,7 @@ impl Default for Settings {
             lease_hard_limit: Duration::from_secs(20 * 60),
             access_time_precision: Duration::from_secs(3600),
             retry_expiry: Duration::from_secs(600),
+            owner_sets_quota: false,
         }
     }
 }
@@ -158,11 +167,14 @@ pub enum Command {
     /// Writes the root folder and the counters into an empty store.
     Format,
     /// Makes a folder. Reply: [`Reply::Done`].
-    Mkdirs { path: FsPath, mode: u16, create_parent: bool },
+    /// `unmasked` is the mode before the caller's umask, where it said so: see [`Command::Create`].
+    Mkdirs { path: FsPath, mode: u16, unmasked: Option<u16>, create_parent: bool },
     /// Creates a file and gives `client` its lease. Reply: [`Reply::File`].
     Create {
         path: FsPath,
         mode: u16,
+        /// The mode before the caller's umask: default access control entries of the folder take the umask's place.
+        unmasked: Option<u16>,
         client: String,
         /// Create if missing (without it, only an existing file may be overwritten).
         create: bool,
@@ -170,6 +182,8 @@ pub enum Command {
         create_parent: bool,
         replication: u16,
         block_size: u64,
+        /// HDFS's storage policy number; 0 inherits from the folder.
+        policy: u8,
     },
     /// Opens a file for append. Reply: [`Reply::Appended`].
     Append { path: FsPath, client: String, new_block: bool },
@@ -223,6 +237,12 @@ pub enum Command {
     /// Cuts a file to `length` bytes. Reply: [`Reply::Bool`], false while the last block is being cut: `client` holds the
     /// lease until then.
     Truncate { path: FsPath, length: u64, client: String },
+    /// Changes who may do what beyond the mode. Reply: [`Reply::Done`].
+    SetAcl { path: FsPath, change: AclChange },
+    /// Sets an extended attribute. `value` is none where the caller sent none. Reply: [`Reply::Done`].
+    SetXAttr { path: FsPath, name: XAttrName, value: Option<Vec<u8>>, flags: XAttrFlags },
+    /// Reply: [`Reply::Done`].
+    RemoveXAttr { path: FsPath, name: XAttrName },
     /// Reply: [`Reply::Done`].
     SetPermission { path: FsPath, mode: u16 },
     /// Reply: [`Reply::Done`].
@@ -231,6 +251,11 @@ pub enum Command {
     SetTimes { path: FsPath, mtime: Option<Millis>, atime: Option<Millis> },
     /// Reply: [`Reply::Bool`], false for a folder or a missing path.
     SetReplication { path: FsPath, replication: u16 },
+    /// Bounds what lies in and below a folder: names and space, or the space on storage of one type. Reply:
+    /// [`Reply::Done`].
+    SetQuota { path: FsPath, names: Bound, space: Bound, kind: Option<StorageType> },
+    /// Gives a file or folder the storage policy of this name, or none of its own. Reply: [`Reply::Done`].
+    SetStoragePolicy { path: FsPath, policy: Option<String> },
     /// The namenode's own: a read moved the access time past the precision. Reply: [`Reply::Done`].
     TouchAccessTime { file: InodeId, atime: Millis },
     /// The namenode's own: one bounded step of removing detached trees. Reply: [`Reply::Bool`], true if more is left.

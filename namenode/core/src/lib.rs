@@ -5,12 +5,16 @@
 //! clock, draws at random, spawns, or depends on the order of a hash map: time, new ids and seeds are arguments, so the
 //! same command over the same view gives the same plan everywhere.
 
+pub mod acl;
 pub mod blocks;
 pub mod command;
+pub mod event;
 pub mod locality;
+pub mod locks;
 pub mod memory;
 pub mod namespace;
 pub mod placement;
+pub mod policy;
 pub mod record;
 pub mod tx;
 pub mod view;

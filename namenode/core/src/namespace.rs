@@ -4,17 +4,20 @@
 //! [`read::Reader`] answers questions. A service needs nothing else of this module but [`subtree`], where it prepares
 //! the deletion of trees, [`lease::due`], which says which files to recover, and [`retry::expired`].
 
+mod acls;
 mod append;
 mod attributes;
 mod blocks;
 mod concat;
 mod create;
 mod delete;
+mod events;
 mod format;
 pub mod lease;
 mod permission;
 mod pipeline;
 mod planner;
+pub mod quota;
 pub mod read;
 mod rename;
 mod resolve;
@@ -22,6 +25,7 @@ pub mod retry;
 pub mod subtree;
 mod truncate;
 mod usage;
+mod xattrs;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +36,7 @@ pub use create::MAX_BLOCK_BYTES;
 pub use retry::plan_once;
 
 use self::planner::Planner;
+use crate::acl::Modes;
 use crate::command::{Command, Context, Outcome, Reply};
 use crate::tx::Tx;
 
@@ -46,7 +51,7 @@ pub fn plan(tx: &mut Tx<'_>, ctx: &Context<'_>, command: &Command) -> FsResult<O
         let mut planner = Planner::new(&*tx, ctx)?;
         if let Some(reason) = ctx.safe_mode {
             if let Some(reply) = postponed(command) {
-                return Ok(Outcome { reply, effects: Vec::new() });
+                return Ok(Outcome { reply, effects: Vec::new(), events: Vec::new() });
             }
             refuse_in_safe_mode(command, reason)?;
         }
@@ -60,17 +65,32 @@ pub fn plan(tx: &mut Tx<'_>, ctx: &Context<'_>, command: &Command) -> FsResult<O
 fn dispatch(p: &mut Planner<'_>, command: &Command) -> FsResult<Reply> {
     match command {
         Command::Format => Err(FsError::refused("The namespace is formatted already")),
-        Command::Mkdirs { path, mode, create_parent } => create::mkdirs(p, path, *mode, *create_parent),
-        Command::Create { path, mode, client, create, overwrite, create_parent, replication, block_size } => {
+        Command::Mkdirs { path, mode, unmasked, create_parent } => {
+            let modes = Modes { masked: *mode, unmasked: *unmasked };
+            create::mkdirs(p, path, modes, *create_parent)
+        }
+        Command::Create {
+            path,
+            mode,
+            unmasked,
+            client,
+            create,
+            overwrite,
+            create_parent,
+            replication,
+            block_size,
+            policy,
+        } => {
             let new = create::NewFile {
                 path,
-                mode: *mode,
+                modes: Modes { masked: *mode, unmasked: *unmasked },
                 client,
                 create: *create,
                 overwrite: *overwrite,
                 create_parent: *create_parent,
                 replication: *replication,
                 block_size: *block_size,
+                policy: *policy,
             };
             create::create(p, &new)
         }
@@ -112,12 +132,21 @@ fn dispatch(p: &mut Planner<'_>, command: &Command) -> FsResult<Reply> {
         Command::Delete { path, recursive } => delete::delete(p, path, *recursive),
         Command::Concat { target, sources } => concat::concat(p, target, sources),
         Command::Truncate { path, length, client } => truncate::truncate(p, path, *length, client),
+        Command::SetAcl { path, change } => acls::change(p, path, change),
+        Command::SetXAttr { path, name, value, flags } => {
+            xattrs::set(p, path, name, value.as_deref(), *flags)
+        }
+        Command::RemoveXAttr { path, name } => xattrs::remove(p, path, name),
         Command::SetPermission { path, mode } => attributes::set_permission(p, path, *mode),
         Command::SetOwner { path, owner, group } => {
             attributes::set_owner(p, path, owner.as_deref(), group.as_deref())
         }
         Command::SetTimes { path, mtime, atime } => attributes::set_times(p, path, *mtime, *atime),
         Command::SetReplication { path, replication } => attributes::set_replication(p, path, *replication),
+        Command::SetQuota { path, names, space, kind } => {
+            quota::set_quota(p, path, *names, *space, *kind)
+        }
+        Command::SetStoragePolicy { path, policy } => quota::set_policy(p, path, policy.as_deref()),
         Command::TouchAccessTime { file, atime } => Ok(attributes::touch(p, *file, *atime)),
         Command::Reclaim { limit } => Ok(delete::reclaim(p, *limit)),
         Command::ForgetCalls { keys } => Ok(retry::forget(p, keys)),
@@ -161,10 +190,16 @@ fn refuse_in_safe_mode(command: &Command, reason: &str) -> FsResult<()> {
         Command::Delete { path, .. } => format!("delete {path}"),
         Command::Concat { target, .. } => format!("concat {target}"),
         Command::Truncate { path, .. } => format!("truncate for {path}"),
+        Command::SetAcl { path, change } => acls::named(path, change),
+        Command::SetXAttr { path, .. } => format!("set XAttr on {path}"),
+        Command::RemoveXAttr { path, .. } => format!("remove XAttr entry on {path}"),
         Command::SetPermission { path, .. } => format!("set permission for {path}"),
         Command::SetOwner { path, .. } => format!("set owner for {path}"),
         Command::SetTimes { path, .. } => format!("set times {path}"),
         Command::SetReplication { path, .. } => format!("set replication for {path}"),
+        Command::SetQuota { path, .. } => format!("set quota on {path}"),
+        Command::SetStoragePolicy { path, policy: Some(_) } => format!("set storage policy for {path}"),
+        Command::SetStoragePolicy { path, policy: None } => format!("unset storage policy for {path}"),
     };
     Err(FsError::new(FsErrorKind::SafeMode, format!("Cannot {what}. Name node is in safe mode.\n{reason}")))
 }

@@ -17,6 +17,7 @@ use steadfs_namenode_core::namespace::{self, subtree::Clearance};
 use steadfs_namenode_core::{Caller, Command, Context, Effect, Reply, Settings, Tx, View};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::events::Events;
 use crate::fatal;
 use crate::journal::Journal;
 use crate::service::{EffectSink, SharedCluster};
@@ -45,6 +46,8 @@ pub(crate) enum Order {
     Commit(Box<Job>),
     /// A seal, if nothing was committed since this journal index.
     Seal(u64),
+    /// A new segment of the journal.
+    Roll(oneshot::Sender<()>),
     /// Carry out what is queued, then end.
     Stop,
 }
@@ -81,6 +84,16 @@ impl Commits {
         let _ = self.orders.send(Order::Seal(index)).await;
     }
 
+    /// Begins a new segment of the journal.
+    ///
+    /// # Errors
+    /// Stopping.
+    pub(crate) async fn roll(&self) -> FsResult<()> {
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(Order::Roll(answer)).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())
+    }
+
     /// Ends the thread once everything queued is carried out. What comes later is refused.
     pub(crate) async fn stop(&self) {
         let _ = self.orders.send(Order::Stop).await;
@@ -102,6 +115,7 @@ pub(crate) struct Parts {
     pub(crate) sink: Arc<dyn EffectSink>,
     pub(crate) renewals: Arc<Renewals>,
     pub(crate) answers: Arc<SavedAnswers>,
+    pub(crate) events: Arc<Events>,
     /// First of the random bits.
     pub(crate) seed: u64,
 }
@@ -160,6 +174,7 @@ impl CommitLoop {
             let payload = payload::encode(&batch.transactions, &changes);
             let position = self.parts.journal.append(&payload).unwrap_or_else(|error| journal_failed(&error));
             self.parts.writer.apply(position, &changes);
+            self.parts.events.publish(std::mem::take(&mut batch.transactions));
             self.unflushed = (self.unflushed.0 + payload.len() as u64, self.unflushed.1 + 1);
         }
         drop(view);
@@ -198,10 +213,15 @@ impl CommitLoop {
         if key.is_some() && tx.rows() > rows {
             parts.answers.saved();
         }
-        if let Some(id) = after.filter(|_| after != before) {
-            batch.transactions.push(Transaction { id, operation: payload::operation(&job.command).0 });
-        }
+        let mut transaction = (after != before).then(|| Transaction {
+            id: before.unwrap_or_default().next(),
+            operation: payload::operation(&job.command).0,
+            events: Vec::new(),
+        });
         let reply = planned.and_then(|outcome| {
+            if let Some(transaction) = &mut transaction {
+                transaction.events = outcome.events;
+            }
             // At once: the next command of this batch may ask for the same file.
             note_leases(&parts.renewals, &outcome.effects);
             batch.effects.extend(outcome.effects);
@@ -210,6 +230,7 @@ impl CommitLoop {
                 reply => Ok(reply),
             }
         });
+        batch.transactions.extend(transaction);
         batch.answers.push((job.answer, reply));
     }
 
@@ -218,6 +239,11 @@ impl CommitLoop {
         if self.parts.journal.position().index == index {
             self.parts.journal.seal().unwrap_or_else(|error| journal_failed(&error));
         }
+    }
+
+    /// Begins a new segment of the journal.
+    pub(crate) fn roll(&mut self) {
+        self.parts.journal.roll().unwrap_or_else(|error| journal_failed(&error));
     }
 
     /// Seals whatever came last: the namenode is stopping.

@@ -1,12 +1,16 @@
 //! What a journal entry of a batch holds: which transactions it is made of, and what they leave.
 //!
 //! Version 1: the version; how many transactions, and of each its id, its operation and, behind their length, bytes of
-//! an event (none yet); how many changes, and of each its table, its key behind its length, and 0 if the row is deleted
+//! what it did (see `events::codec`; none in the first releases); how many changes, and of each its table, its key behind its length, and 0 if the row is deleted
 //! or 1 and its value behind its length. Changes are one a row: what several commands did to it is coalesced.
 
 use steadfs_common::TxId;
+use steadfs_namenode_core::event::EventBatch;
+use steadfs_namenode_core::acl::AclChange;
+use steadfs_namenode_core::namespace::quota;
 use steadfs_namenode_core::{Changes, Command};
 
+use crate::events::codec;
 use crate::store::codec::{CodecError, Reader, Writer};
 use crate::store::keys::{self, Table};
 use crate::store::records;
@@ -16,12 +20,21 @@ const VERSION: u8 = 1;
 const MIN_ITEM_BYTES: usize = 3;
 
 /// One command of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Transaction {
-    /// Its id.
+    /// Its id: the first, if several things happened.
     pub(crate) id: TxId,
     /// What it was: see [`operation`].
     pub(crate) operation: u8,
+    /// What happened.
+    pub(crate) events: Vec<EventBatch>,
+}
+
+impl Transaction {
+    /// Its last id.
+    pub(crate) fn last(&self) -> TxId {
+        self.events.last().map_or(self.id, |batch| batch.tx)
+    }
 }
 
 /// The number under which an operation is stored, never used for another; and its name in logs and metrics.
@@ -51,6 +64,18 @@ pub(crate) const fn operation(command: &Command) -> (u8, &'static str) {
         Command::ForgetCalls { .. } => (22, "forget_calls"),
         Command::Concat { .. } => (23, "concat"),
         Command::Truncate { .. } => (24, "truncate"),
+        Command::SetAcl { change, .. } => match change {
+            AclChange::Modify(_) => (30, "modify_acl_entries"),
+            AclChange::RemoveEntries(_) => (31, "remove_acl_entries"),
+            AclChange::RemoveDefault => (32, "remove_default_acl"),
+            AclChange::Remove => (33, "remove_acl"),
+            AclChange::Set(_) => (34, "set_acl"),
+        },
+        Command::SetQuota { names, space, .. } => (40, quota::operation(*names, *space)),
+        Command::SetStoragePolicy { policy: Some(_), .. } => (41, "set_storage_policy"),
+        Command::SetStoragePolicy { policy: None, .. } => (42, "unset_storage_policy"),
+        Command::SetXAttr { .. } => (35, "set_xattr"),
+        Command::RemoveXAttr { .. } => (36, "remove_xattr"),
     }
 }
 
@@ -62,7 +87,7 @@ pub(crate) fn encode(transactions: &[Transaction], changes: &Changes) -> Vec<u8>
     for transaction in transactions {
         out.number(transaction.id.0);
         out.byte(transaction.operation);
-        out.bytes(&[]);
+        out.bytes(&codec::encode(&transaction.events));
     }
     out.number(changes.len() as u64);
     for (key, record) in changes {
@@ -79,15 +104,7 @@ pub(crate) fn encode(transactions: &[Transaction], changes: &Changes) -> Vec<u8>
 /// The batch in these bytes.
 pub(crate) fn decode(bytes: &[u8]) -> Result<(Vec<Transaction>, Changes), CodecError> {
     let mut input = Reader::new("journal entry", bytes);
-    if input.byte()? != VERSION {
-        return Err(input.error("it was written by a newer version of SteadFS"));
-    }
-    let count = input.count(MIN_ITEM_BYTES)?;
-    let mut transactions = Vec::with_capacity(count);
-    for _ in 0..count {
-        transactions.push(Transaction { id: TxId(input.number()?), operation: input.byte()? });
-        input.blob()?;
-    }
+    let transactions = read_transactions(&mut input)?;
     let mut changes = Changes::new();
     for _ in 0..input.count(MIN_ITEM_BYTES)? {
         let table = input.byte()?;
@@ -98,6 +115,24 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Vec<Transaction>, Changes), CodecE
     }
     input.end()?;
     Ok((transactions, changes))
+}
+
+/// Only the transactions of the batch in these bytes.
+pub(crate) fn transactions(bytes: &[u8]) -> Result<Vec<Transaction>, CodecError> {
+    read_transactions(&mut Reader::new("journal entry", bytes))
+}
+
+fn read_transactions(input: &mut Reader<'_>) -> Result<Vec<Transaction>, CodecError> {
+    if input.byte()? != VERSION {
+        return Err(input.error("it was written by a newer version of SteadFS"));
+    }
+    let count = input.count(MIN_ITEM_BYTES)?;
+    let mut transactions = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (id, operation) = (TxId(input.number()?), input.byte()?);
+        transactions.push(Transaction { id, operation, events: codec::decode(input.blob()?)? });
+    }
+    Ok(transactions)
 }
 
 #[cfg(test)]
@@ -114,7 +149,7 @@ mod tests {
             (Key::Lease(InodeId(1)), None),
             (Key::Reclaim(InodeId(2)), Some(Record::Reclaim { after: None })),
         ]);
-        let transactions = [Transaction { id: TxId(300), operation: 15 }];
+        let transactions = [Transaction { id: TxId(300), operation: 15, events: Vec::new() }];
         let bytes = encode(&transactions, &changes);
         let golden = [
             1, 1, 0xac, 2, 15, 0, 2, //
@@ -147,7 +182,7 @@ mod tests {
                 })
                 .collect();
             let transactions: Vec<_> =
-                ids.into_iter().map(|id| Transaction { id: TxId(id), operation: 3 }).collect();
+                ids.into_iter().map(|id| Transaction { id: TxId(id), operation: 3, events: Vec::new() }).collect();
             let bytes = encode(&transactions, &changes);
             prop_assert_eq!(decode(&bytes).unwrap(), (transactions, changes));
             for cut in 0..bytes.len() {

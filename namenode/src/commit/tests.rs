@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use steadfs_common::{FsErrorKind, FsPath, FsResult, Millis};
+use steadfs_common::{FsErrorKind, FsPath, FsResult, Millis, TxId};
 use steadfs_daemon::clock::ManualClock;
 use steadfs_namenode_core::{Caller, Command, Key, Reply, Settings, View as _};
 use tokio::sync::oneshot;
@@ -13,6 +13,7 @@ use super::answers::SavedAnswers;
 use super::renewals::Renewals;
 use super::{BATCH_ROWS, CommitLoop, Job, Parts, payload};
 use crate::config::StoreConfig;
+use crate::events::Events;
 use crate::journal::{Journal, Position};
 use crate::service::test_sink::TestSink;
 use crate::store::Store;
@@ -76,6 +77,7 @@ impl Bench {
             sink: Arc::new(TestSink::default()),
             renewals: Arc::new(Renewals::new(clock)),
             answers: Arc::new(SavedAnswers::new(10)),
+            events: Events::new(TxId::default(), Vec::new()).unwrap(),
             seed: 1,
         });
         let mut bench = Self { _folder: folder, store, journal, commits };
@@ -108,7 +110,7 @@ fn job(command: Command) -> (Job, oneshot::Receiver<FsResult<Reply>>) {
 }
 
 fn mkdirs(text: &str) -> Command {
-    Command::Mkdirs { path: FsPath::parse(text).unwrap(), mode: 0o755, create_parent: true }
+    Command::Mkdirs { path: FsPath::parse(text).unwrap(), mode: 0o755, unmasked: None, create_parent: true }
 }
 
 #[test]

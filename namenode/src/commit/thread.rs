@@ -69,12 +69,13 @@ fn drive(
 ) {
     while let Some(order) = queue.blocking_recv() {
         let mut jobs: Vec<Job> = Vec::new();
-        let mut seal = None;
+        let (mut seal, mut rolls) = (None, Vec::new());
         let mut next = Some(order);
         while let Some(order) = next {
             match order {
                 Order::Commit(job) => jobs.push(*job),
                 Order::Seal(index) => seal = Some(index),
+                Order::Roll(answer) => rolls.push(answer),
                 // What is in the queue already still comes out of it.
                 Order::Stop => queue.close(),
             }
@@ -85,6 +86,11 @@ fn drive(
         }
         if let Some(index) = seal {
             commits.seal(index);
+        }
+        if !rolls.is_empty() {
+            commits.roll();
+            // Who asked may have gone.
+            rolls.into_iter().for_each(|answer| drop(answer.send(())));
         }
         if commits.flush_is_due(config.flush_distance_bytes, config.flush_distance_entries) {
             match ask_flush.try_send(()) {

@@ -5,7 +5,7 @@ use steadfs_namenode_core::View;
 use steadfs_namenode_core::namespace::read::full_path;
 use steadfs_proto::hadoop::{
     ChecksumTypeProto, CorruptFileBlocksProto, DatanodeReportTypeProto, FsServerDefaultsProto,
-    GetCurrentEditLogTxidRequestProto, GetCurrentEditLogTxidResponseProto, GetDatanodeReportRequestProto,
+    GetDatanodeReportRequestProto,
     GetDatanodeReportResponseProto, GetDatanodeStorageReportRequestProto,
     GetDatanodeStorageReportResponseProto, GetFsEcBlockGroupStatsRequestProto,
     GetFsEcBlockGroupStatsResponseProto, GetFsReplicatedBlockStatsRequestProto,
@@ -176,15 +176,6 @@ fn file_of(view: &dyn View, block: BlockId) -> Option<steadfs_common::FsPath> {
     full_path(view, view.block(block)?.inode)
 }
 
-pub(super) async fn get_current_edit_log_txid(
-    asked: Asked,
-    _request: GetCurrentEditLogTxidRequestProto,
-) -> FsResult<GetCurrentEditLogTxidResponseProto> {
-    let last =
-        asked.service.read(|view: &dyn View| view.counters().map_or(0, |counters| counters.last_tx.0)).await;
-    Ok(GetCurrentEditLogTxidResponseProto { txid: i64::try_from(last).unwrap_or(i64::MAX) })
-}
-
 /// This namenode answers from what it has applied, so there is nothing to catch up with.
 pub(super) async fn msync(_asked: Asked, _request: MsyncRequestProto) -> FsResult<MsyncResponseProto> {
     Ok(MsyncResponseProto {})
@@ -221,5 +212,5 @@ pub(super) async fn get_groups_for_user(
     request: GetGroupsForUserRequestProto,
 ) -> FsResult<GetGroupsForUserResponseProto> {
     let user = steadfs_proto::convert::principal("user", &request.user)?;
-    Ok(GetGroupsForUserResponseProto { groups: asked.service.caller(&user, None).await?.groups })
+    Ok(GetGroupsForUserResponseProto { groups: asked.service.groups_of(&user).await? })
 }

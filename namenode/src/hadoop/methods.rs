@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use steadfs_common::{FsError, FsErrorKind, FsResult};
 use steadfs_rpc::Call;
 
-use super::{Door, cluster, features, files, listing, policies, run, tree, write};
+use super::{Door, acl, cluster, features, files, inotify, later, listing, policies, run, tree, write, xattr};
 
 const CLIENT: &str = "org.apache.hadoop.hdfs.protocol.ClientProtocol";
 const HA: &str = "org.apache.hadoop.ha.HAServiceProtocol";
@@ -62,8 +62,8 @@ fn client(door: Arc<Door>, call: Call) -> BoxFuture<'static, FsResult<Bytes>> {
         "getFileLinkInfo" => files::get_file_link_info,
         "getLocatedFileInfo" => files::get_located_file_info,
         "getPreferredBlockSize" => files::get_preferred_block_size,
-        "getContentSummary" => files::get_content_summary,
-        "getQuotaUsage" => files::get_quota_usage,
+        "getContentSummary" => policies::get_content_summary,
+        "getQuotaUsage" => policies::get_quota_usage,
         "checkAccess" => files::check_access,
         "isFileClosed" => files::is_file_closed,
         "getEnclosingRoot" => files::get_enclosing_root,
@@ -95,19 +95,37 @@ fn client(door: Arc<Door>, call: Call) -> BoxFuture<'static, FsResult<Bytes>> {
         "getDatanodeStorageReport" => cluster::get_datanode_storage_report,
         "getSlowDatanodeReport" => cluster::get_slow_datanode_report,
         "listCorruptFileBlocks" => cluster::list_corrupt_file_blocks,
-        "getCurrentEditLogTxid" => cluster::get_current_edit_log_txid,
+        "getCurrentEditLogTxid" => inotify::get_current_edit_log_txid,
+        "getEditsFromTxid" => inotify::get_edits_from_txid,
         "msync" => cluster::msync,
         "getHAServiceState" => cluster::get_ha_service_state,
 
         "getStoragePolicies" => policies::get_storage_policies,
         "getStoragePolicy" => policies::get_storage_policy,
-        "getErasureCodingPolicies" => policies::get_erasure_coding_policies,
-        "getErasureCodingPolicy" => policies::get_erasure_coding_policy,
-        "getErasureCodingCodecs" => policies::get_erasure_coding_codecs,
+        "setStoragePolicy" => policies::set_storage_policy,
+        "unsetStoragePolicy" => policies::unset_storage_policy,
+        "satisfyStoragePolicy" => policies::satisfy_storage_policy,
+        "setQuota" => policies::set_quota,
 
-        "getAclStatus" => features::get_acl_status,
-        "getXAttrs" => features::get_x_attrs,
-        "listXAttrs" => features::list_x_attrs,
+        "getErasureCodingPolicies" => later::get_erasure_coding_policies,
+        "getErasureCodingPolicy" => later::get_erasure_coding_policy,
+        "getErasureCodingCodecs" => later::get_erasure_coding_codecs,
+        "getECTopologyResultForPolicies" => later::get_ec_topology_result,
+        "getSnapshotListing" => later::get_snapshot_listing,
+        "listCacheDirectives" => later::list_cache_directives,
+        "listCachePools" => later::list_cache_pools,
+        "listReencryptionStatus" => later::list_reencryption_status,
+
+        "getAclStatus" => acl::get_acl_status,
+        "modifyAclEntries" => acl::modify_acl_entries,
+        "removeAclEntries" => acl::remove_acl_entries,
+        "removeDefaultAcl" => acl::remove_default_acl,
+        "removeAcl" => acl::remove_acl,
+        "setAcl" => acl::set_acl,
+        "getXAttrs" => xattr::get_x_attrs,
+        "listXAttrs" => xattr::list_x_attrs,
+        "setXAttr" => xattr::set_x_attr,
+        "removeXAttr" => xattr::remove_x_attr,
         "getEZForPath" => features::get_ez_for_path,
         "listEncryptionZones" => features::list_encryption_zones,
         "getDataEncryptionKey" => features::get_data_encryption_key,
@@ -117,6 +135,11 @@ fn client(door: Arc<Door>, call: Call) -> BoxFuture<'static, FsResult<Bytes>> {
 }
 
 fn no_such_method(call: Call) -> BoxFuture<'static, FsResult<Bytes>> {
+    if call.protocol == CLIENT
+        && let Some(error) = later::refused(&call.method)
+    {
+        return std::future::ready(Err(error)).boxed();
+    }
     let name: String = call.method.chars().take(SHOWN_CHARS).collect();
     let message = format!("Unknown method {name} called on {} protocol.", call.protocol);
     std::future::ready(Err(FsError::new(FsErrorKind::NoSuchMethod, message))).boxed()

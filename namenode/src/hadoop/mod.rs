@@ -4,16 +4,20 @@
 //! the caller's rights, the retry cache and the audit are behind it. One file a group of operations; everything that
 //! turns one type into the other is in `convert`.
 
+mod acl;
 mod answers;
 mod cluster;
 mod convert;
 mod features;
 mod files;
+mod later;
+mod inotify;
 mod listing;
 mod methods;
 pub(crate) mod policies;
 mod tree;
 mod write;
+mod xattr;
 
 #[cfg(test)]
 mod door_harness;
@@ -26,12 +30,12 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use prost::{Message, Name};
 use steadfs_common::{CallKey, FsError, FsErrorKind, FsResult};
-use steadfs_namenode_core::command::{Caller, Command, Reply};
+use steadfs_namenode_core::command::{Caller, Command, Door as Origin, Reply};
 use steadfs_namenode_core::locality;
 use steadfs_proto::hadoop::decode;
 use steadfs_rpc::{Call, Handler};
 
-use crate::service::{LocatedBlock, Service};
+use crate::service::{Claim, LocatedBlock, Service};
 
 /// The door for the server of the namenode's port.
 #[must_use]
@@ -66,12 +70,14 @@ struct Asked {
 
 impl Asked {
     async fn new(door: &Door, call: &Call) -> FsResult<Self> {
-        if let Some(real) = &call.real_user {
-            // Nobody is configured to act for others.
-            let message = format!("User: {real} is not allowed to impersonate {}", call.user);
-            return Err(FsError::denied(message));
-        }
-        let caller = door.service.caller(&call.user, Some(call.peer.ip())).await?;
+        let claim = Claim {
+            user: &call.user,
+            real_user: call.real_user.as_deref(),
+            address: Some(call.peer.ip().to_canonical()),
+            context: call.caller_context.as_deref(),
+            door: Origin::Hadoop,
+        };
+        let caller = door.service.identify(claim).await?;
         Ok(Self { service: Arc::clone(&door.service), caller, pool: Arc::clone(&door.pool), key: call.key() })
     }
 

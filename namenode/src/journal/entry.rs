@@ -89,6 +89,13 @@ pub(super) fn encode(salt: u64, head: EntryHead, payload: &[u8]) -> (Vec<u8>, u6
     (bytes, hash)
 }
 
+/// Bytes of the payload that the entry with this header claims to have; none if it is no header.
+pub(super) fn payload_bytes(header: &[u8]) -> Option<usize> {
+    let bytes: &[u8; HEADER_BYTES] = header.first_chunk()?;
+    let length = [bytes[8], bytes[9], bytes[10], bytes[11]];
+    (bytes[..4] == MAGIC).then(|| u32::from_le_bytes(length) as usize)
+}
+
 /// The entry at `offset`, if a whole and undamaged one begins there.
 pub(super) fn find(salt: u64, file: &[u8], offset: usize) -> Option<Found> {
     let bytes = file.get(offset..)?;

@@ -27,6 +27,8 @@ pub struct SegmentedJournal {
     sealed: bool,
     /// First indexes of the segments that are kept, the open one last.
     segments: VecDeque<u64>,
+    /// How many segments are kept that nobody needs to start.
+    spared: usize,
     /// Set by a failed write or sync.
     failed: bool,
 }
@@ -102,15 +104,23 @@ impl SegmentedJournal {
             epoch,
             sealed: false,
             segments: listed.into_iter().map(|(first, _)| first).collect(),
+            spared: 0,
             failed: false,
         };
         journal.write(EntryKind::Seal, &[])?;
         Ok(journal)
     }
 
+    /// Keeps about so many bytes of entries that are no longer needed, for those who ask what happened.
+    #[must_use]
+    pub fn keeping(self, bytes: u64) -> Self {
+        let spared = usize::try_from(bytes / self.segment_bytes.max(1)).unwrap_or(usize::MAX);
+        Self { spared, ..self }
+    }
+
     fn write(&mut self, kind: EntryKind, payload: &[u8]) -> io::Result<Position> {
         if self.failed {
-            return Err(io::Error::other("a write to the journal failed before; it is not tried again"));
+            return Err(failed_before());
         }
         // Until all copies have it, nobody knows whether it is there.
         self.failed = true;
@@ -145,6 +155,10 @@ impl SegmentedJournal {
     }
 }
 
+fn failed_before() -> io::Error {
+    io::Error::other("a write to the journal failed before; it is not tried again")
+}
+
 fn new_head(last: Position, bytes: u64, epoch: u64) -> SegmentHead {
     SegmentHead {
         first: last.index + 1,
@@ -167,6 +181,18 @@ impl Journal for SegmentedJournal {
         Ok(())
     }
 
+    fn roll(&mut self) -> io::Result<()> {
+        if self.failed {
+            return Err(failed_before());
+        }
+        if self.offset > HEADER_BYTES {
+            self.failed = true;
+            self.next_segment(0)?;
+            self.failed = false;
+        }
+        Ok(())
+    }
+
     fn position(&self) -> Position {
         self.position
     }
@@ -176,7 +202,8 @@ impl Journal for SegmentedJournal {
     }
 
     fn trim(&mut self, through: u64) {
-        while self.segments.get(1).is_some_and(|next| *next <= through + 1)
+        let spared = self.spared;
+        while self.segments.get(spared.saturating_add(1)).is_some_and(|next| *next <= through + 1)
             && let Some(first) = self.segments.pop_front()
         {
             for folder in &self.folders {

@@ -19,6 +19,7 @@
 
 mod copies;
 mod entry;
+pub(crate) mod history;
 mod log;
 mod recover;
 mod segment;
@@ -43,6 +44,12 @@ pub trait Journal: Send {
     /// # Errors
     /// As [`Journal::append`].
     fn seal(&mut self) -> io::Result<()>;
+
+    /// Begins a new segment, if the open one holds anything; the next entry goes there.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    fn roll(&mut self) -> io::Result<()>;
 
     /// The last entry.
     fn position(&self) -> Position;

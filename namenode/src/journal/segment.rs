@@ -48,7 +48,7 @@ impl SegmentHead {
         bytes
     }
 
-    fn decode(file: &[u8]) -> Option<Self> {
+    pub(super) fn decode(file: &[u8]) -> Option<Self> {
         let bytes: &[u8; HEADER_BYTES] = file.first_chunk()?;
         let crc = ChecksumKind::Crc32c.of(&bytes[..CRC_AT]);
         if bytes[..8] != MAGIC || bytes[CRC_AT..] != crc.to_le_bytes() {

@@ -4,11 +4,19 @@
 //! Reads run beside the commit thread on the view published last: in memory if they can, and then without waiting for
 //! anything; else on a thread of the store's pool.
 
+mod attributes;
+mod admin;
 mod audit;
 pub mod effects;
+mod follow;
 mod groups;
+mod identity;
+mod hosts;
+mod meta;
 pub mod metrics;
 mod prefetch;
+mod quotas;
+mod proxies;
 mod reads;
 pub mod types;
 mod workers;
@@ -19,11 +27,10 @@ pub(crate) mod test_sink;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfs_common::limits::MAX_PRINCIPAL_BYTES;
 use steadfs_common::{DatanodeUuid, FsError, FsResult, Millis, StorageId};
 use steadfs_daemon::clock::SharedClock;
 use steadfs_daemon::pool::DiskPool;
@@ -35,17 +42,23 @@ use crate::commit::Commits;
 use crate::commit::answers::SavedAnswers;
 use crate::commit::renewals::Renewals;
 use crate::config::NamenodeConfig;
+use crate::events::Events;
 use crate::identity::Identity;
 use crate::locality::Locality;
 use crate::store::Store;
 
+use admin::Desk;
 use audit::Audit;
 pub use effects::{EffectSink, SharedCluster};
 use groups::{Groups, process_user};
+pub use identity::Claim;
 use metrics::Readings;
+use proxies::Proxies;
+pub(crate) use proxies::is_address_range;
+pub use steadfs_namenode_core::namespace::read::ContentSummary;
 pub use types::{
-    ClusterReport, ContentSummary, Defaults, FileBlocks, FileStatus, FsStats, Listing, LocatedBlock,
-    Location, Node, NodeReport, RecentOperation, StorageKind, StorageReport,
+    BlockOnNode, ClusterReport, Defaults, FileBlocks, FileStatus, FsStats, Listing, LocatedBlock,
+    Location, Node, NodeReport, RecentOperation, StorageReport,
 };
 pub(crate) use workers::start as start_workers;
 
@@ -64,11 +77,16 @@ pub struct Service {
     blocks: Arc<dyn EffectSink>,
     renewals: Arc<Renewals>,
     answers: Arc<SavedAnswers>,
+    events: Arc<Events>,
     settings: Arc<Settings>,
     clock: SharedClock,
     pool: DiskPool,
+    desk: Desk,
     groups: Groups,
+    proxies: Proxies,
     audit: Audit,
+    /// Where to read again what may change.
+    config_file: Option<PathBuf>,
     identity: Identity,
     /// The namenode's own user, for what nobody asked for.
     own: Caller,
@@ -95,6 +113,7 @@ pub(crate) struct ServiceParts {
     pub(crate) blocks: Arc<dyn EffectSink>,
     pub(crate) renewals: Arc<Renewals>,
     pub(crate) answers: Arc<SavedAnswers>,
+    pub(crate) events: Arc<Events>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) clock: SharedClock,
     pub(crate) identity: Identity,
@@ -104,7 +123,7 @@ impl Service {
     /// Puts the parts together. Access times to write down come out of the receiver.
     ///
     /// # Errors
-    /// The operating system has no room for threads.
+    /// The operating system has no room for threads, or the audit log cannot be opened.
     pub(crate) fn new(
         config: &NamenodeConfig,
         parts: ServiceParts,
@@ -117,9 +136,13 @@ impl Service {
             blocks: parts.blocks,
             renewals: parts.renewals,
             answers: parts.answers,
+            events: parts.events,
             settings: parts.settings,
             groups: Groups::new(&config.users, parts.clock.clone(), pool.clone()),
-            audit: Audit::new(parts.clock.clone()),
+            proxies: Proxies::new(&config.users.proxies, pool.clone()),
+            audit: Audit::new(parts.clock.clone(), &config.audit)?,
+            config_file: config.file.clone(),
+            desk: Desk::new(config),
             identity: parts.identity,
             own: own_caller(),
             superuser: config.users.superuser.clone(),
@@ -133,23 +156,6 @@ impl Service {
             pool,
         });
         Ok((service, to_touch))
-    }
-
-    /// Who asks: resolves the user's groups and whether it is a superuser. Completes at once for a user seen lately.
-    ///
-    /// # Errors
-    /// InvalidArgument: the name is empty or too long.
-    pub async fn caller(&self, user: &str, address: Option<IpAddr>) -> FsResult<Caller> {
-        if user.is_empty() || user.len() > MAX_PRINCIPAL_BYTES || user.contains('\0') {
-            return Err(FsError::invalid_argument(format!(
-                "A user name has 1 to {MAX_PRINCIPAL_BYTES} bytes and no NUL"
-            )));
-        }
-        let groups = self.groups.of(user).await;
-        let superuser = user == self.own.user
-            || (user == self.superuser && !self.superuser.is_empty())
-            || groups.contains(&self.settings.supergroup);
-        Ok(Caller { user: user.to_owned(), groups: groups.to_vec(), superuser, address, origin: Origin::default() })
     }
 
     /// The namenode's own user: for work that nobody asked for, such as what datanodes report.
@@ -180,6 +186,18 @@ impl Service {
     #[must_use]
     pub fn now(&self) -> Millis {
         self.clock.now()
+    }
+
+    /// Writes the rest of the audit log. Nothing is written to it afterwards.
+    pub(crate) async fn close_audit(self: &Arc<Self>) {
+        let service = Arc::clone(self);
+        self.pool.run(move || service.audit.close()).await;
+    }
+
+    /// Lines of the audit log that were lost, if it has a file.
+    #[must_use]
+    pub fn lost_audit_lines(&self) -> Option<prometheus_client::metrics::counter::Counter> {
+        self.audit.lost()
     }
 
     /// The last changes, newest first.

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult};
 
-use super::blocks::{body_mut, named};
+use super::blocks::{body_mut, body_of, named};
 use super::lease::{self, Takeover, TakeoverCause};
 use super::planner::Planner;
+use super::quota::{self, Counted};
 use super::read::Action;
 use super::resolve::Purpose;
-use super::usage::last_block;
+use super::usage::{Usage, last_block};
 use crate::command::{Effect, PlacedBlock, Reply};
 use crate::record::{Block, BlockState, Inode};
 
@@ -51,7 +52,9 @@ fn reopen(
     let last = last_block(&p.tx, inode);
     if let Some(last) = &last {
         check_last(p, last, path)?;
+        check_quota(p, inode, last)?;
     }
+    p.appended(inode, new_block);
     let before = p.usage(inode);
     let mut inode = Inode::clone(inode);
     let body = body_mut(&mut inode)?;
@@ -94,6 +97,13 @@ fn check_last(p: &Planner<'_>, last: &Block, path: &FsPath) -> FsResult<()> {
         )));
     }
     Ok(())
+}
+
+/// The last block will count as a whole one. As in HDFS, also if it is not that one which is gone on in.
+fn check_quota(p: &Planner<'_>, inode: &Inode, last: &Block) -> FsResult<()> {
+    let body = body_of(inode)?;
+    let growth = body.block_size.saturating_sub(last.length).cast_signed();
+    quota::check(p, inode.parent, Usage::of_growth(inode, body, growth), Counted::NotYet, None)
 }
 
 /// Makes a complete block one that is written again, where it is. It keeps its stamp: the client asks for a new one when

@@ -6,14 +6,16 @@ use super::blocks::body_mut;
 use super::create;
 use super::permission::{MODE_BITS, STICKY};
 use super::planner::Planner;
+use super::quota::{self, Counted};
 use super::read::{Action, access_time_due};
 use super::resolve::{self, Purpose};
 use crate::command::{Effect, Reply};
+use crate::event::MetadataChange;
 use crate::record::{Inode, Layout};
 use crate::view::View;
 
 /// The inode whose owner the caller must be.
-fn owned(p: &Planner<'_>, path: &FsPath) -> FsResult<Inode> {
+pub(super) fn owned(p: &Planner<'_>, path: &FsPath) -> FsResult<Inode> {
     let at = p.resolve(path, Purpose::Use)?;
     let target = at.target().ok_or_else(|| {
         FsError::new(FsErrorKind::NotFound, format!("Directory/File does not exist {path}"))
@@ -23,7 +25,7 @@ fn owned(p: &Planner<'_>, path: &FsPath) -> FsResult<Inode> {
 }
 
 /// Writes an inode whose mode or owner changed, and tells the folders above if a walk over them could notice.
-fn write_guarded(p: &mut Planner<'_>, inode: Inode) -> FsResult<()> {
+pub(super) fn write_guarded(p: &mut Planner<'_>, inode: Inode) -> FsResult<()> {
     let (folder, parent) = (inode.is_directory(), inode.parent);
     let inode = p.write(inode);
     if folder {
@@ -41,6 +43,7 @@ pub(crate) fn set_permission(p: &mut Planner<'_>, path: &FsPath, mode: u16) -> F
     let mode = mode & MODE_BITS;
     if inode.mode != mode {
         inode.mode = mode;
+        p.metadata_changed(inode.id, MetadataChange::Mode(mode));
         write_guarded(p, inode)?;
     }
     Ok(Reply::Done)
@@ -79,6 +82,8 @@ pub(crate) fn set_owner(
     inode.owner = owner.map_or(inode.owner, str::to_owned);
     inode.group = group.map_or(inode.group, str::to_owned);
     if (&inode.owner, &inode.group) != (&before.0, &before.1) {
+        let change = MetadataChange::Owner { owner: owner.map(str::to_owned), group: group.map(str::to_owned) };
+        p.metadata_changed(inode.id, change);
         write_guarded(p, inode)?;
     }
     Ok(Reply::Done)
@@ -106,6 +111,7 @@ pub(crate) fn set_times(
     inode.mtime = mtime.unwrap_or(inode.mtime);
     inode.atime = atime.unwrap_or(inode.atime);
     if (inode.mtime, inode.atime) != (target.mtime, target.atime) {
+        p.metadata_changed(inode.id, MetadataChange::Times { mtime, atime });
         p.write(inode);
     }
     Ok(Reply::Done)
@@ -117,6 +123,7 @@ pub(crate) fn touch(p: &mut Planner<'_>, file: InodeId, atime: Millis) -> Reply 
         && access_time_due(&inode, p.ctx.settings, atime)
         && !resolve::is_detached(&p.tx, file)
     {
+        p.metadata_changed(file, MetadataChange::Times { mtime: None, atime: Some(atime) });
         p.write(Inode { atime, ..Inode::clone(&inode) });
     }
     Reply::Done
@@ -130,6 +137,7 @@ pub(crate) fn set_replication(p: &mut Planner<'_>, path: &FsPath, replication: u
     let Some((target, body)) = at.target().and_then(|target| Some((target, target.file()?))) else {
         return Ok(Reply::Bool(false));
     };
+    p.metadata_changed(target.id, MetadataChange::Replication(replication));
     if body.replication() == replication {
         return Ok(Reply::Bool(true));
     }
@@ -143,6 +151,8 @@ pub(crate) fn set_replication(p: &mut Planner<'_>, path: &FsPath, replication: u
     }
     let mut inode = Inode::clone(target);
     body_mut(&mut inode)?.layout = Layout::Replicated { replication };
-    p.write_file(inode, before)?;
+    let inode = p.write_file(inode, before)?;
+    let change = p.usage(&inode) - before;
+    quota::check(p, inode.parent, change, Counted::Yes, None)?;
     Ok(Reply::Bool(true))
 }

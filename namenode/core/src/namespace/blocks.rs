@@ -3,7 +3,8 @@
 use steadfs_common::{DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, StorageId, limits};
 
 use super::planner::Planner;
-use super::usage::{block_at, last_block};
+use super::quota::{self, Counted};
+use super::usage::{block_at, effective_policy, last_block};
 use super::{delete, lease, resolve};
 use crate::command::{BlockRef, Effect, FileRef, PlacedBlock, Reply};
 use crate::placement::PlacementRequest;
@@ -52,8 +53,10 @@ pub(crate) fn add(
     let mut inode = Inode::clone(&inode);
     if let Some(previous) = previous {
         commit_last(p, &mut inode, previous)?;
+        p.grown(&inode, body.length);
     }
-    let storages = choose(p, &file.path, &body, wishes)?;
+    let committed = p.usage(&inode);
+    let storages = choose(p, &file.path, &inode, &body, wishes)?;
     let block = Block {
         id: p.new_block_id(),
         stamp: p.new_stamp(),
@@ -76,7 +79,9 @@ pub(crate) fn add(
     let body = body_mut(&mut inode)?;
     body.blocks += 1;
     let offset = body.length;
-    p.write_file(inode, before)?;
+    let inode = p.write_content(inode, before)?;
+    let change = p.usage(&inode) - committed;
+    quota::check(p, inode.parent, change, Counted::Yes, None)?;
     Ok(Reply::Block(PlacedBlock { block, offset, storages }))
 }
 
@@ -119,6 +124,7 @@ fn match_previous(
 fn choose(
     p: &Planner<'_>,
     path: &FsPath,
+    inode: &Inode,
     body: &FileBody,
     wishes: &Wishes<'_>,
 ) -> FsResult<smallvec::SmallVec<[StorageId; 3]>> {
@@ -131,6 +137,7 @@ fn choose(
         favored: wishes.favored,
         avoid_local: wishes.avoid_local,
         block_size: body.block_size,
+        policy: effective_policy(&p.tx, inode),
         seed: p.ctx.seed,
     });
     let least = p.min_replication();
@@ -173,7 +180,7 @@ pub(crate) fn abandon(
     }
     let before = p.usage(&inode);
     let inode = delete::drop_blocks(p, &inode, 1);
-    p.write_file(inode, before)?;
+    p.write_content(inode, before)?;
     Ok(Reply::Done)
 }
 
@@ -199,7 +206,7 @@ pub(crate) fn complete(
     if let Some(last) = last {
         let before = p.usage(&inode);
         if commit_last(p, &mut inode, last)? {
-            inode = p.write_file(inode, before)?;
+            inode = p.write_content(inode, before)?;
         }
     }
     if !all_complete(p, &inode) {
@@ -237,9 +244,11 @@ pub(crate) fn fsync(
     }
     let before = p.usage(&inode);
     let mut inode = Inode::clone(&inode);
+    let had = body_of(&inode)?.length;
     set_length(&mut inode, &mut last, length)?;
+    p.grown(&inode, had);
     p.tx.put_block(last);
-    p.write_file(inode, before)?;
+    p.write_content(inode, before)?;
     Ok(Reply::Done)
 }
 

@@ -7,6 +7,7 @@ use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, limits};
 
 use super::blocks::{body_mut, body_of};
 use super::planner::Planner;
+use super::quota::{self, Counted};
 use super::read::Action;
 use super::resolve::{self, Purpose};
 use crate::command::{Effect, Reply};
@@ -31,16 +32,21 @@ pub(crate) fn concat(p: &mut Planner<'_>, path: &FsPath, sources: &[FsPath]) -> 
         return Err(FsError::invalid_argument("concat: at least two of the source files are the same"));
     }
     check_count(path, body.blocks, &files)?;
+    p.joined(target, &at.path, &files);
     let before = p.usage(target);
-    let mut target = Inode::clone(target);
+    let (mut target, mut all) = (Inode::clone(target), before);
     for file in &files {
         let usage = p.usage(file);
+        all = all - -usage;
         p.leave(file, usage)?;
         move_blocks(p, &mut target, file)?;
         p.forget(file);
     }
     target.mtime = p.ctx.now;
-    p.write_file(target, before)?;
+    let target = p.write_content(target, before)?;
+    // Blocks of another replication take more or less than they did.
+    let change = p.usage(&target) - all;
+    quota::check(p, target.parent, change, Counted::Yes, None)?;
     Ok(Reply::Done)
 }
 

@@ -8,10 +8,13 @@ use super::delete;
 use super::lease::{self, Takeover, TakeoverCause};
 use super::permission::MODE_BITS;
 use super::planner::Planner;
+use super::quota;
 use super::read::Action;
 use super::resolve::{Purpose, Resolved};
 use super::usage::Usage;
+use crate::acl::{self, Modes};
 use crate::command::Reply;
+use crate::policy;
 use crate::record::{FileBody, Inode, InodeKind, Key, Layout, Record, Totals};
 
 /// Largest block in bytes that a file may be created with: 1 TiB. Sums of sizes times replication then stay far from
@@ -22,7 +25,12 @@ pub const MAX_BLOCK_BYTES: u64 = 1 << 40;
 const OWNER_PASSES: u16 = 0o300;
 
 /// [`crate::Command::Mkdirs`]
-pub(crate) fn mkdirs(p: &mut Planner<'_>, path: &FsPath, mode: u16, create_parent: bool) -> FsResult<Reply> {
+pub(crate) fn mkdirs(
+    p: &mut Planner<'_>,
+    path: &FsPath,
+    modes: Modes,
+    create_parent: bool,
+) -> FsResult<Reply> {
     let at = p.resolve(path, Purpose::Create)?;
     if let Some(target) = at.target() {
         if target.is_directory() {
@@ -34,21 +42,24 @@ pub(crate) fn mkdirs(p: &mut Planner<'_>, path: &FsPath, mode: u16, create_paren
     if !create_parent {
         require_parent(&at)?;
     }
-    let mode = mode & MODE_BITS;
-    place(p, &at, InodeKind::Directory { children: 0, quota: None }, mode, mode)?;
+    let modes = kept(modes);
+    let folders = Modes { masked: modes.masked & 0o777 | OWNER_PASSES, ..modes };
+    let inode = place(p, &at, InodeKind::Directory { children: 0, quota: None }, modes, folders)?;
+    p.created(&inode, at.path.into_owned(), false, None);
     Ok(Reply::Done)
 }
 
 /// What a file is created with; see [`crate::Command::Create`].
 pub(crate) struct NewFile<'a> {
     pub(crate) path: &'a FsPath,
-    pub(crate) mode: u16,
+    pub(crate) modes: Modes,
     pub(crate) client: &'a str,
     pub(crate) create: bool,
     pub(crate) overwrite: bool,
     pub(crate) create_parent: bool,
     pub(crate) replication: u16,
     pub(crate) block_size: u64,
+    pub(crate) policy: u8,
 }
 
 /// [`crate::Command::Create`]
@@ -63,6 +74,7 @@ pub(crate) fn create(p: &mut Planner<'_>, new: &NewFile<'_>) -> FsResult<Reply> 
     }
     check_replication(p, new.path, new.replication)?;
     check_block_size(p, new.block_size)?;
+    check_policy(new.policy)?;
     at.check_ancestor_write(&p.guard)?;
     match at.target() {
         Some(target) if new.overwrite => {
@@ -100,20 +112,30 @@ fn place_file(p: &mut Planner<'_>, at: &Resolved<'_>, new: &NewFile<'_>) -> FsRe
         content: p.id(),
     };
     let above = at.chain.len().min(at.path.names().len());
-    let inherited = at.chain[above - 1].mode;
-    let inode = place(p, at, InodeKind::File(body), new.mode & MODE_BITS, inherited)?;
+    let folders = Modes { masked: at.chain[above - 1].mode & 0o777 | OWNER_PASSES, unmasked: None };
+    let mut inode = place(p, at, InodeKind::File(body), kept(new.modes), folders)?;
+    if new.policy != 0 {
+        // Nothing is in it yet, so no sum changes.
+        inode = p.write(Inode { storage_policy: new.policy, ..inode });
+    }
+    p.created(&inode, at.path.clone().into_owned(), new.overwrite, at.target().map(|target| target.id));
     lease::start(p, inode.id, new.client);
     Ok(Reply::File(inode))
 }
 
+/// Modes cut to the bits that are kept.
+fn kept(modes: Modes) -> Modes {
+    Modes { masked: modes.masked & MODE_BITS, unmasked: modes.unmasked.map(|mode| mode & MODE_BITS) }
+}
+
 /// Makes what `at` names, which is not there (any more), and the folders on the way that are missing, with `folders` as
-/// their mode and what their maker needs. The owner is the caller, the group that of the folder above, as in BSD.
+/// their modes. The owner is the caller, the group that of the folder above, as in BSD.
 fn place(
     p: &mut Planner<'_>,
     at: &Resolved<'_>,
     kind: InodeKind,
-    mode: u16,
-    folders: u16,
+    modes: Modes,
+    folders: Modes,
 ) -> FsResult<Inode> {
     let names = at.path.names();
     let above = at.chain.len().min(names.len());
@@ -125,7 +147,11 @@ fn place(
     let usage = leaf.in_folders(missing.len() - 1);
     let first = p.counters.next_inode;
     p.enter(parent.id, &missing[0], first, usage, missing.len() > 1)?;
+    quota::check_new(p, parent.id, missing.len())?;
 
+    // A folder that is made hands its default entries on: all of them begin as what is made in `parent`.
+    let (mode, acl) = acl::inherited(parent, modes, leaf == Usage::FOLDER);
+    let (folder_mode, folder_acl) = acl::inherited(parent, folders, true);
     let mut holder = parent.id;
     let template = Inode {
         id: first,
@@ -137,7 +163,7 @@ fn place(
         mtime: p.ctx.now,
         atime: if leaf == Usage::FOLDER { Millis(0) } else { p.ctx.now },
         changed: p.id(),
-        acl: None,
+        acl,
         has_xattrs: false,
         storage_policy: 0,
         kind,
@@ -150,12 +176,14 @@ fn place(
             id,
             parent: holder,
             name: Some(name.clone()),
-            mode: folders & 0o777 | OWNER_PASSES,
+            mode: folder_mode,
+            acl: folder_acl.clone(),
             atime: Millis(0),
             kind: InodeKind::Directory { children: 1, quota: None },
             ..template.clone()
         };
-        p.write(folder);
+        let folder = p.write(folder);
+        p.created(&folder, at.path.prefix(above + index), false, None);
         p.tx.put(Key::Entry(id, below.clone()), Record::Entry(p.counters.next_inode));
         let totals = Totals { guarded: p.id(), ..Totals::default() };
         let totals = leaf.in_folders(on_the_way.len() - index - 1).added_to(totals);
@@ -213,6 +241,14 @@ pub(crate) fn check_replication(p: &Planner<'_>, path: &FsPath, replication: u16
         return Ok(());
     };
     Err(FsError::refused(format!("Requested replication factor of {replication} {wrong} for {path}")))
+}
+
+/// Refuses a storage policy that nobody has: doors look names up, and pass on none that is not there.
+fn check_policy(policy: u8) -> FsResult<()> {
+    if policy == 0 || policy::by_id(policy).is_some() {
+        return Ok(());
+    }
+    Err(FsError::invalid_argument(format!("Cannot find a block policy with the id {policy}")))
 }
 
 fn check_block_size(p: &Planner<'_>, size: u64) -> FsResult<()> {

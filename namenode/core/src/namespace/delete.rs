@@ -31,6 +31,7 @@ pub(crate) fn delete(p: &mut Planner<'_>, path: &FsPath, recursive: bool) -> FsR
     if at.path.is_root() {
         return Ok(Reply::Bool(false));
     }
+    p.unlinked(target, at.path.clone().into_owned());
     remove(p, target)?;
     Ok(Reply::Bool(true))
 }

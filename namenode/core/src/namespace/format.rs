@@ -44,5 +44,5 @@ pub(crate) fn format(view: &dyn View, ctx: &Context<'_>) -> FsResult<(Changes, O
         (Key::Inode(ROOT_INODE), Some(Record::Inode(root))),
         (Key::Counters, Some(Record::Counters(counters))),
     ]);
-    Ok((changes, Outcome { reply: Reply::Done, effects: Vec::new() }))
+    Ok((changes, Outcome { reply: Reply::Done, effects: Vec::new(), events: Vec::new() }))
 }

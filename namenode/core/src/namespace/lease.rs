@@ -230,7 +230,7 @@ fn release(p: &mut Planner<'_>, inode: &Arc<Inode>, path: &FsPath) -> FsResult<O
                 // Nobody was ever asked to store it.
                 let before = p.usage(&inode);
                 inode = delete::drop_blocks(p, &inode, 1);
-                inode = p.write_file(inode, before)?;
+                inode = p.write_content(inode, before)?;
                 return if blocks::all_complete(p, &inode) {
                     close(p, inode).map(Some)
                 } else {
@@ -289,5 +289,6 @@ pub(crate) fn close(p: &mut Planner<'_>, mut inode: Inode) -> FsResult<Inode> {
     body.under_construction = false;
     inode.mtime = p.ctx.now;
     end(p, inode.id);
+    p.closed(&inode);
     Ok(p.write(inode))
 }

@@ -51,7 +51,9 @@ pub(crate) fn update_pipeline(
         return refuse(&format!("to {} storages", storages.len()));
     }
     let before = p.usage(&inode);
+    let had = body_of(&inode)?.length;
     set_length(&mut inode, &mut stored, new.length)?;
+    p.grown(&inode, had);
     stored.stamp = new.stamp;
     stored.state = BlockState::UnderConstruction { expected: storages.into(), recovery: None };
     p.effect(Effect::Pipeline {
@@ -61,7 +63,7 @@ pub(crate) fn update_pipeline(
         storages: storages.into(),
     });
     p.tx.put_block(stored);
-    p.write_file(inode, before)?;
+    p.write_content(inode, before)?;
     Ok(Reply::Done)
 }
 
@@ -184,7 +186,7 @@ pub(crate) fn recovered(p: &mut Planner<'_>, done: &Recovered<'_>) -> FsResult<R
             p.tx.put_block(stored);
         }
     }
-    inode = p.write_file(inode, before)?;
+    inode = p.write_content(inode, before)?;
     if done.close {
         complete_committed(p, &inode);
         if all_complete(p, &inode) {

@@ -10,6 +10,7 @@ use super::permission::{Guard, STICKY};
 use super::resolve::{self, Purpose, Resolved};
 use super::usage::Usage;
 use crate::command::{Context, Effect, Outcome, Reply};
+use crate::event::EventBatch;
 use crate::record::{Counters, Inode, InodeKind, Key, Record};
 use crate::tx::{Changes, Tx};
 use crate::view::View;
@@ -22,6 +23,7 @@ pub(crate) struct Planner<'p> {
     pub(crate) counters: Counters,
     before: Counters,
     effects: Vec<Effect>,
+    pub(super) events: Vec<EventBatch>,
 }
 
 impl<'p> Planner<'p> {
@@ -30,16 +32,24 @@ impl<'p> Planner<'p> {
             FsError::new(FsErrorKind::Io, "The namespace was never formatted: it has no counters")
         })?;
         let guard = Guard::new(ctx.caller, ctx.settings);
-        Ok(Self { tx: Tx::new(view), ctx, guard, counters, before: counters, effects: Vec::new() })
+        Ok(Self {
+            tx: Tx::new(view),
+            ctx,
+            guard,
+            counters,
+            before: counters,
+            effects: Vec::new(),
+            events: Vec::new(),
+        })
     }
 
     /// The changes, under the next transaction if there are any, and what to answer.
     pub(crate) fn finish(mut self, reply: Reply) -> (Changes, Outcome) {
-        if self.counters != self.before || self.tx.is_changed() {
-            self.counters.last_tx = self.id();
+        if self.counters != self.before || self.tx.is_changed() || !self.events.is_empty() {
+            self.counters.last_tx = self.events.last().map_or(self.id(), |batch| batch.tx);
             self.tx.put(Key::Counters, Record::Counters(self.counters));
         }
-        (self.tx.into_changes(), Outcome { reply, effects: self.effects })
+        (self.tx.into_changes(), Outcome { reply, effects: self.effects, events: self.events })
     }
 
     /// Replicas that make a block safe.
@@ -47,7 +57,7 @@ impl<'p> Planner<'p> {
         usize::from(self.ctx.settings.min_replication.max(1))
     }
 
-    /// This transaction's id.
+    /// This transaction's id: the first, if it has several events.
     pub(crate) const fn id(&self) -> TxId {
         self.before.last_tx.next()
     }
@@ -106,7 +116,7 @@ impl<'p> Planner<'p> {
         if usage.is_zero() && !guarded {
             return Ok(());
         }
-        let mut id = folder;
+        let (mut id, mut usage) = (folder, usage);
         loop {
             let mut totals = usage.added_to(self.tx.totals(id));
             if guarded {
@@ -116,7 +126,9 @@ impl<'p> Planner<'p> {
             if id == ROOT_INODE {
                 return Ok(());
             }
-            id = self.inode(id)?.parent;
+            let inode = self.inode(id)?;
+            usage = usage.settled_by(inode.storage_policy);
+            id = inode.parent;
         }
     }
 

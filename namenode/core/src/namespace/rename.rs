@@ -5,7 +5,9 @@ use std::sync::Arc;
 use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult};
 
 use super::planner::Planner;
+use super::quota::{self, Counted};
 use super::resolve::{Purpose, Resolved};
+use super::usage::Usage;
 use super::{create, delete, subtree};
 use crate::command::{RenameMode, Reply};
 use crate::record::{Inode, InodeKind};
@@ -50,7 +52,9 @@ fn classic(p: &mut Planner<'_>, from: &FsPath, to: &FsPath) -> FsResult<bool> {
         return Ok(false);
     }
     check_room(p, inode, &destination)?;
-    relocate(p, inode, &destination)?;
+    let change = p.usage(inode);
+    relocate(p, inode, &source.path, &destination)?;
+    check_quota(p, &source, &destination, change)?;
     Ok(true)
 }
 
@@ -101,11 +105,16 @@ fn strict(
             format!("rename destination parent {to} not found."),
         ));
     }
+    let mut change = p.usage(inode);
     match destination.target() {
-        Some(target) => delete::remove(p, target)?,
+        Some(target) => {
+            change = change - p.usage(target);
+            delete::remove(p, target)?;
+        }
         None => check_room(p, inode, &destination)?,
     }
-    relocate(p, inode, &destination)?;
+    relocate(p, inode, from, &destination)?;
+    check_quota(p, &source, &destination, change)?;
     Ok(Reply::Done)
 }
 
@@ -147,12 +156,31 @@ fn check_room(p: &Planner<'_>, inode: &Inode, destination: &Resolved<'_>) -> FsR
     }
 }
 
+/// Refuses what the destination's quotas do not take; what lies above both paths holds no more than before.
+fn check_quota(
+    p: &Planner<'_>,
+    source: &Resolved<'_>,
+    destination: &Resolved<'_>,
+    change: Usage,
+) -> FsResult<()> {
+    let Some(folder) = destination.parent() else { return Ok(()) };
+    let pairs = source.chain.iter().zip(&destination.chain);
+    let common = pairs.take_while(|(from, to)| from.id == to.id).last().map(|(both, _)| both.id);
+    quota::check(p, folder.id, change, Counted::Yes, common)
+}
+
 /// Moves one entry. Nothing below it is touched, and its own times stay.
-fn relocate(p: &mut Planner<'_>, inode: &Arc<Inode>, destination: &Resolved<'_>) -> FsResult<()> {
+fn relocate(
+    p: &mut Planner<'_>,
+    inode: &Arc<Inode>,
+    from: &FsPath,
+    destination: &Resolved<'_>,
+) -> FsResult<()> {
     create::check_reserved(&destination.path)?;
     let (Some(parent), Some(name)) = (destination.parent(), destination.path.file_name()) else {
         return Err(FsError::refused("rename destination cannot be the root"));
     };
+    p.renamed(inode, from, destination, parent.id);
     let usage = p.usage(inode);
     p.leave(inode, usage)?;
     let holds = matches!(inode.kind, InodeKind::Directory { children, .. } if children > 0);

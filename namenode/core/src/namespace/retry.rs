@@ -21,6 +21,8 @@ pub const fn is_at_most_once(command: &Command) -> bool {
             | Command::Delete { .. }
             | Command::Concat { .. }
             | Command::UpdatePipeline { .. }
+            | Command::SetXAttr { .. }
+            | Command::RemoveXAttr { .. }
     )
 }
 
@@ -41,7 +43,7 @@ pub fn plan_once(
     // Also past its time: keys are never used again, and a clock that jumps must not have a call carried out twice.
     if let Some(saved) = tx.retry(&key) {
         let reply = answer_again(tx, command, &saved.reply)?;
-        return Ok(Outcome { reply, effects: Vec::new() });
+        return Ok(Outcome { reply, effects: Vec::new(), events: Vec::new() });
     }
     let outcome = super::plan(tx, ctx, command)?;
     let reply = match &outcome.reply {

@@ -3,8 +3,10 @@
 mod attributes;
 mod concats;
 mod deletes;
+mod events;
 mod files;
 mod folders;
+mod follower;
 mod inode_paths;
 mod leases;
 mod model;

@@ -9,9 +9,10 @@ use super::blocks::{body_mut, body_of};
 use super::delete::drop_blocks;
 use super::lease::{self, Takeover, TakeoverCause};
 use super::planner::Planner;
+use super::quota::{self, Counted};
 use super::read::Action;
 use super::resolve::Purpose;
-use super::usage::{block_at, last_block};
+use super::usage::{Usage, block_at, last_block};
 use crate::command::{BlockRef, Effect, Reply};
 use crate::record::{Block, BlockState, Inode, Recovery};
 
@@ -62,8 +63,9 @@ fn cut(p: &mut Planner<'_>, inode: &Arc<Inode>, length: u64, client: &str) -> Fs
             "Cannot truncate to a larger file size. Current size: {has}, truncate size: {length}."
         )));
     }
+    check_quota(p, inode, length)?;
     let before = p.usage(inode);
-    let mut inode = drop_blocks(p, inode, past(p, inode, length)?);
+    let mut inode = drop_blocks(p, inode, past(p, inode, length)?.0);
     inode.mtime = p.ctx.now;
     let left = body_of(&inode)?.length;
     if left > length
@@ -74,12 +76,24 @@ fn cut(p: &mut Planner<'_>, inode: &Arc<Inode>, length: u64, client: &str) -> Fs
         let rest = last.length.saturating_sub(left - length);
         ask(p, last, rest);
     }
-    p.write_file(inode, before)?;
+    p.truncated(&inode, length);
+    p.write_content(inode, before)?;
     Ok(Reply::Bool(left <= length))
 }
 
-/// How many of the last blocks lie wholly past `length`.
-fn past(p: &Planner<'_>, inode: &Inode, length: u64) -> FsResult<u32> {
+/// A block that is cut counts as a whole one until that is done: this may take more than what goes gives back.
+fn check_quota(p: &Planner<'_>, inode: &Inode, length: u64) -> FsResult<()> {
+    let body = body_of(inode)?;
+    let (gone, end) = past(p, inode, length)?;
+    let cut = (body.blocks - gone).checked_sub(1).filter(|_| end > length);
+    let cut = cut.and_then(|index| block_at(&p.tx, inode, index));
+    let whole = cut.map_or(0, |cut| body.block_size.saturating_sub(cut.length));
+    let growth = end.saturating_add(whole).cast_signed().wrapping_sub(body.length.cast_signed());
+    quota::check(p, inode.parent, Usage::of_growth(inode, body, growth), Counted::NotYet, None)
+}
+
+/// How many of the last blocks lie wholly past `length`, and the bytes of those before them.
+fn past(p: &Planner<'_>, inode: &Inode, length: u64) -> FsResult<(u32, u64)> {
     let body = body_of(inode)?;
     let (mut keep, mut end) = (body.blocks, body.length);
     while let Some(last) = keep.checked_sub(1).and_then(|index| block_at(&p.tx, inode, index))
@@ -88,7 +102,7 @@ fn past(p: &Planner<'_>, inode: &Inode, length: u64) -> FsResult<u32> {
         end = end.saturating_sub(last.length);
         keep -= 1;
     }
-    Ok(body.blocks - keep)
+    Ok((body.blocks - keep, end))
 }
 
 /// Asks for the recovery that leaves `rest` bytes of a complete block. Until then it has its old length.

@@ -10,6 +10,7 @@ use steadfs_common::{
 };
 
 use crate::command::{BlockRef, FileRef, Origin, PlacedBlock, RenameMode};
+use crate::event::EventBatch;
 use crate::memory::{MemoryView, check};
 use crate::namespace::read::Reader;
 use crate::namespace::subtree::Clearance;
@@ -19,6 +20,8 @@ use crate::record::Inode;
 use crate::tx::Tx;
 use crate::view::View;
 use crate::{Caller, Command, Context, Effect, Outcome, Reply, Settings};
+
+use super::follower::Follower;
 
 pub(super) const BLOCK: u64 = 1_000;
 
@@ -89,6 +92,9 @@ pub(super) struct World {
     pub(super) clearance: Option<Clearance>,
     /// Effects of the last command.
     pub(super) effects: Vec<Effect>,
+    /// What the last command told.
+    pub(super) events: Vec<EventBatch>,
+    follower: Follower,
     /// Recoveries that were asked for.
     pub(super) recoveries: Vec<(BlockRef, GenStamp)>,
 }
@@ -106,6 +112,8 @@ impl World {
             safe_mode: None,
             clearance: None,
             effects: Vec::new(),
+            events: Vec::new(),
+            follower: Follower::default(),
             recoveries: Vec::new(),
         };
         world.run("hdfs", &Command::Format).unwrap();
@@ -134,10 +142,11 @@ impl World {
             safe_mode: self.safe_mode.as_deref(),
             clearance: self.clearance.as_ref(),
         };
+        self.follower.catch_up(&self.view);
         let mut tx = Tx::new(&self.view);
         let planned = plan_once(&mut tx, &ctx, key, command);
         let changes = tx.into_changes();
-        let Outcome { reply, effects } = match planned {
+        let Outcome { reply, effects, events } = match planned {
             Ok(outcome) => outcome,
             Err(error) => {
                 assert!(changes.is_empty(), "a refused command changes nothing");
@@ -161,6 +170,8 @@ impl World {
             }
         }
         self.effects = effects;
+        self.follower.follow(&self.view, &events);
+        self.events = events;
         match reply {
             Reply::Failed(error) => Err(error),
             reply => Ok(reply),
@@ -241,13 +252,14 @@ pub(super) fn of(file: &Inode) -> FileRef {
 }
 
 pub(super) fn mkdirs(at: &str, mode: u16) -> Command {
-    Command::Mkdirs { path: path(at), mode, create_parent: true }
+    Command::Mkdirs { path: path(at), mode, unmasked: None, create_parent: true }
 }
 
 pub(super) fn create(at: &str, client: &str) -> Command {
     Command::Create {
         path: path(at),
         mode: 0o644,
+        unmasked: None,
         client: client.into(),
         create: true,
         overwrite: false,
