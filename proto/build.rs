@@ -5,13 +5,19 @@ use std::fmt::Write as _;
 
 use protox::prost_reflect::{Cardinality, DescriptorPool, Kind, MessageDescriptor};
 
-const OURS: [&str; 3] = ["steadfs/common.proto", "steadfs/namespace.proto", "steadfs/datanode.proto"];
-const HADOOP: [&str; 13] = [
+const OURS: [&str; 4] = [
+    "steadfs/common.proto",
+    "steadfs/attributes.proto",
+    "steadfs/namespace.proto",
+    "steadfs/datanode.proto",
+];
+const HADOOP: [&str; 14] = [
     "hadoop/acl.proto",
     "hadoop/admin.proto",
     "hadoop/client_datanode.proto",
     "hadoop/client_namenode.proto",
     "hadoop/client_namenode_admin.proto",
+    "hadoop/client_namenode_later.proto",
     "hadoop/client_namenode_more.proto",
     "hadoop/datatransfer.proto",
     "hadoop/ha.proto",

@@ -34,6 +34,8 @@ pub struct PlacementRequest<'a> {
     pub avoid_local: bool,
     /// Room that a replica needs, in bytes.
     pub block_size: u64,
+    /// The file's storage policy, by HDFS's number: which types of storage its replicas are meant for.
+    pub policy: u8,
     /// Random bits.
     pub seed: u64,
 }

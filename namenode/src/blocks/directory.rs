@@ -3,33 +3,25 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use steadfs_common::{DatanodeUuid, StorageId};
-use steadfs_namenode_core::blocks::{BlockMap, Datanode, Storage, VolumeKind};
+use steadfs_common::{DatanodeUuid, StorageId, StorageType};
+use steadfs_namenode_core::blocks::{BlockMap, Datanode, Storage};
 use steadfs_namenode_core::placement::Topology;
 
-use crate::service::{Location, Node, NodeReport, StorageKind, StorageReport};
+use crate::service::{Location, Node, NodeReport, StorageReport};
 
 /// Immutable; a new one is published every round.
 #[derive(Default)]
 pub(super) struct Directory {
     pub(super) topology: Arc<Topology>,
     pub(super) reports: Vec<NodeReport>,
-    storages: BTreeMap<StorageId, (Arc<Node>, StorageKind)>,
-}
-
-const fn kind_of(kind: VolumeKind) -> StorageKind {
-    match kind {
-        VolumeKind::Disk => StorageKind::Disk,
-        VolumeKind::Ssd => StorageKind::Ssd,
-        VolumeKind::Archive => StorageKind::Archive,
-    }
+    storages: BTreeMap<StorageId, (Arc<Node>, StorageType)>,
 }
 
 fn report_of(storage: &Storage) -> StorageReport {
     let report = &storage.report;
     StorageReport {
         storage: report.id,
-        kind: kind_of(report.kind),
+        kind: report.kind,
         failed: report.failed,
         capacity: report.capacity,
         used: report.used,
@@ -54,6 +46,8 @@ fn node_of(node: &Datanode, storages: &[StorageReport], topology: &Topology) -> 
         version: node.version.clone(),
         node: node.node.clone(),
         live: node.live,
+        admin: node.admin,
+        lacking: node.lacking,
         stale: machine.is_some_and(|machine| machine.stale),
         capacity: sum(|storage| storage.capacity),
         used: sum(|storage| storage.used),

@@ -5,7 +5,7 @@ use steadfs_common::{DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, Stora
 use super::planner::Planner;
 use super::quota::{self, Counted};
 use super::usage::{block_at, effective_policy, last_block};
-use super::{delete, lease, resolve};
+use super::{delete, lease, replace, resolve};
 use crate::command::{BlockRef, Effect, FileRef, PlacedBlock, Reply};
 use crate::placement::PlacementRequest;
 use crate::record::{Block, BlockState, FileBody, Inode, InodeKind, Key, Record};
@@ -198,6 +198,7 @@ pub(crate) fn complete(
         }
         Err(error) => return Err(error),
     };
+    replace::refuse_to_complete(&inode, file)?;
     complete_committed(p, &inode);
     if penultimate(p, &inode).is_some_and(|block| !block.is_complete()) {
         return Ok(Reply::Bool(false));
@@ -254,7 +255,7 @@ pub(crate) fn fsync(
 
 /// Makes the last block's length what its writer says it is, and the block complete if it is seen on enough datanodes.
 /// Whether anything changed.
-fn commit_last(p: &mut Planner<'_>, inode: &mut Inode, commit: &BlockRef) -> FsResult<bool> {
+pub(crate) fn commit_last(p: &mut Planner<'_>, inode: &mut Inode, commit: &BlockRef) -> FsResult<bool> {
     let Some(mut last) = last_block(&p.tx, inode) else { return Ok(false) };
     let expected = match &last.state {
         BlockState::Complete | BlockState::Committed { .. } => return Ok(false),

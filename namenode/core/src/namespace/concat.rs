@@ -109,7 +109,7 @@ fn check_count(path: &FsPath, own: u32, files: &[Arc<Inode>]) -> FsResult<()> {
 }
 
 /// Gives the blocks of `file` to `target`, behind its own. They get its replication.
-fn move_blocks(p: &mut Planner<'_>, target: &mut Inode, file: &Inode) -> FsResult<()> {
+pub(crate) fn move_blocks(p: &mut Planner<'_>, target: &mut Inode, file: &Inode) -> FsResult<()> {
     let id = target.id;
     let from = body_of(file)?;
     let body = body_mut(target)?;

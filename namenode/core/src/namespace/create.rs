@@ -251,7 +251,7 @@ fn check_policy(policy: u8) -> FsResult<()> {
     Err(FsError::invalid_argument(format!("Cannot find a block policy with the id {policy}")))
 }
 
-fn check_block_size(p: &Planner<'_>, size: u64) -> FsResult<()> {
+pub(crate) fn check_block_size(p: &Planner<'_>, size: u64) -> FsResult<()> {
     let least = p.ctx.settings.min_block_size.max(1);
     if size < least {
         return Err(FsError::refused(format!(

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, Name};
+use steadfs_common::{
+    FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, Name, ROOT_INODE, StorageType,
+};
 
 use super::lease;
 use super::permission::Guard;
 use super::resolve::{Purpose, Resolved, resolve};
 pub use super::resolve::{full_path, is_detached, real_path};
-use super::usage::{last_block, space};
+use super::xattrs;
+use super::quota;
+use super::usage::{Usage, effective_policy, last_block};
 use crate::command::{Caller, FileRef, Settings};
-use crate::record::{Block, FileBody, Inode, Totals};
+use crate::record::{Block, FileBody, Inode, Quota, Totals};
 use crate::view::View;
 
 /// Block rows read at a time.
@@ -37,6 +41,8 @@ pub struct Listing {
     pub entries: Vec<(Option<Name>, Arc<Inode>)>,
     /// Whether there are entries after these.
     pub more: bool,
+    /// The storage policy that the entries without one of their own have: HDFS's number, 0 for none.
+    pub policy: u8,
 }
 
 /// A block and where it begins in its file.
@@ -63,8 +69,8 @@ pub struct FileBlocks {
     pub last_complete: bool,
 }
 
-/// Sums over a file or a tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+/// Sums over a file or a tree, and what they may be at most.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct ContentSummary {
     /// Bytes of the files.
     pub length: u64,
@@ -74,7 +80,23 @@ pub struct ContentSummary {
     pub directories: u64,
     /// Bytes times replication.
     pub space: u64,
+    /// Of this what the files' storage policies want on each type, at [`StorageType::index`]; files without any policy
+    /// are not in it.
+    pub types: [u64; StorageType::COUNT],
+    /// The folder's quota.
+    pub quota: Quota,
 }
+
+impl ContentSummary {
+    /// Files and folders: what a quota of names counts.
+    #[must_use]
+    pub const fn names(&self) -> u64 {
+        self.files.wrapping_add(self.directories)
+    }
+}
+
+/// What HDFS says of the root folder, which always has a quota of names: the largest.
+const ROOT_NAMES: u64 = i64::MAX as u64;
 
 /// What a caller wants to do with a file or folder: HDFS's `FsAction`, read 4, write 2, execute 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,11 +124,11 @@ impl Action {
 }
 
 impl Reader<'_> {
-    fn guard(&self) -> Guard<'_> {
+    pub(super) fn guard(&self) -> Guard<'_> {
         Guard::new(self.caller, self.settings)
     }
 
-    fn resolve<'p>(&self, path: &'p FsPath) -> FsResult<Resolved<'p>> {
+    pub(super) fn resolve<'p>(&self, path: &'p FsPath) -> FsResult<Resolved<'p>> {
         resolve(self.view, &self.guard(), path, Purpose::Use)
     }
 
@@ -128,6 +150,24 @@ impl Reader<'_> {
         self.view.inode(id).filter(|_| !is_detached(self.view, id))
     }
 
+    /// The storage policy of an inode by HDFS's number: its own, else that of the nearest folder above that has one,
+    /// else 0.
+    #[must_use]
+    pub fn policy_of(&self, inode: &Inode) -> u8 {
+        effective_policy(self.view, inode)
+    }
+
+    /// As [`Reader::policy_of`], of what is at `path`, which the caller may read.
+    ///
+    /// # Errors
+    /// See [`Reader`]; NotFound.
+    pub fn storage_policy(&self, path: &FsPath) -> FsResult<u8> {
+        let at = self.resolve(path)?;
+        at.check_target(&self.guard(), Action::READ)?;
+        let target = at.target().ok_or_else(|| quota::no_such(&at.path))?;
+        Ok(effective_policy(self.view, target))
+    }
+
     /// The totals of a folder.
     #[must_use]
     pub fn totals(&self, folder: InodeId) -> Totals {
@@ -142,7 +182,8 @@ impl Reader<'_> {
         let at = self.resolve(path)?;
         let Some(target) = at.target() else { return Ok(None) };
         if !target.is_directory() {
-            return Ok(Some(Listing { entries: vec![(None, target.clone())], more: false }));
+            let policy = effective_policy(self.view, target);
+            return Ok(Some(Listing { entries: vec![(None, target.clone())], more: false, policy }));
         }
         at.check_target(&self.guard(), Action::READ_EXECUTE)?;
         let limit = limit.max(1);
@@ -151,7 +192,7 @@ impl Reader<'_> {
         rows.truncate(limit);
         let entries =
             rows.into_iter().filter_map(|(name, id)| Some((Some(name), self.view.inode(id)?))).collect();
-        Ok(Some(Listing { entries, more }))
+        Ok(Some(Listing { entries, more, policy: effective_policy(self.view, target) }))
     }
 
     /// A file's status, for questions that only files answer (`isFileClosed`, `getPreferredBlockSize`).
@@ -169,7 +210,9 @@ impl Reader<'_> {
     pub fn blocks(&self, path: &FsPath, offset: u64, length: u64, limit: usize) -> FsResult<FileBlocks> {
         let at = self.resolve(path)?;
         at.check_target(&self.guard(), Action::READ)?;
-        Ok(self.blocks_of(&file_at(&at)?, offset, length, limit))
+        let file = file_at(&at)?;
+        xattrs::check_readable(self.view, &self.guard(), &file)?;
+        Ok(self.blocks_of(&file, offset, length, limit))
     }
 
     /// As [`Reader::blocks`], of a file that was found before: nothing is checked.
@@ -240,27 +283,38 @@ impl Reader<'_> {
         (index as u32, index * body.block_size)
     }
 
-    /// Sums over a file or a tree, from the totals: the cost is the depth of the path. Unlike HDFS, this asks permission
-    /// of the folder itself only, not of each one below.
+    /// Sums over a file or a tree, from the totals: the cost is the depth of the path. This asks permission of the folder
+    /// itself only; what lies below is asked by a walk ([`super::subtree::Walk::to_read`]).
     ///
     /// # Errors
     /// See [`Reader`]; NotFound.
     pub fn content_summary(&self, path: &FsPath) -> FsResult<ContentSummary> {
         let at = self.resolve(path)?;
-        let target = at.target().ok_or_else(|| FsError::not_found(path))?;
-        let Some(body) = target.file() else {
+        let target = at.target().ok_or_else(|| FsError::not_found(&at.path))?;
+        if target.is_directory() {
             at.check_target(&self.guard(), Action::READ_EXECUTE)?;
-            let Totals { directories, files, bytes, space, .. } = self.view.totals(target.id);
-            return Ok(ContentSummary {
-                length: bytes,
-                files,
-                directories: directories.wrapping_add(1),
-                space,
-            });
-        };
-        let last = last_block(self.view, target).filter(|_| body.under_construction);
-        let space = space(body, last.as_ref());
-        Ok(ContentSummary { length: body.length, files: 1, directories: 0, space })
+        }
+        Ok(self.sums(target))
+    }
+
+    /// As [`Reader::content_summary`], for whoever asks for quotas: HDFS has other words where nothing is there.
+    ///
+    /// # Errors
+    /// See [`Reader`]; NotFound.
+    pub fn quota_usage(&self, path: &FsPath) -> FsResult<ContentSummary> {
+        let at = self.resolve(path)?;
+        at.target().ok_or_else(|| quota::no_such(&at.path))?;
+        self.content_summary(path)
+    }
+
+    fn sums(&self, target: &Inode) -> ContentSummary {
+        let policy = effective_policy(self.view, target);
+        let used = Usage::of(self.view, target).settled_by(policy);
+        let mut quota = target.quota().cloned().unwrap_or_default();
+        if target.id == ROOT_INODE {
+            quota.names = quota.names.or(Some(ROOT_NAMES));
+        }
+        used.summary(quota)
     }
 
     /// Whether the caller may do `action` with what is at `path`.
@@ -282,6 +336,11 @@ impl Reader<'_> {
     pub fn open_file(&self, file: &FileRef, client: &str) -> FsResult<Arc<Inode>> {
         lease::open_file(self.view, &self.guard(), file, client)
     }
+}
+
+/// What a path names, for calls that say "cannot find" where nothing is.
+pub(super) fn existing(at: &Resolved<'_>) -> FsResult<Arc<Inode>> {
+    at.target().cloned().ok_or_else(|| FsError::new(FsErrorKind::NotFound, format!("cannot find {}", at.path)))
 }
 
 fn file_at(at: &Resolved<'_>) -> FsResult<Arc<Inode>> {

@@ -1,4 +1,4 @@
-//! May the caller delete everything below a folder?
+//! May the caller delete everything below a folder? Or look into it?
 //!
 //! HDFS asks it of every folder of the tree that is not empty. A tree may be huge, so a service walks it on a pinned
 //! view, off the commit thread, in bounded steps; the [`Clearance`] that the walk ends with goes into the
@@ -50,10 +50,20 @@ pub enum Clearance {
 /// folder a level.
 #[derive(Debug)]
 pub struct Walk {
+    want: Want,
     root: InodeId,
     path: FsPath,
     as_of: TxId,
     levels: Vec<Level>,
+}
+
+/// What is wanted of every folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    /// To empty it, if it holds something.
+    Delete,
+    /// To look into it.
+    Read,
 }
 
 /// A folder that is being walked through.
@@ -80,13 +90,26 @@ impl Walk {
         }
         let at = resolve(view, &guard, path, Purpose::Use).ok()?;
         let top = at.target().filter(|target| is_filled(target) && !at.path.is_root())?;
-        Some(Self::new(view, top, &at.path))
+        Some(Self::new(Want::Delete, view, top, &at.path))
     }
 
-    fn new(view: &dyn View, top: &Arc<Inode>, path: &FsPath) -> Self {
+    /// Begins a walk that finds out whether the caller may look into all folders at and below `path`; none if there is
+    /// nothing to find out.
+    #[must_use]
+    pub fn to_read(view: &dyn View, caller: &Caller, settings: &Settings, path: &FsPath) -> Option<Self> {
+        let guard = Guard::new(caller, settings);
+        if guard.passes_everywhere() {
+            return None;
+        }
+        let at = resolve(view, &guard, path, Purpose::Use).ok()?;
+        let top = at.target().filter(|target| target.is_directory())?;
+        Some(Self::new(Want::Read, view, top, &at.path))
+    }
+
+    fn new(want: Want, view: &dyn View, top: &Arc<Inode>, path: &FsPath) -> Self {
         let as_of = view.counters().map_or(TxId(0), |counters| counters.last_tx);
         let level = Level { folder: top.clone(), after: None, entered: false };
-        Self { root: top.id, path: path.clone(), as_of, levels: vec![level] }
+        Self { want, root: top.id, path: path.clone(), as_of, levels: vec![level] }
     }
 
     /// Looks at about `rows` more entries. Gives the clearance at the end of the walk, none if there is more.
@@ -116,7 +139,16 @@ impl Walk {
             if !level.entered {
                 level.entered = true;
                 let folder = level.folder.clone();
-                guard.check(&folder, self.shown(), Action::ALL)?;
+                match self.want {
+                    Want::Delete => guard.check(&folder, self.shown(), Action::ALL)?,
+                    Want::Read => {
+                        guard.check(&folder, self.shown(), Action::READ_EXECUTE)?;
+                        left -= 1;
+                        if view.totals(folder.id).directories == 0 {
+                            self.levels.pop();
+                        }
+                    }
+                }
                 continue;
             }
             let page = PAGE.min(left);
@@ -127,15 +159,18 @@ impl Walk {
             for (name, id) in entries {
                 left -= 1;
                 let Some(inode) = view.inode(id) else { continue };
-                if folder.mode & STICKY != 0 {
+                if self.want == Want::Delete && folder.mode & STICKY != 0 {
                     let parent = self.shown();
                     guard.check_sticky(&folder, &parent, &inode, format!("{parent}/{name}"))?;
                 }
-                let filled = is_filled(&inode);
+                let wanted = match self.want {
+                    Want::Delete => is_filled(&inode),
+                    Want::Read => inode.is_directory(),
+                };
                 if let Some(level) = self.levels.last_mut() {
                     level.after = Some(name);
                 }
-                if filled {
+                if wanted {
                     below = Some(inode);
                     break;
                 }
@@ -151,7 +186,8 @@ impl Walk {
 
     /// The path of the folder that is looked at, for messages.
     fn shown(&self) -> String {
-        let mut path = self.path.to_string();
+        let below = self.levels.len() > 1;
+        let mut path = if self.path.is_root() && below { String::new() } else { self.path.to_string() };
         for level in self.levels.iter().skip(1) {
             if let Some(name) = &level.folder.name {
                 path.push('/');
@@ -181,7 +217,7 @@ pub(crate) fn check(p: &Planner<'_>, top: &Arc<Inode>, path: &FsPath) -> FsResul
         Some(Clearance::WalkWhole) => usize::MAX,
         _ => INLINE_ROWS,
     };
-    if Walk::new(&p.tx, top, path).advance(&p.tx, &p.guard, rows)? {
+    if Walk::new(Want::Delete, &p.tx, top, path).advance(&p.tx, &p.guard, rows)? {
         return Ok(());
     }
     Err(FsError::new(

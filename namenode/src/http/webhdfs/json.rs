@@ -1,13 +1,15 @@
 //! The shapes of WebHDFS's JSON.
 
 use serde_json::{Value, json};
+use steadfs_common::{FsPath, StorageType};
+use steadfs_namenode_core::namespace::quota::TYPES_WITH_QUOTA;
+use steadfs_namenode_core::policy::StoragePolicy;
 use steadfs_namenode_core::record::Inode;
-use steadfs_proto::hadoop::{BlockStoragePolicyProto, StorageTypeProto, StorageTypesProto};
 use steadfs_wire::webhdfs::BUFFER_BYTES;
 
-use crate::hadoop::policies::{HOT_ID, LAZY_PERSIST_ID};
+use crate::hadoop::policies::HOT_ID;
 use crate::service::{
-    ContentSummary, Defaults, FileBlocks, FileStatus, FsStats, LocatedBlock, Location, Node, StorageKind,
+    ContentSummary, Defaults, FileBlocks, FileStatus, FsStats, LocatedBlock, Location, Node,
 };
 
 const STICKY: u16 = 0o1000;
@@ -25,7 +27,7 @@ pub(super) fn status(status: &FileStatus) -> Value {
         Directory { children, .. } => ("DIRECTORY", *children),
         File(_) => ("FILE", 0),
     };
-    json!({
+    let mut shape = json!({
         "accessTime": inode.atime.0,
         "blockSize": file.map_or(0, |file| file.block_size),
         "childrenNum": children,
@@ -37,8 +39,31 @@ pub(super) fn status(status: &FileStatus) -> Value {
         "pathSuffix": status.name.as_ref().map_or("", |name| name.as_str()),
         "permission": format!("{:o}", inode.mode),
         "replication": file.map_or(0, |file| file.replication()),
-        "storagePolicy": inode.storage_policy,
+        "storagePolicy": status.policy,
         "type": kind,
+    });
+    // Hadoop says it only where it is true.
+    if inode.acl.is_some() {
+        shape["aclBit"] = true.into();
+    }
+    shape
+}
+
+/// A file or folder as Hadoop writes it without knowing of HDFS.
+pub(super) fn bare_status(path: &FsPath, status: &FileStatus) -> Value {
+    let inode = &status.inode;
+    let file = inode.file();
+    json!({
+        "path": path.to_string(),
+        "length": file.map_or(0, |file| file.length),
+        "isdir": file.is_none(),
+        "block_replication": file.map_or(0, |file| file.replication()),
+        "blocksize": file.map_or(0, |file| file.block_size),
+        "modification_time": inode.mtime.0,
+        "access_time": inode.atime.0,
+        "permission": format!("{:o}", inode.mode),
+        "owner": inode.owner,
+        "group": inode.group,
     })
 }
 
@@ -49,10 +74,10 @@ pub(super) fn content_summary(sums: &ContentSummary) -> Value {
         "ecPolicy": if sums.directories == 0 { "Replicated" } else { "" },
         "fileCount": sums.files,
         "length": sums.length,
-        "quota": NONE,
+        "quota": bound(sums.quota.names),
         "spaceConsumed": sums.space,
-        "spaceQuota": NONE,
-        "typeQuota": {},
+        "spaceQuota": bound(sums.quota.space),
+        "typeQuota": types(sums),
         "snapshotDirectoryCount": 0,
         "snapshotFileCount": 0,
         "snapshotLength": 0,
@@ -62,23 +87,26 @@ pub(super) fn content_summary(sums: &ContentSummary) -> Value {
 
 pub(super) fn quota_usage(sums: &ContentSummary) -> Value {
     json!({
-        "fileAndDirectoryCount": sums.files + sums.directories,
-        "quota": NONE,
+        "fileAndDirectoryCount": sums.names(),
+        "quota": bound(sums.quota.names),
         "spaceConsumed": sums.space,
-        "spaceQuota": NONE,
-        "typeQuota": {},
+        "spaceQuota": bound(sums.quota.space),
+        "typeQuota": types(sums),
     })
 }
 
-/// The mode bits; no entry goes beyond them.
-pub(super) fn acl_status(inode: &Inode) -> Value {
-    json!({
-        "entries": [],
-        "group": inode.group,
-        "owner": inode.owner,
-        "permission": format!("{:o}", inode.mode & !STICKY),
-        "stickyBit": inode.mode & STICKY != 0,
-    })
+/// A bound as Java has it, which knows no larger number.
+fn bound(bound: Option<u64>) -> i64 {
+    bound.map_or(NONE, |bound| i64::try_from(bound).unwrap_or(i64::MAX))
+}
+
+/// As in HDFS, only types with a bound are shown.
+fn types(sums: &ContentSummary) -> Value {
+    let bounded = |kind: &StorageType| {
+        let quota = bound(Some(sums.quota.types[kind.index()]?));
+        Some((kind.name().to_owned(), json!({ "quota": quota, "consumed": sums.types[kind.index()] })))
+    };
+    Value::Object(TYPES_WITH_QUOTA.iter().filter_map(bounded).collect())
 }
 
 pub(super) fn defaults(defaults: &Defaults) -> Value {
@@ -101,19 +129,16 @@ pub(super) fn fs_status(stats: &FsStats) -> Value {
     json!({ "used": stats.used, "remaining": stats.remaining, "capacity": stats.capacity })
 }
 
-pub(super) fn policy(policy: &BlockStoragePolicyProto) -> Value {
-    let types = |types: Option<&StorageTypesProto>| -> Vec<String> {
-        types.map_or_else(Vec::new, |types| {
-            types.storage_types().map(|kind: StorageTypeProto| kind.as_str_name().to_owned()).collect()
-        })
-    };
+/// A storage policy.
+pub(super) fn policy(policy: &StoragePolicy) -> Value {
+    let names = |types: &[StorageType]| types.iter().map(|kind| kind.name()).collect::<Value>();
     json!({
-        "id": policy.policy_id,
+        "id": policy.id,
         "name": policy.name,
-        "storageTypes": types(Some(&policy.creation_policy)),
-        "creationFallbacks": types(policy.creation_fallback_policy.as_ref()),
-        "replicationFallbacks": types(policy.replication_fallback_policy.as_ref()),
-        "copyOnCreateFile": policy.policy_id == LAZY_PERSIST_ID,
+        "storageTypes": names(policy.types),
+        "creationFallbacks": names(policy.creation_fallbacks),
+        "replicationFallbacks": names(policy.replication_fallbacks),
+        "copyOnCreateFile": policy.from_creation,
     })
 }
 
@@ -131,8 +156,7 @@ fn block_location(block: &LocatedBlock) -> Value {
         "length": block.block.length,
         "names": each(|place| name(&place.node)),
         "offset": block.offset,
-        "storageIds": each(|place| place.storage.to_string()),
-        "storageTypes": each(|place| kind(place.kind).to_owned()),
+        "storageTypes": each(|place| place.kind.name().to_owned()),
         "topologyPaths": each(|place| format!("{}/{}", place.node.rack.trim_end_matches('/'), name(&place.node))),
     })
 }
@@ -162,7 +186,7 @@ fn located_block(pool: &str, block: &LocatedBlock) -> Value {
         "isCorrupt": block.corrupt,
         "locations": block.locations.iter().map(datanode).collect::<Value>(),
         "startOffset": block.offset,
-        "storageTypes": block.locations.iter().map(|place| kind(place.kind)).collect::<Value>(),
+        "storageTypes": block.locations.iter().map(|place| place.kind.name()).collect::<Value>(),
     })
 }
 
@@ -198,10 +222,3 @@ fn name(node: &Node) -> String {
     std::net::SocketAddr::new(node.ip, node.data_port).to_string()
 }
 
-const fn kind(kind: StorageKind) -> &'static str {
-    match kind {
-        StorageKind::Disk => "DISK",
-        StorageKind::Ssd => "SSD",
-        StorageKind::Archive => "ARCHIVE",
-    }
-}
