@@ -13,6 +13,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use futures::{FutureExt, ready};
 use steadfs_common::limits::MAX_RPC_FRAME_BYTES;
 use steadfs_common::{FsError, FsErrorKind, FsResult};
+use steadfs_daemon::fair::Place;
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_wire::rpc::{
     Auth, CALL_CONTEXT, CALL_PING, CALL_SASL, CallId, Fatal, Invocation, LENGTH_BYTES, PREAMBLE_BYTES,
@@ -273,6 +274,8 @@ impl<'s> Connection<'s> {
 
     /// Begins the calls that are in the buffer, as far as there is room for them.
     async fn take_frames(&mut self) -> Result<Turn, Stop> {
+        // Held from the first call to the last, and never while anything else is awaited.
+        let mut place: Option<Place> = None;
         for _ in 0..CALLS_PER_TURN {
             if self.output.len() >= self.server.options.max_unsent {
                 return Ok(Turn::GoesOn);
@@ -288,6 +291,7 @@ impl<'s> Connection<'s> {
             match take_frame(&mut self.input, limit) {
                 Err(error) => return Err(Stop::Fatal(CallId::none(), Fatal::header(error.to_string()))),
                 Ok(Err(length)) => {
+                    drop(place);
                     self.await_frame(length).await?;
                     return Ok(Turn::Waits);
                 }
@@ -295,8 +299,22 @@ impl<'s> Connection<'s> {
                     self.frame_begun = None;
                     let share = match self.arriving.take() {
                         Some(share) => Some(share),
-                        None => share(self.server, self.own_bytes, frame.len()).await?,
+                        None => {
+                            let mut room = pin!(share(self.server, self.own_bytes, frame.len()));
+                            match room.as_mut().now_or_never() {
+                                Some(share) => share?,
+                                None => {
+                                    place = None;
+                                    room.await?
+                                }
+                            }
+                        }
                     };
+                    if let Stage::Open(caller) = &self.stage
+                        && place.is_none()
+                    {
+                        place = Some(self.server.turns.take(&caller.user).await);
+                    }
                     if frame.len() > self.server.options.own_bytes {
                         // What follows the frame would keep its memory for as long as the connection lives.
                         self.input = BytesMut::from(&self.input[..]);

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// What one server gives to its connections. The defaults suit a namenode; tests make them small.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Turns at a time: a connection needs one while it reads and begins calls. Users get them in turn, so that one with
+    /// many connections delays another by one turn. As many as there are processors.
+    pub turns: usize,
     /// Connections at a time; more wait in the kernel's queue.
     pub max_connections: usize,
     /// Calls of one connection that wait for an answer; past it the connection is not read.
@@ -32,6 +35,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            turns: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             max_connections: 10_000,
             max_in_flight: 128,
             own_bytes: 64 << 10,
@@ -51,8 +55,8 @@ impl Default for Options {
 pub(crate) const MAX_HANDSHAKE_FRAME_BYTES: usize = 64 << 10;
 /// Bytes asked of the socket at a time.
 pub(crate) const READ_BYTES: usize = 16 << 10;
-/// Calls begun in one go before the answers are written and other connections get their turn.
-pub(crate) const CALLS_PER_TURN: usize = 64;
+/// Calls begun in one turn, before the answers are written and other connections get theirs.
+pub(crate) const CALLS_PER_TURN: usize = 16;
 /// How often a connection looks at its deadlines at least.
 pub(crate) const DEADLINE_CHECK: Duration = Duration::from_secs(20);
 /// How long, and for how many bytes, a closing connection listens, so that the client gets to read why.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use steadfs_daemon::fair::FairPlaces;
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_wire::rpc::{HTTP_ANSWER, MAGIC, looks_like_http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,6 +34,8 @@ pub struct Server {
     /// A permit is a kibibyte: counting bytes would end at four gibibytes.
     pub(crate) shared_kib: Arc<Semaphore>,
     pub(crate) connections: Arc<Semaphore>,
+    /// Who may begin calls now.
+    pub(crate) turns: FairPlaces,
     grpc: Option<Routes>,
 }
 
@@ -53,6 +56,7 @@ impl Server {
             grpc: None,
             shared_kib: shares(&options),
             connections: Arc::new(Semaphore::new(options.max_connections)),
+            turns: FairPlaces::new(options.turns, usize::MAX),
             options: Arc::new(options),
         }
     }
@@ -70,6 +74,7 @@ impl Server {
     pub fn with_options(mut self, options: Options) -> Self {
         self.shared_kib = shares(&options);
         self.connections = Arc::new(Semaphore::new(options.max_connections));
+        self.turns = FairPlaces::new(options.turns, usize::MAX);
         self.options = Arc::new(options);
         self
     }

@@ -21,6 +21,8 @@ pub const CALL_SASL: i32 = -33;
 pub const CLIENT_ID_BYTES: usize = 16;
 /// A caller's context is cut to this many bytes (HDFS: `hadoop.caller.context.max.size`).
 pub const MAX_CALLER_CONTEXT_BYTES: usize = 128;
+/// A longer signature of a caller's context is left out (HDFS: `hadoop.caller.context.signature.max.size`).
+const MAX_CALLER_SIGNATURE_BYTES: usize = 40;
 
 /// Something after which the connection cannot go on. The client is told, and all its calls on this connection fail.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -63,7 +65,7 @@ impl Fatal {
 pub struct Request {
     /// What an answer repeats.
     pub id: CallId,
-    /// What the client says it does, cut to [`MAX_CALLER_CONTEXT_BYTES`].
+    /// What the client says it does, cut to [`MAX_CALLER_CONTEXT_BYTES`]; behind a colon its signature, if it sent one.
     pub caller_context: Option<String>,
     /// The rest of the frame.
     pub body: Bytes,
@@ -91,8 +93,15 @@ impl Request {
             client_id: header.client_id,
             retry_count: header.retry_count.unwrap_or(-1),
         };
-        let caller_context =
-            header.caller_context.map(|caller| cut(caller.context, MAX_CALLER_CONTEXT_BYTES));
+        let caller_context = header.caller_context.map(|caller| {
+            let mut context = cut(caller.context, MAX_CALLER_CONTEXT_BYTES);
+            let signature = caller.signature.unwrap_or_default();
+            if (1..=MAX_CALLER_SIGNATURE_BYTES).contains(&signature.len()) {
+                context.push(':');
+                context.push_str(&String::from_utf8_lossy(&signature));
+            }
+            context
+        });
         Ok(Self { id, caller_context, body: frame })
     }
 }
