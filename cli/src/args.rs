@@ -75,6 +75,14 @@ pub enum FsCommand {
     Checksum(PathsArgs),
     /// Show folders as a tree
     Tree(TreeArgs),
+    /// Show who may do what: owner, group, mode and access control list
+    Getfacl(GetfaclArgs),
+    /// Change access control lists
+    Setfacl(SetfaclArgs),
+    /// Show extended attributes
+    Getfattr(GetfattrArgs),
+    /// Set or remove an extended attribute
+    Setfattr(SetfattrArgs),
 }
 
 /// Arguments of `ls`.
@@ -377,6 +385,83 @@ pub struct TreeArgs {
     /// Sizes as well
     #[arg(short, long)]
     pub size: bool,
+}
+
+/// Arguments of `getfacl`.
+#[derive(Args, Debug, Clone)]
+pub struct GetfaclArgs {
+    /// Files or folders
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// All that folders hold as well
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+}
+
+/// Arguments of `setfacl`. Lists are written as in Hadoop: user:ann:rw-,default:group:staff:r-x
+#[derive(Args, Debug, Clone)]
+#[command(group = clap::ArgGroup::new("change").required(true))]
+pub struct SetfaclArgs {
+    /// Files or folders
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// Add entries, or give those that are there other permissions
+    #[arg(short, long, group = "change", value_name = "LIST")]
+    pub modify: Option<String>,
+    /// Take entries away, named without permissions
+    #[arg(short = 'x', long, group = "change", value_name = "LIST")]
+    pub remove: Option<String>,
+    /// Replace all entries: those of user, group and other must be among them
+    #[arg(long, group = "change", value_name = "LIST")]
+    pub set: Option<String>,
+    /// Take all entries away but those of user, group and other
+    #[arg(short = 'b', long, group = "change")]
+    pub remove_all: bool,
+    /// Take all default entries away
+    #[arg(short = 'k', long, group = "change")]
+    pub remove_default: bool,
+    /// All that folders hold as well
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+}
+
+/// Arguments of `getfattr`.
+#[derive(Args, Debug, Clone)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub struct GetfattrArgs {
+    /// Files or folders
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// This attribute, such as user.origin
+    #[arg(short, long, group = "which")]
+    pub name: Option<String>,
+    /// All attributes
+    #[arg(short, long, group = "which")]
+    pub dump: bool,
+    /// How values are shown: text, hex or base64 [default: text, or hex where it is none]
+    #[arg(short, long, value_parser = crate::attributes::parse_encoding, value_name = "ENCODING")]
+    pub encoding: Option<steadfs_client::xattr::XAttrEncoding>,
+    /// All that folders hold as well
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+}
+
+/// Arguments of `setfattr`.
+#[derive(Args, Debug, Clone)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub struct SetfattrArgs {
+    /// Files or folders
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// Set this attribute, such as user.origin
+    #[arg(short, long, group = "which")]
+    pub name: Option<String>,
+    /// Its value: text, 0x and hexadecimal digits, or 0s and Base64 [default: none]
+    #[arg(short, long, requires = "name", allow_hyphen_values = true)]
+    pub value: Option<String>,
+    /// Remove this attribute
+    #[arg(short = 'x', long, group = "which", value_name = "NAME")]
+    pub remove: Option<String>,
 }
 
 /// `steadfs admin`: look after the cluster.

@@ -146,7 +146,7 @@ fn now() -> Millis {
 }
 
 /// Does `act` to what `text` names, and with `recursive` to all below it.
-async fn for_all(
+pub(crate) async fn for_all(
     session: &Session,
     text: &str,
     recursive: bool,

@@ -5,6 +5,7 @@
 
 mod admin;
 mod args;
+mod attributes;
 mod change;
 mod failure;
 mod fsck;
@@ -82,6 +83,10 @@ async fn fs(session: &Session, command: FsCommand, run: &mut Run) -> Outcome<()>
         FsCommand::Setrep(args) => change::setrep(session, args, run).await,
         FsCommand::Checksum(args) => list::checksum(session, args, run).await,
         FsCommand::Tree(args) => list::tree(session, args).await,
+        FsCommand::Getfacl(args) => attributes::getfacl(session, args, run).await,
+        FsCommand::Setfacl(args) => attributes::setfacl(session, args, run).await,
+        FsCommand::Getfattr(args) => attributes::getfattr(session, args, run).await,
+        FsCommand::Setfattr(args) => attributes::setfattr(session, args, run).await,
     }
 }
 
@@ -117,6 +122,10 @@ const fn fs_name(command: &FsCommand) -> &'static str {
         FsCommand::Setrep(_) => "setrep",
         FsCommand::Checksum(_) => "checksum",
         FsCommand::Tree(_) => "tree",
+        FsCommand::Getfacl(_) => "getfacl",
+        FsCommand::Setfacl(_) => "setfacl",
+        FsCommand::Getfattr(_) => "getfattr",
+        FsCommand::Setfattr(_) => "setfattr",
     }
 }
 

@@ -34,6 +34,7 @@ struct StatusJson<'a> {
     children: Option<u64>,
     inode: u64,
     under_construction: bool,
+    has_acl: bool,
 }
 
 impl<'a> StatusJson<'a> {
@@ -52,6 +53,7 @@ impl<'a> StatusJson<'a> {
             children: status.directory.then_some(status.children),
             inode: status.inode.0,
             under_construction: status.under_construction,
+            has_acl: status.has_acl,
         }
     }
 }
@@ -125,10 +127,16 @@ impl Listing<'_> {
     }
 }
 
+/// The mode in letters, with Hadoop's plus sign where more than it decides.
+fn shown_mode(status: &FileStatus) -> String {
+    let plus = if status.has_acl { "+" } else { "" };
+    mode::show(status.mode, status.directory) + plus
+}
+
 fn long_row(status: &FileStatus, name: String, exact: bool) -> [String; 7] {
     let of_files = |text: String| if status.directory { "-".to_owned() } else { text };
     [
-        mode::show(status.mode, status.directory),
+        shown_mode(status),
         of_files(status.replication.to_string()),
         printable(&status.owner),
         printable(&status.group),
@@ -231,7 +239,7 @@ fn describe(status: &FileStatus) -> String {
     let mut lines = vec![
         ("path", printable(&status.path.to_string())),
         ("type", if status.directory { "folder".into() } else { "file".into() }),
-        ("mode", format!("{:03o} ({})", status.mode, mode::show(status.mode, status.directory))),
+        ("mode", format!("{:03o} ({})", status.mode, shown_mode(status))),
         ("owner", printable(&status.owner)),
         ("group", printable(&status.group)),
         ("modified", rfc3339(status.modified)),
@@ -386,6 +394,7 @@ mod tests {
             block_size: 128 << 20,
             children: 2,
             under_construction: false,
+            has_acl: false,
         }
     }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use steadfs_common::{FsError, FsErrorKind, FsResult};
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::admin_client::AdminClient;
+use steadfs_proto::steadfs::attributes_client::AttributesClient;
 use steadfs_proto::steadfs::namespace_client::NamespaceClient;
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -42,12 +43,7 @@ pub(crate) struct Calls {
 impl Calls {
     /// Prepares the connection; it is made with the first call.
     pub(crate) fn new(url: FsUrl, options: &ClientOptions) -> FsResult<Self> {
-        let user = options.user.parse().map_err(|_| {
-            FsError::invalid_argument(format!(
-                "`{}` cannot be sent as a user's name: use visible ASCII",
-                options.user
-            ))
-        })?;
+        let user = sent_name(&options.user)?;
         let channel = endpoint(&url.authority(), options.connect_timeout)?.connect_lazy();
         Ok(Self {
             url,
@@ -57,6 +53,19 @@ impl Calls {
             next_call: AtomicU32::new(0),
             call_timeout: options.call_timeout,
             attempt_timeout: options.attempt_timeout,
+        })
+    }
+
+    /// The same connection as another user.
+    pub(crate) fn for_user(&self, user: &str) -> FsResult<Self> {
+        Ok(Self {
+            url: self.url.clone(),
+            channel: self.channel.clone(),
+            user: sent_name(user)?,
+            client: uuid::Uuid::new_v4().into_bytes(),
+            next_call: AtomicU32::new(0),
+            call_timeout: self.call_timeout,
+            attempt_timeout: self.attempt_timeout,
         })
     }
 
@@ -104,6 +113,17 @@ impl Calls {
         Fut: Future<Output = Result<Response<R>, Status>>,
     {
         let client = AdminClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        self.repeat(self.call_timeout, || send(client.clone(), self.request(request.clone()))).await
+    }
+
+    /// Calls the service of access control lists and attributes within the usual deadline.
+    pub(crate) async fn attributes<Q, R, F, Fut>(&self, request: Q, send: F) -> FsResult<R>
+    where
+        Q: Clone,
+        F: Fn(AttributesClient<Channel>, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
+        let client = AttributesClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
         self.repeat(self.call_timeout, || send(client.clone(), self.request(request.clone()))).await
     }
 
@@ -156,6 +176,13 @@ impl Calls {
             None => steadfs_proto::from_status(status),
         }
     }
+}
+
+/// A user's name as a header's value.
+fn sent_name(user: &str) -> FsResult<MetadataValue<Ascii>> {
+    user.parse().map_err(|_| {
+        FsError::invalid_argument(format!("`{user}` cannot be sent as a user's name: use visible ASCII"))
+    })
 }
 
 /// How to connect to `authority` by gRPC.

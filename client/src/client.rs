@@ -77,13 +77,30 @@ impl Client {
                     c.get_defaults(r).await
                 })
                 .await?;
-        let name = format!("steadfs-client_{}", uuid::Uuid::new_v4());
+        let name = options.name.clone();
+        let name = name.unwrap_or_else(|| format!("steadfs-client_{}", uuid::Uuid::new_v4()));
         let defaults = Defaults::from_proto(defaults)?;
         let inner = Inner {
             calls,
             options,
             defaults,
             name,
+            idle: IdleConnections::default(),
+            leases: Leases::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The same cluster as another user, over the same connection.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a name that cannot be sent.
+    pub fn for_user(&self, user: &str) -> FsResult<Self> {
+        let inner = Inner {
+            calls: self.inner.calls.for_user(user)?,
+            options: ClientOptions { user: user.to_owned(), ..self.inner.options.clone() },
+            defaults: self.inner.defaults.clone(),
+            name: self.inner.name.clone(),
             idle: IdleConnections::default(),
             leases: Leases::default(),
         };
@@ -200,7 +217,7 @@ impl Client {
     /// # Errors
     /// `AlreadyExists` if a file is there, `ParentNotDirectory`, `AccessDenied`.
     pub async fn mkdirs(&self, path: &str) -> FsResult<()> {
-        self.mkdirs_with(path, 0o777 & !self.inner.options.umask, true).await
+        self.make_folder(path, 0o777 & !self.inner.options.umask, Some(0o777), true).await
     }
 
     /// Makes a folder with exactly this mode, and its missing parents only if told to.
@@ -208,8 +225,22 @@ impl Client {
     /// # Errors
     /// As [`Client::mkdirs`]; `NotFound` if a parent is missing and `parents` is not set.
     pub async fn mkdirs_with(&self, path: &str, mode: u16, parents: bool) -> FsResult<()> {
-        let request =
-            pb::MkdirsRequest { path: checked(path)?, mode: u32::from(mode), create_parent: parents };
+        self.make_folder(path, mode, None, parents).await
+    }
+
+    async fn make_folder(
+        &self,
+        path: &str,
+        mode: u16,
+        unmasked: Option<u16>,
+        parents: bool,
+    ) -> FsResult<()> {
+        let request = pb::MkdirsRequest {
+            path: checked(path)?,
+            mode: u32::from(mode),
+            create_parent: parents,
+            unmasked: unmasked.map(u32::from),
+        };
         self.inner.calls.namespace(request, |mut c, r| async move { c.mkdirs(r).await }).await?;
         Ok(())
     }
@@ -423,7 +454,7 @@ impl Client {
 }
 
 /// The path as it is sent: checked and without a `/` at its end.
-fn checked(path: &str) -> FsResult<String> {
+pub(crate) fn checked(path: &str) -> FsResult<String> {
     Ok(FsPath::parse(path)?.to_string())
 }
 

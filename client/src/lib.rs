@@ -36,6 +36,7 @@
 //! * A file being written is owned by a task of its own: a caller that goes away leaves nothing half done.
 
 mod admin;
+mod attributes;
 mod backoff;
 mod calls;
 mod client;
@@ -58,10 +59,12 @@ mod write;
 pub use admin::{
     ClusterReport, DatanodeReport, FsckBlock, FsckFile, FsckItem, FsckSummary, SafeMode, StorageReport,
 };
+pub use attributes::AclChange;
 pub use client::Client;
 pub use options::{ClientOptions, ReplaceDatanode, current_user};
 pub use read::{FileChecksum, FileStream, Reader};
 pub use steadfs_common::{ChecksumKind, ChecksumSpec, FsError, FsErrorKind, FsPath, FsResult, Millis};
+pub use steadfs_common::{acl, xattr};
 pub use types::{BlockLocation, ContentSummary, Defaults, FileStatus, FsStats, Replica};
 pub use url::{DEFAULT_PORT, FsUrl};
 pub use write::{Append, Create, Writer};

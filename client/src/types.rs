@@ -35,6 +35,8 @@ pub struct FileStatus {
     pub children: u64,
     /// Whether somebody is writing it.
     pub under_construction: bool,
+    /// Whether it has access control entries beyond the mode.
+    pub has_acl: bool,
 }
 
 impl FileStatus {
@@ -61,6 +63,7 @@ impl FileStatus {
             block_size: status.block_size,
             children: status.children,
             under_construction: status.under_construction,
+            has_acl: status.has_acl,
         })
     }
 }

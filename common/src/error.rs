@@ -122,14 +122,34 @@ kinds! {
     Io = 34, "java.io.IOException", 5;
     /// The disk is full.
     NoSpace = 35, "org.apache.hadoop.util.DiskChecker$DiskOutOfSpaceException", 28;
+    /// Somebody else has changed the file's content meanwhile.
+    ContentChanged = 90, "java.io.IOException", 116;
     /// The server is stopping.
     Stopping = 36, "org.apache.hadoop.ipc.RetriableException", 11;
+    /// An access control list that is none.
+    InvalidAcl = 60, "org.apache.hadoop.hdfs.protocol.AclException", 22;
+    /// No such extended attribute.
+    XAttrNotFound = 61, "org.apache.hadoop.hdfs.protocol.XAttrNotFoundException", 61;
+    /// An extended attribute is there already, and the call may not replace it.
+    XAttrExists = 62, "java.io.IOException", 17;
+    /// No extended attribute to replace or to remove.
+    XAttrMissing = 63, "java.io.IOException", 61;
+    /// An inode has as many extended attributes as it may.
+    TooManyXAttrs = 68, "java.io.IOException", 28;
     /// The caller may not act for the user that it names.
     Unauthorized = 50, "org.apache.hadoop.security.authorize.AuthorizationException", 1;
     /// A token that this server did not give, or that is over.
     InvalidToken = 51, "org.apache.hadoop.security.token.SecretManager$InvalidToken", 1;
     /// A path that does not begin at the root. HDFS fails an assertion here.
     NotAbsolute = 52, "java.lang.AssertionError", 22;
+    /// The quota of bytes on a type of storage is used up.
+    TypeQuota = 64, "org.apache.hadoop.hdfs.protocol.QuotaByStorageTypeExceededException", 122;
+    /// A value that makes no sense, where HDFS throws Java's own exception.
+    IllegalArgument = 65, "java.lang.IllegalArgumentException", 22;
+    /// HDFS could do it, and is not set up to.
+    UnsupportedAction = 66, "org.apache.hadoop.hdfs.server.namenode.UnsupportedActionException", 95;
+    /// About snapshots.
+    Snapshot = 67, "org.apache.hadoop.hdfs.protocol.SnapshotException", 95;
 }
 
 /// What went wrong and the sentence for it.

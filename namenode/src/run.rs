@@ -93,6 +93,7 @@ impl Namenode {
         let folders = pool.run(move || folders.finish().map(|()| folders)).await?;
 
         start_workers(&service, &config, touches, &shutdown);
+        service.apply_hosts().await.context("hosts: name files that can be read, or none")?;
         blocks.start(&shutdown);
         serve(&service, &blocks, rpc, web, &config.webhdfs_cors_origins, &shutdown)?;
         let (rpc, http) = addresses;
@@ -125,7 +126,7 @@ impl Namenode {
         if !self.shutdown.drained(DRAIN).await {
             tracing::warn!("some connections did not end in time: they are left");
         }
-        self.commits.stop().await;
+        self.commits.stop();
         self.service.close_audit().await;
         let (thread, folders) = (self.thread, self.folders);
         self.pool

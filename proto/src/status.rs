@@ -37,6 +37,7 @@ pub const fn code(kind: FsErrorKind) -> Code {
         | K::NameTooLong
         | K::PathTooLong
         | K::InvalidArgument
+        | K::IllegalArgument
         | K::InvalidAcl
         | K::InvalidRequest => Code::InvalidArgument,
         K::TooManyEntries | K::TooManyXAttrs | K::NamespaceQuota | K::SpaceQuota | K::TypeQuota | K::NoDatanode | K::NoSpace => {
@@ -51,6 +52,7 @@ pub const fn code(kind: FsErrorKind) -> Code {
         | K::Stopping => Code::Unavailable,
         K::Unsupported | K::UnsupportedAction | K::Snapshot | K::NoSuchMethod | K::NoSuchProtocol => Code::Unimplemented,
         K::Checksum | K::BlockMissing => Code::DataLoss,
+        K::ContentChanged => Code::Aborted,
         K::Timeout => Code::DeadlineExceeded,
         K::Io => Code::Internal,
     }

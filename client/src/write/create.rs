@@ -30,6 +30,7 @@ pub struct Create {
     replication: u16,
     block_size: u64,
     mode: Option<u16>,
+    unmasked: Option<u16>,
     checksum: ChecksumSpec,
     empty: bool,
 }
@@ -46,6 +47,7 @@ impl Create {
             replication: 0,
             block_size: 0,
             mode: None,
+            unmasked: None,
             checksum,
             empty: false,
         }
@@ -81,6 +83,13 @@ impl Create {
         self
     }
 
+    /// The permission bits before somebody's umask was taken from [`Create::mode`]: they count instead of those where the
+    /// folder has default access control entries. Default: none, and 666 without [`Create::mode`].
+    pub fn unmasked(mut self, mode: Option<u16>) -> Self {
+        self.unmasked = mode;
+        self
+    }
+
     /// The checksums that the file is stored with. Default: [`ClientOptions::checksum`](crate::ClientOptions::checksum).
     pub fn checksum(mut self, checksum: ChecksumSpec) -> Self {
         self.checksum = checksum;
@@ -97,10 +106,12 @@ impl Create {
         let path = FsPath::parse(&self.path)?;
         let inner = self.inner;
         let mode = self.mode.unwrap_or(0o666 & !inner.options.umask);
+        let unmasked = self.unmasked.or(self.mode.is_none().then_some(0o666));
         let request = pb::CreateRequest {
             path: path.to_string(),
             client: inner.name.clone(),
             mode: u32::from(mode),
+            unmasked: unmasked.map(u32::from),
             overwrite: self.overwrite,
             create_parent: self.create_parent,
             replication: u32::from(self.replication),

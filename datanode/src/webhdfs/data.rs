@@ -108,6 +108,7 @@ pub(super) async fn create(asked: Asked, body: &mut Option<Body>) -> Answer {
         .overwrite(overwrite)
         .create_parent(query.truth("createparent", true)?)
         .mode(query.permission(0o644)?)
+        .unmasked(query.unmasked_permission()?)
         .replication(query.replication()?.unwrap_or(0))
         .block_size(query.unsigned("blocksize", 1)?.unwrap_or(0));
     if body.as_ref().is_some_and(is_empty) {

@@ -14,14 +14,17 @@ mod delete;
 mod events;
 mod format;
 pub mod lease;
+mod operator;
 mod permission;
 mod pipeline;
 mod planner;
 pub mod quota;
 pub mod read;
 mod rename;
+mod replace;
 mod resolve;
 pub mod retry;
+mod sessions;
 pub mod subtree;
 mod truncate;
 mod usage;
@@ -147,9 +150,17 @@ fn dispatch(p: &mut Planner<'_>, command: &Command) -> FsResult<Reply> {
             quota::set_quota(p, path, *names, *space, *kind)
         }
         Command::SetStoragePolicy { path, policy } => quota::set_policy(p, path, policy.as_deref()),
+        Command::Stage { path, client, block_size } => replace::stage(p, path, client, *block_size),
+        Command::ReplaceContent { path, staged, client, last, expected } => {
+            replace::replace(p, path, *staged, client, last.as_ref(), *expected)
+        }
+        Command::DropStaged { staged, client } => replace::drop(p, *staged, client),
+        Command::OpenLockSession { client } => sessions::open(p, client),
+        Command::CloseLockSession { session } => sessions::close(p, *session),
         Command::TouchAccessTime { file, atime } => Ok(attributes::touch(p, *file, *atime)),
         Command::Reclaim { limit } => Ok(delete::reclaim(p, *limit)),
         Command::ForgetCalls { keys } => Ok(retry::forget(p, keys)),
+        Command::SetNodeWish { node, wish } => operator::set_node_wish(p, *node, *wish),
     }
 }
 
@@ -168,7 +179,10 @@ fn refuse_in_safe_mode(command: &Command, reason: &str) -> FsResult<()> {
         | Command::ExpireLease { .. }
         | Command::Reclaim { .. }
         | Command::TouchAccessTime { .. }
-        | Command::ForgetCalls { .. } => return Ok(()),
+        | Command::ForgetCalls { .. }
+        | Command::SetNodeWish { .. }
+        | Command::OpenLockSession { .. }
+        | Command::CloseLockSession { .. } => return Ok(()),
         Command::Mkdirs { path, .. } => format!("create directory {path}"),
         Command::Create { path, .. } => format!("create file {path}"),
         Command::Append { path, .. } => format!("append to file {path}"),
@@ -189,6 +203,10 @@ fn refuse_in_safe_mode(command: &Command, reason: &str) -> FsResult<()> {
         Command::Rename { from, .. } => format!("rename {from}"),
         Command::Delete { path, .. } => format!("delete {path}"),
         Command::Concat { target, .. } => format!("concat {target}"),
+        Command::Stage { path, .. } | Command::ReplaceContent { path, .. } => {
+            format!("replace the content of {path}")
+        }
+        Command::DropStaged { staged, .. } => format!("drop inode {staged}"),
         Command::Truncate { path, .. } => format!("truncate for {path}"),
         Command::SetAcl { path, change } => acls::named(path, change),
         Command::SetXAttr { path, .. } => format!("set XAttr on {path}"),

@@ -64,6 +64,11 @@ pub(crate) const fn operation(command: &Command) -> (u8, &'static str) {
         Command::ForgetCalls { .. } => (22, "forget_calls"),
         Command::Concat { .. } => (23, "concat"),
         Command::Truncate { .. } => (24, "truncate"),
+        Command::Stage { .. } => (50, "stage"),
+        Command::ReplaceContent { .. } => (51, "replace_content"),
+        Command::DropStaged { .. } => (52, "drop_staged"),
+        Command::OpenLockSession { .. } => (53, "open_lock_session"),
+        Command::CloseLockSession { .. } => (54, "close_lock_session"),
         Command::SetAcl { change, .. } => match change {
             AclChange::Modify(_) => (30, "modify_acl_entries"),
             AclChange::RemoveEntries(_) => (31, "remove_acl_entries"),
@@ -76,6 +81,7 @@ pub(crate) const fn operation(command: &Command) -> (u8, &'static str) {
         Command::SetStoragePolicy { policy: None, .. } => (42, "unset_storage_policy"),
         Command::SetXAttr { .. } => (35, "set_xattr"),
         Command::RemoveXAttr { .. } => (36, "remove_xattr"),
+        Command::SetNodeWish { .. } => (70, "set_node_state"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Domain values as our messages, and back.
 
-use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp};
+use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp, StorageType};
 use steadfs_namenode_core::command::{BlockRef, FileRef};
 use steadfs_namenode_core::record::Inode;
 use steadfs_namenode_core::{Reply, command};
@@ -8,7 +8,7 @@ use steadfs_proto::convert::{file_inode, path, required};
 use steadfs_proto::steadfs as pb;
 
 use crate::service::{
-    ClusterReport, FileBlocks, FileStatus, FsStats, LocatedBlock, Location, Node, NodeReport, StorageKind,
+    ClusterReport, FileBlocks, FileStatus, FsStats, LocatedBlock, Location, Node, NodeReport,
     StorageReport,
 };
 
@@ -81,11 +81,14 @@ pub(super) fn inode_status(inode: &Inode, name: &str) -> pb::FileStatus {
         block_size: file.map_or(0, |file| file.block_size),
         children,
         under_construction: file.is_some_and(|file| file.under_construction),
+        has_acl: inode.acl.is_some(),
+        storage_policy: u32::from(inode.storage_policy),
     }
 }
 
 pub(super) fn status(status: &FileStatus) -> pb::FileStatus {
-    inode_status(&status.inode, status.name.as_ref().map_or("", |name| name.as_str()))
+    let plain = inode_status(&status.inode, status.name.as_ref().map_or("", |name| name.as_str()));
+    pb::FileStatus { storage_policy: u32::from(status.policy), ..plain }
 }
 
 pub(super) fn address(node: &Node) -> pb::DatanodeAddress {
@@ -141,15 +144,34 @@ pub(super) fn stats(stats: &FsStats) -> pb::FsStatsResponse {
     }
 }
 
+/// A type of storage as a message names it.
+pub(super) const fn storage_kind(kind: StorageType) -> pb::StorageKind {
+    match kind {
+        StorageType::Disk => pb::StorageKind::Disk,
+        StorageType::Ssd => pb::StorageKind::Ssd,
+        StorageType::Archive => pb::StorageKind::Archive,
+        StorageType::RamDisk => pb::StorageKind::RamDisk,
+        StorageType::Provided => pb::StorageKind::Provided,
+        StorageType::Nvdimm => pb::StorageKind::Nvdimm,
+    }
+}
+
+/// The type that a message names.
+pub(super) const fn storage_type(kind: pb::StorageKind) -> StorageType {
+    match kind {
+        pb::StorageKind::Disk => StorageType::Disk,
+        pb::StorageKind::Ssd => StorageType::Ssd,
+        pb::StorageKind::Archive => StorageType::Archive,
+        pb::StorageKind::RamDisk => StorageType::RamDisk,
+        pb::StorageKind::Provided => StorageType::Provided,
+        pb::StorageKind::Nvdimm => StorageType::Nvdimm,
+    }
+}
+
 fn storage(report: &StorageReport) -> pb::StorageReport {
-    let kind = match report.kind {
-        StorageKind::Disk => pb::StorageKind::Disk,
-        StorageKind::Ssd => pb::StorageKind::Ssd,
-        StorageKind::Archive => pb::StorageKind::Archive,
-    };
     pb::StorageReport {
         storage_id: report.storage.to_string(),
-        kind: kind.into(),
+        kind: storage_kind(report.kind).into(),
         failed: report.failed,
         capacity: report.capacity,
         used: report.used,

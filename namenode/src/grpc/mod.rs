@@ -4,17 +4,21 @@
 //! back. The caller names itself in the metadata `steadfs-user`. No rule stands here.
 
 mod admin;
+mod attributes;
 mod convert;
 mod datanode;
 mod fsck;
 mod namespace;
+mod quotas;
 
 use std::sync::Arc;
 
 use steadfs_common::{FsError, FsErrorKind, FsResult};
 use steadfs_namenode_core::Caller;
+use steadfs_namenode_core::command::Door as Origin;
 use steadfs_proto::convert::principal;
 use steadfs_proto::steadfs::admin_server::AdminServer;
+use steadfs_proto::steadfs::attributes_server::AttributesServer;
 use steadfs_proto::steadfs::datanode_link_server::DatanodeLinkServer;
 use steadfs_proto::steadfs::namespace_server::NamespaceServer;
 use steadfs_proto::to_status;
@@ -22,22 +26,28 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::blocks::Blocks;
-use crate::service::Service;
+use crate::service::{Claim, Service};
 
 pub(crate) use fsck::Fsck;
 
 /// The metadata in which a caller names itself.
 const USER: &str = "steadfs-user";
+/// And in which it says who it is, if it acts for that user.
+const REAL_USER: &str = "steadfs-real-user";
+/// What it does, for the audit log.
+const CONTEXT: &str = "steadfs-context";
 /// Largest request, in bytes: a slice of a block report is the largest there is.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
 
 /// Everything that is served by gRPC, for the port that it shares with Hadoop RPC.
 #[must_use]
 pub fn routes(service: Arc<Service>, blocks: Arc<Blocks>) -> Routes {
+    let attributes = attributes::AttributesDoor { service: Arc::clone(&service) };
     let namespace = namespace::NamespaceDoor { service: Arc::clone(&service) };
     let admin = admin::AdminDoor { service: Arc::clone(&service), blocks: Arc::clone(&blocks) };
     let link = datanode::DatanodeDoor { service, blocks };
     Routes::new(NamespaceServer::new(namespace).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(AttributesServer::new(attributes).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(AdminServer::new(admin).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(DatanodeLinkServer::new(link).max_decoding_message_size(MAX_REQUEST_BYTES))
 }
@@ -45,16 +55,28 @@ pub fn routes(service: Arc<Service>, blocks: Arc<Blocks>) -> Routes {
 /// Who calls, by the metadata and the connection's address.
 async fn caller<T>(service: &Service, request: &Request<T>) -> FsResult<Caller> {
     let address = request.remote_addr().map(|address| address.ip().to_canonical());
-    let user = request.metadata().get(USER).ok_or_else(|| {
+    let user = text(request, USER)?.ok_or_else(|| {
         FsError::new(
             FsErrorKind::InvalidRequest,
             format!("the call does not say who makes it (metadata `{USER}`)"),
         )
     })?;
-    let user = user.to_str().map_err(|_| {
-        FsError::new(FsErrorKind::InvalidRequest, format!("metadata `{USER}` is not plain text"))
+    let user = principal(USER, user)?;
+    let real_user = text(request, REAL_USER)?.map(|real| principal(REAL_USER, real)).transpose()?;
+    let context = text(request, CONTEXT)?.map(|context| {
+        &context[..context.floor_char_boundary(steadfs_wire::rpc::MAX_CALLER_CONTEXT_BYTES)]
+    });
+    let real_user = real_user.as_deref().filter(|real| *real != user);
+    service.identify(Claim { user: &user, real_user, address, context, door: Origin::Grpc }).await
+}
+
+/// A metadata value.
+fn text<'r, T>(request: &'r Request<T>, name: &str) -> FsResult<Option<&'r str>> {
+    let Some(value) = request.metadata().get(name) else { return Ok(None) };
+    let value = value.to_str().map_err(|_| {
+        FsError::new(FsErrorKind::InvalidRequest, format!("metadata `{name}` is not plain text"))
     })?;
-    service.caller(&principal(USER, user)?, address).await
+    Ok(Some(value))
 }
 
 /// The reply of a method: its message, or its error as a status.

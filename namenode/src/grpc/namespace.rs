@@ -5,6 +5,7 @@ use std::sync::Arc;
 use steadfs_common::limits::LISTING_PAGE;
 use steadfs_common::{FsError, FsResult, Millis};
 use steadfs_namenode_core::command::{Command, RenameMode};
+use steadfs_namenode_core::namespace::quota;
 use steadfs_namenode_core::{Caller, Reply};
 use steadfs_proto::convert::{call_key, datanode_uuids, path, principal, required, storage_id, storage_ids};
 use steadfs_proto::steadfs as pb;
@@ -15,7 +16,7 @@ use super::convert::{
     as_appended, as_block, as_bool, as_file, block_ref, file_blocks, file_ref, inode_status, located, mode,
     plain_block, replication, stats, status,
 };
-use super::{caller, reply};
+use super::{caller, quotas, reply};
 use crate::service::{Listing, Service};
 
 /// Blocks whose places a reader is told when it does not say how many it wants.
@@ -56,12 +57,17 @@ impl NamespaceDoor {
         let command = Command::Create {
             path: path(&request.path)?,
             mode: mode(request.mode)?,
+            unmasked: request.unmasked.map(mode).transpose()?,
             client: client.clone(),
             create: true,
             overwrite: request.overwrite,
             create_parent: request.create_parent,
             replication: if wanted == 0 { defaults.replication } else { wanted },
             block_size: if request.block_size == 0 { defaults.block_size } else { request.block_size },
+            policy: match request.storage_policy.as_str() {
+                "" => 0,
+                name => quota::named(name)?.id,
+            },
         };
         let key = call_key(request.key.as_ref())?;
         let inode = as_file(self.service.submit(caller, key, command).await?)?;
@@ -293,8 +299,13 @@ impl Namespace for NamespaceDoor {
 
     async fn mkdirs(&self, request: Request<pb::MkdirsRequest>) -> Answer<pb::Empty> {
         answer!(self, request, |who, message| {
-            let (path, mode) = (path(&message.path)?, mode(message.mode)?);
-            self.change(&who, Command::Mkdirs { path, mode, create_parent: message.create_parent }).await
+            let command = Command::Mkdirs {
+                path: path(&message.path)?,
+                mode: mode(message.mode)?,
+                unmasked: message.unmasked.map(mode).transpose()?,
+                create_parent: message.create_parent,
+            };
+            self.change(&who, command).await
         })
     }
 
@@ -373,12 +384,32 @@ impl Namespace for NamespaceDoor {
     async fn content_summary(&self, request: Request<pb::PathRequest>) -> Answer<pb::ContentSummaryResponse> {
         answer!(self, request, |who, message| {
             let sums = self.service.content_summary(&who, &path(&message.path)?).await?;
-            Ok(pb::ContentSummaryResponse {
-                length: sums.length,
-                files: sums.files,
-                directories: sums.directories,
-                space: sums.space,
-            })
+            Ok(quotas::content_summary(&sums))
+        })
+    }
+
+    async fn set_quota(&self, request: Request<pb::SetQuotaRequest>) -> Answer<pb::Empty> {
+        answer!(self, request, |who, message| {
+            let command = quotas::set_quota(&message)?;
+            self.change(&who, command).await
+        })
+    }
+
+    async fn set_storage_policy(&self, request: Request<pb::SetStoragePolicyRequest>) -> Answer<pb::Empty> {
+        answer!(self, request, |who, message| {
+            let policy = optional(message.policy);
+            self.service.set_storage_policy(&who, path(&message.path)?, policy).await?;
+            Ok(pb::Empty {})
+        })
+    }
+
+    async fn get_storage_policy(
+        &self,
+        request: Request<pb::PathRequest>,
+    ) -> Answer<pb::StoragePolicyResponse> {
+        answer!(self, request, |who, message| {
+            let found = self.service.storage_policy(&who, &path(&message.path)?).await?;
+            Ok(pb::StoragePolicyResponse { policy: found.map_or("", |policy| policy.name).to_owned() })
         })
     }
 

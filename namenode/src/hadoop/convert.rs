@@ -2,19 +2,20 @@
 
 use steadfs_common::{
     BlockId, DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, GenStamp, InodeId, StorageId,
+    StorageType,
 };
 use steadfs_namenode_core::command::{BlockRef, FileRef};
 use steadfs_namenode_core::record::Inode;
 use steadfs_proto::convert::{principal, storage_ids};
-use steadfs_proto::hadoop::hdfs_file_status_proto::FileType;
+use steadfs_proto::hadoop::hdfs_file_status_proto::{FileType, Flags};
 use steadfs_proto::hadoop::{
-    BlockStoragePolicyProto, DatanodeIdProto, DatanodeInfoProto, DatanodeStorageProto,
+    DatanodeIdProto, DatanodeInfoProto, DatanodeStorageProto,
     DatanodeStorageReportProto, ExtendedBlockProto, FsPermissionProto, HdfsFileStatusProto,
-    LocatedBlockProto, LocatedBlocksProto, StorageReportProto, StorageTypeProto, StorageTypesProto,
+    LocatedBlockProto, LocatedBlocksProto, StorageReportProto, StorageTypeProto, 
     TokenProto,
 };
 
-use crate::service::{FileBlocks, FileStatus, LocatedBlock, Node, NodeReport, StorageKind, StorageReport};
+use crate::service::{FileBlocks, FileStatus, LocatedBlock, Node, NodeReport, StorageReport};
 
 /// The permission bits that HDFS keeps: sticky, and rwx three times.
 const MODE_BITS: u32 = 0o1777;
@@ -99,7 +100,7 @@ pub(super) fn inode(inode: &Inode, name: &str) -> HdfsFileStatusProto {
         file_id: Some(inode.id.0),
         children_num: Some(i32::try_from(children).unwrap_or(i32::MAX)),
         storage_policy: Some(u32::from(inode.storage_policy)),
-        flags: Some(0),
+        flags: Some(if inode.acl.is_some() { Flags::HasAcl as u32 } else { 0 }),
         ..Default::default()
     }
 }
@@ -113,6 +114,7 @@ pub(super) fn permission(inode: &Inode) -> FsPermissionProto {
 pub(super) fn status(pool: &str, status: &FileStatus, name: Naming<'_>) -> HdfsFileStatusProto {
     let entry = status.name.as_ref().map_or("", |name| name.as_str());
     let mut proto = inode(&status.inode, entry);
+    proto.storage_policy = Some(u32::from(status.policy));
     proto.locations = status.blocks.as_ref().map(|blocks| located_blocks(pool, blocks, name));
     proto
 }
@@ -225,31 +227,27 @@ fn storage_report(report: &StorageReport) -> StorageReportProto {
     }
 }
 
-const fn storage_type(kind: StorageKind) -> StorageTypeProto {
+/// The type that a message names.
+pub(super) const fn storage_type_of(kind: StorageTypeProto) -> StorageType {
     match kind {
-        StorageKind::Disk => StorageTypeProto::Disk,
-        StorageKind::Ssd => StorageTypeProto::Ssd,
-        StorageKind::Archive => StorageTypeProto::Archive,
+        StorageTypeProto::Disk => StorageType::Disk,
+        StorageTypeProto::Ssd => StorageType::Ssd,
+        StorageTypeProto::Archive => StorageType::Archive,
+        StorageTypeProto::RamDisk => StorageType::RamDisk,
+        StorageTypeProto::Provided => StorageType::Provided,
+        StorageTypeProto::Nvdimm => StorageType::Nvdimm,
     }
 }
 
-/// A storage policy of HDFS: where replicas are made, and where instead if there is no room.
-pub(super) fn storage_policy(
-    policy_id: u32,
-    name: &str,
-    creation: &[StorageTypeProto],
-    creation_fallback: &[StorageTypeProto],
-    replication_fallback: &[StorageTypeProto],
-) -> BlockStoragePolicyProto {
-    let types = |types: &[StorageTypeProto]| StorageTypesProto {
-        storage_types: types.iter().map(|kind| *kind as i32).collect(),
-    };
-    BlockStoragePolicyProto {
-        policy_id,
-        name: name.to_owned(),
-        creation_policy: types(creation),
-        creation_fallback_policy: Some(types(creation_fallback)),
-        replication_fallback_policy: Some(types(replication_fallback)),
+/// A type of storage as messages name it.
+pub(super) const fn storage_type(kind: StorageType) -> StorageTypeProto {
+    match kind {
+        StorageType::Disk => StorageTypeProto::Disk,
+        StorageType::Ssd => StorageTypeProto::Ssd,
+        StorageType::Archive => StorageTypeProto::Archive,
+        StorageType::RamDisk => StorageTypeProto::RamDisk,
+        StorageType::Provided => StorageTypeProto::Provided,
+        StorageType::Nvdimm => StorageTypeProto::Nvdimm,
     }
 }
 

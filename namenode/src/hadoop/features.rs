@@ -1,64 +1,25 @@
-//! Questions about what a file or the cluster does not have yet: access control lists, attributes, encryption, tokens,
-//! snapshots. Stock clients ask before they do anything, and "none" lets them go on.
+//! Questions about what a file or the cluster does not have yet: encryption, tokens, snapshots. Stock clients ask before they do anything, and "none" lets them go on.
 
 use std::sync::Arc;
 
 use steadfs_common::{FsError, FsResult};
 use steadfs_namenode_core::record::Inode;
 use steadfs_proto::hadoop::{
-    AclStatusProto, GetAclStatusRequestProto, GetAclStatusResponseProto, GetDataEncryptionKeyRequestProto,
+    GetDataEncryptionKeyRequestProto,
     GetDataEncryptionKeyResponseProto, GetDelegationTokenRequestProto, GetDelegationTokenResponseProto,
     GetEzForPathRequestProto, GetEzForPathResponseProto, GetSnapshottableDirListingRequestProto,
-    GetSnapshottableDirListingResponseProto, GetXAttrsRequestProto, GetXAttrsResponseProto,
-    ListEncryptionZonesRequestProto, ListEncryptionZonesResponseProto, ListXAttrsRequestProto,
-    ListXAttrsResponseProto,
+    GetSnapshottableDirListingResponseProto, 
+    ListEncryptionZonesRequestProto, ListEncryptionZonesResponseProto, 
+    
 };
 
 use super::{Asked, convert};
-
-const STICKY: u16 = 0o1000;
 
 async fn existing(asked: &Asked, src: &str) -> FsResult<Arc<Inode>> {
     let path = convert::path(src)?;
     let status =
         asked.service.status(&asked.caller, &path).await?.ok_or_else(|| FsError::not_found(&path))?;
     Ok(status.inode)
-}
-
-/// The mode bits; no entry goes beyond them.
-pub(super) async fn get_acl_status(
-    asked: Asked,
-    request: GetAclStatusRequestProto,
-) -> FsResult<GetAclStatusResponseProto> {
-    let inode = existing(&asked, &request.src).await?;
-    Ok(GetAclStatusResponseProto {
-        result: AclStatusProto {
-            owner: inode.owner.clone(),
-            group: inode.group.clone(),
-            sticky: inode.mode & STICKY != 0,
-            entries: Vec::new(),
-            permission: Some(convert::permission(&inode)),
-        },
-    })
-}
-
-pub(super) async fn get_x_attrs(
-    asked: Asked,
-    request: GetXAttrsRequestProto,
-) -> FsResult<GetXAttrsResponseProto> {
-    existing(&asked, &request.src).await?;
-    if !request.x_attrs.is_empty() {
-        return Err(FsError::refused("At least one of the attributes provided was not found."));
-    }
-    Ok(GetXAttrsResponseProto::default())
-}
-
-pub(super) async fn list_x_attrs(
-    asked: Asked,
-    request: ListXAttrsRequestProto,
-) -> FsResult<ListXAttrsResponseProto> {
-    existing(&asked, &request.src).await?;
-    Ok(ListXAttrsResponseProto::default())
 }
 
 pub(super) async fn get_ez_for_path(

@@ -17,6 +17,7 @@ pub(super) async fn mkdirs(asked: Asked, request: MkdirsRequestProto) -> FsResul
     let command = Command::Mkdirs {
         path: convert::path(&request.src)?,
         mode: convert::mode(&request.masked),
+        unmasked: request.unmasked.as_ref().map(convert::mode),
         create_parent: request.create_parent,
     };
     answers::done(asked.submit(command).await?)?;

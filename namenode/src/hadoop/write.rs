@@ -2,6 +2,8 @@
 
 use steadfs_common::{FsError, FsErrorKind, FsResult};
 use steadfs_namenode_core::command::{Command, Reply};
+use steadfs_namenode_core::namespace::quota;
+use steadfs_namenode_core::policy;
 use steadfs_proto::hadoop::{
     AbandonBlockRequestProto, AbandonBlockResponseProto, AddBlockFlagProto, AddBlockRequestProto,
     AddBlockResponseProto, AppendRequestProto, AppendResponseProto, CompleteRequestProto,
@@ -12,7 +14,6 @@ use steadfs_proto::hadoop::{
     UpdatePipelineResponseProto,
 };
 
-use super::policies::HOT;
 use super::{Asked, answers, convert, unexpected};
 
 /// Most nodes that a client may wish for.
@@ -26,19 +27,23 @@ pub(super) async fn create(asked: Asked, request: CreateRequestProto) -> FsResul
     if !matches!(request.ec_policy_name(), "" | "replication") {
         return Err(FsError::new(FsErrorKind::Unsupported, "create: erasure coding is not supported"));
     }
-    if !matches!(request.storage_policy(), "" | HOT) {
-        return Err(FsError::new(FsErrorKind::Unsupported, "create: no storage policy but HOT is supported"));
-    }
     let flags = request.create_flag;
+    let policy = match request.storage_policy() {
+        _ if has(flags, CreateFlagProto::LazyPersist) => policy::LAZY_PERSIST.id,
+        "" => 0,
+        name => quota::named(name)?.id,
+    };
     let command = Command::Create {
         path: convert::path(&request.src)?,
         mode: convert::mode(&request.masked),
+        unmasked: request.unmasked.as_ref().map(convert::mode),
         client: convert::client_name(&request.client_name)?,
         create: has(flags, CreateFlagProto::Create),
         overwrite: has(flags, CreateFlagProto::Overwrite),
         create_parent: request.create_parent,
         replication: convert::replication(request.replication),
         block_size: request.block_size,
+        policy,
     };
     match asked.submit_once(command).await? {
         Reply::File(inode) => Ok(CreateResponseProto { fs: Some(convert::inode(&inode, "")) }),

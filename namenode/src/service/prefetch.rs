@@ -13,15 +13,18 @@ use steadfs_namenode_core::{Command, View};
 pub(super) fn touch(view: &dyn View, command: &Command) {
     match command {
         Command::Mkdirs { path, .. }
+        | Command::SetAcl { path, .. }
         | Command::SetPermission { path, .. }
         | Command::SetOwner { path, .. }
         | Command::SetTimes { path, .. }
+        | Command::SetQuota { path, .. }
         | Command::Delete { path, .. } => {
             walk(view, path);
         }
         Command::Create { path, .. }
         | Command::Append { path, .. }
         | Command::RecoverLease { path }
+        | Command::SetStoragePolicy { path, .. }
         | Command::SetReplication { path, .. } => file(view, walk(view, path)),
         Command::AddBlock { file, .. }
         | Command::AbandonBlock { file, .. }
@@ -51,9 +54,30 @@ pub(super) fn touch(view: &dyn View, command: &Command) {
             file(view, id);
             cut(view, id, *length);
         }
+        Command::SetXAttr { path, .. } | Command::RemoveXAttr { path, .. } => {
+            if let Some(id) = walk(view, path) {
+                drop(view.xattrs(id));
+            }
+        }
         Command::ExpireLease { file: id } => file(view, Some(*id)),
         Command::TouchAccessTime { file, .. } => drop(view.inode(*file)),
-        Command::Format | Command::Reclaim { .. } | Command::ForgetCalls { .. } => {}
+        Command::Stage { path, .. } => {
+            walk(view, path);
+        }
+        Command::ReplaceContent { path, staged, .. } => {
+            let id = walk(view, path);
+            file(view, id);
+            cut(view, id, 0);
+            file(view, Some(*staged));
+            cut(view, Some(*staged), 0);
+        }
+        Command::DropStaged { staged, .. } => cut(view, Some(*staged), 0),
+        Command::Format
+        | Command::Reclaim { .. }
+        | Command::ForgetCalls { .. }
+        | Command::SetNodeWish { .. }
+        | Command::OpenLockSession { .. }
+        | Command::CloseLockSession { .. } => {}
     }
 }
 

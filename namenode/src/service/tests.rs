@@ -52,7 +52,7 @@ impl Bench {
 
     /// Ends the commit thread and gives up the folder. With `flush` as on SIGTERM; the alternative is an image.
     async fn stop(mut self) -> NamenodeConfig {
-        self.commits.stop().await;
+        self.commits.stop();
         let (thread, folders) = self.running.take().unwrap();
         thread.join();
         drop(folders);
@@ -64,7 +64,7 @@ impl Bench {
     }
 
     async fn mkdirs(&self, text: &str) -> FsResult<Reply> {
-        self.submit(Command::Mkdirs { path: path(text), mode: 0o755, create_parent: true }).await
+        self.submit(Command::Mkdirs { path: path(text), mode: 0o755, unmasked: None, create_parent: true }).await
     }
 
     async fn exists(&self, text: &str) -> bool {
@@ -110,6 +110,7 @@ fn create(text: &str, client: &str) -> Command {
     Command::Create {
         path: path(text),
         mode: 0o644,
+        unmasked: None,
         client: client.into(),
         create: true,
         overwrite: false,
@@ -301,16 +302,29 @@ async fn a_repeated_call_is_answered_as_the_first_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_are_kept_up_to_a_number() {
+async fn no_repeated_call_is_carried_out_twice_when_no_more_answers_can_be_kept() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path());
     config.namespace.retry_entries = 2;
     let bench = Bench::start(config).await.unwrap();
-    for call in 0..5 {
+    for call in 0..2 {
         bench.mkdirs(&format!("/{call}")).await.unwrap();
-        bench.service.submit(&root(), key(call), delete(&format!("/{call}"))).await.unwrap();
+        let deleted = bench.service.submit(&root(), key(call), delete(&format!("/{call}"))).await;
+        assert_eq!(deleted, Ok(Reply::Bool(true)));
     }
-    assert_eq!(bench.service.read(|view| view.retries(None, 10)).await.len(), 2);
+    bench.mkdirs("/2").await.unwrap();
+    let third = {
+        let service = bench.service.clone();
+        tokio::spawn(async move { service.submit(&root(), key(2), delete("/2")).await })
+    };
+    // One that is repeated needs no room, and is answered as it was.
+    let repeated = bench.service.submit(&root(), key(0), delete("/0")).await;
+    assert_eq!(repeated, Ok(Reply::Bool(true)));
+    assert!(!third.is_finished(), "it waits for room");
+    bench.clock.advance(Duration::from_secs(601));
+    bench.service.forget_calls().await.unwrap();
+    assert_eq!(third.await.unwrap(), Ok(Reply::Bool(true)));
+    assert_eq!(bench.service.read(|view| view.retries(None, 10)).await.len(), 1);
     bench.stop().await;
 }
 
@@ -388,6 +402,7 @@ async fn a_large_tree_of_others_is_walked_before_it_is_deleted() {
         .map(|number| Command::Mkdirs {
             path: path(&format!("/home/ann/tree/{number}")),
             mode: 0o755,
+            unmasked: None,
             create_parent: true,
         })
         .map(|command| bench.service.submit(&ann, None, command))
@@ -497,7 +512,7 @@ async fn listings_page_in_byte_order() {
 async fn what_comes_after_the_end_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::new(folder.path()).await;
-    bench.commits.stop().await;
+    bench.commits.stop();
     bench.running.take().unwrap().0.join();
     assert_eq!(bench.mkdirs("/late").await.unwrap_err().kind(), FsErrorKind::Stopping);
 }

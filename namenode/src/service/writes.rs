@@ -1,13 +1,14 @@
 //! Changes.
 
-use std::fmt::{self, Display};
 use std::time::Duration;
 
-use steadfs_common::{BlockId, CallKey, FsErrorKind, FsResult, GenStamp, InodeId};
-use steadfs_namenode_core::command::FileRef;
+use steadfs_common::{BlockId, CallKey, FsError, FsErrorKind, FsPath, FsResult, GenStamp, InodeId};
+use steadfs_namenode_core::command::{FileRef, RenameMode};
+use steadfs_namenode_core::namespace::retry;
 use steadfs_namenode_core::namespace::subtree::{Clearance, Walk};
 use steadfs_namenode_core::{Caller, Command, Reply, View};
 
+use super::audit::{self, Started};
 use super::{Service, prefetch};
 use crate::commit::payload;
 use crate::store::MemoryOnly;
@@ -23,6 +24,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How long an `addBlock` waits for the block before it to be reported, before the client is sent away for 400 ms.
 const ADD_BLOCK_WAIT: Duration = Duration::from_millis(400);
 
+/// Sources of a concat that the audit log names.
+const SHOWN_SOURCES: usize = 100;
+
 impl Service {
     /// Carries out a command. When this returns, what it says is on every copy of the journal and in every read after it.
     ///
@@ -33,12 +37,22 @@ impl Service {
     pub async fn submit(&self, caller: &Caller, key: Option<CallKey>, command: Command) -> FsResult<Reply> {
         let started = self.audit.start();
         let operation = payload::operation(&command).1;
-        let subject = Subject::of(&command);
+        let (subject, noted) = (Subject::of(&command), Noted::of(&command));
+        if let Err(full) = self.room_for_answer(key, &command).await {
+            let refused = Err(full);
+            self.note(&started, operation, caller, subject, noted, &refused).await;
+            return refused;
+        }
         self.prefetch(&command).await;
         let result = match &command {
             Command::Complete { file, .. } => {
                 let not_yet = |result: &FsResult<Reply>| matches!(result, Ok(Reply::Bool(false)));
                 self.patiently(caller, key, &command, file, self.complete_wait, not_yet).await
+            }
+            Command::ReplaceContent { path, staged, .. } => {
+                let not_yet = |result: &FsResult<Reply>| matches!(result, Ok(Reply::Bool(false)));
+                let file = FileRef { path: path.clone(), inode: Some(*staged) };
+                self.patiently(caller, key, &command, &file, self.complete_wait, not_yet).await
             }
             Command::AddBlock { file, .. } => {
                 let not_yet = |result: &FsResult<Reply>| {
@@ -49,8 +63,50 @@ impl Service {
             Command::Delete { .. } | Command::Rename { .. } => self.with_walks(caller, key, &command).await,
             _ => self.commits.submit(caller.clone(), key, command, None).await,
         };
-        self.audit.changed(&started, operation, caller, &subject, &result);
+        self.note(&started, operation, caller, subject, noted, &result).await;
         result
+    }
+
+    /// Waits until the answer to a call that must not be carried out twice can be kept. A repeated call needs no room.
+    async fn room_for_answer(&self, key: Option<CallKey>, command: &Command) -> FsResult<()> {
+        let Some(key) = key.filter(|_| retry::is_at_most_once(command)) else { return Ok(()) };
+        if self.answers.has_room()
+            || self.read(move |view| view.retry(&key).is_some()).await
+            || self.answers.wait_for_room().await
+        {
+            return Ok(());
+        }
+        Err(FsError::new(
+            FsErrorKind::Retriable,
+            "Server too busy: no more answers can be kept for repeated calls (namespace.retry_entries)",
+        ))
+    }
+
+    /// Writes down what came of a command.
+    async fn note(
+        &self,
+        started: &Started,
+        operation: &'static str,
+        caller: &Caller,
+        subject: Subject,
+        noted: Noted,
+        result: &FsResult<Reply>,
+    ) {
+        let did = match (result, noted.when_false) {
+            (Ok(Reply::Bool(false)), when_false) => when_false,
+            _ => Some(true),
+        };
+        let left = noted.left.filter(|_| result.is_ok() && did.is_some() && self.audit.wants_permission(caller));
+        let permission = match left {
+            Some(path) => {
+                let find = move |view: &dyn View| prefetch::find(view, &path).and_then(|id| view.inode(id));
+                self.read(find).await.map(|inode| audit::line::permission(&inode))
+            }
+            None => None,
+        };
+        let (source, destination) = subject.parts();
+        let subject = audit::Subject { source, destination, permission, options: noted.options };
+        self.audit.committed(started, operation, caller, &subject, did, result);
     }
 
     /// Brings into memory what the command will read, so that the commit thread does not wait for the disk.
@@ -183,9 +239,16 @@ impl Subject {
             | Command::RecoverLease { path }
             | Command::Delete { path, .. }
             | Command::Truncate { path, .. }
+            | Command::SetAcl { path, .. }
+            | Command::SetXAttr { path, .. }
+            | Command::RemoveXAttr { path, .. }
             | Command::SetPermission { path, .. }
             | Command::SetOwner { path, .. }
             | Command::SetTimes { path, .. }
+            | Command::SetQuota { path, .. }
+            | Command::SetStoragePolicy { path, .. }
+            | Command::Stage { path, .. }
+            | Command::ReplaceContent { path, .. }
             | Command::SetReplication { path, .. } => Self::One(path.to_string()),
             Command::AddBlock { file, .. }
             | Command::AbandonBlock { file, .. }
@@ -195,22 +258,71 @@ impl Subject {
             | Command::CommitBlockSynchronization { block, .. } => Self::One(block.id.to_string()),
             Command::UpdatePipeline { old, .. } => Self::One(old.id.to_string()),
             Command::Concat { target, sources } => {
-                Self::Two(format!("{} files", sources.len()), target.to_string())
+                let shown: Vec<_> = sources.iter().take(SHOWN_SOURCES).map(FsPath::to_string).collect();
+                Self::Two(format!("[{}]", shown.join(", ")), target.to_string())
             }
             Command::Rename { from, to, .. } => Self::Two(from.to_string(), to.to_string()),
             Command::ExpireLease { file } | Command::TouchAccessTime { file, .. } => Self::Inode(*file),
-            Command::Format | Command::Reclaim { .. } | Command::ForgetCalls { .. } => Self::Nothing,
+            Command::DropStaged { staged, .. } => Self::Inode(*staged),
+            Command::OpenLockSession { client } => Self::One(client.clone()),
+            Command::SetNodeWish { node, .. } => Self::One(node.to_string()),
+            Command::Format
+            | Command::Reclaim { .. }
+            | Command::ForgetCalls { .. }
+            | Command::CloseLockSession { .. } => Self::Nothing,
         }
     }
 }
 
-impl Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Subject {
+    fn parts(self) -> (String, Option<String>) {
         match self {
-            Self::One(text) => f.write_str(text),
-            Self::Two(from, to) => write!(f, "{from} -> {to}"),
-            Self::Inode(id) => write!(f, "inode {id}"),
-            Self::Nothing => f.write_str("/"),
+            Self::One(text) => (text, None),
+            Self::Two(from, to) => (from, Some(to)),
+            Self::Inode(id) => (format!("inode {id}"), None),
+            Self::Nothing => ("/".to_owned(), None),
         }
+    }
+}
+
+/// What HDFS's audit log has of a command besides its subject.
+struct Noted {
+    /// What is there afterwards, if its owner and mode are written.
+    left: Option<FsPath>,
+    /// What stands behind the name.
+    options: &'static str,
+    /// What it means if the reply is "false": none that nothing is written.
+    when_false: Option<bool>,
+}
+
+impl Noted {
+    fn of(command: &Command) -> Self {
+        let left = match command {
+            Command::Mkdirs { path, .. }
+            | Command::Create { path, .. }
+            | Command::SetPermission { path, .. }
+            | Command::SetOwner { path, .. }
+            | Command::SetTimes { path, .. }
+            | Command::SetStoragePolicy { path, .. }
+            | Command::Truncate { path, .. } => Some(path),
+            Command::Rename { to, .. } => Some(to),
+            Command::Concat { target, .. } => Some(target),
+            _ => None,
+        };
+        let options = match command {
+            Command::Rename { mode: RenameMode::NoReplace, to_trash: false, .. } => " (options=[NONE])",
+            Command::Rename { mode: RenameMode::NoReplace, to_trash: true, .. } => " (options=[TO_TRASH])",
+            Command::Rename { mode: RenameMode::Overwrite, to_trash: false, .. } => " (options=[OVERWRITE])",
+            Command::Rename { mode: RenameMode::Overwrite, to_trash: true, .. } => {
+                " (options=[OVERWRITE, TO_TRASH])"
+            }
+            _ => "",
+        };
+        let when_false = match command {
+            Command::Delete { .. } => Some(false),
+            Command::Rename { .. } | Command::SetReplication { .. } => None,
+            _ => Some(true),
+        };
+        Self { left: left.cloned(), options, when_false }
     }
 }

@@ -1,5 +1,6 @@
 //! WebHDFS as both of its halves speak it: the path and the parameters of a URL, and errors as JSON.
 
+mod attributes;
 mod error;
 mod query;
 mod url;

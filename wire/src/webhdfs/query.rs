@@ -41,6 +41,21 @@ impl Query {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 
+    /// All values of a parameter, in the order they came.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A parameter that the operation cannot do without.
+    ///
+    /// # Errors
+    /// It is not there, or empty.
+    pub fn required(&self, name: &str, operation: &str) -> Result<&str, RestError> {
+        self.optional(name).ok_or_else(|| {
+            RestError::argument(format!("Required param {name} for op: {operation} is null or empty"))
+        })
+    }
+
     /// A parameter that is not empty.
     #[must_use]
     pub fn optional(&self, name: &str) -> Option<&str> {
@@ -108,28 +123,39 @@ impl Query {
     /// # Errors
     /// They are not octal, or more than the sticky bit and rwx three times.
     pub fn permission(&self, default: u16) -> Result<u16, RestError> {
-        const NAME: &str = "permission";
-        const ALL: i16 = 0o1777;
-        let Some(value) = self.optional(NAME).filter(|value| *value != NULL) else { return Ok(default) };
-        let bits = i16::from_str_radix(value, 8).map_err(|_| {
-            RestError::parameter(NAME, &format!("Failed to parse \"{value}\" as a radix-8 short integer."))
-        })?;
-        let problem = match bits {
-            0..=ALL => return Ok(bits.unsigned_abs()),
-            less if less < 0 => format!("Invalid parameter range: {NAME} = {value} < 0"),
-            _ => format!("Invalid parameter range: {NAME} = {bits:o} > {ALL:o}"),
-        };
-        Err(RestError::parameter(NAME, &problem))
+        Ok(self.bits("permission")?.unwrap_or(default))
     }
 
-    /// The operation, in upper case, if it is one of these. `enumeration` is Hadoop's name for them.
+    /// Permission bits before the caller's umask; none from a caller that did not say.
+    ///
+    /// # Errors
+    /// As [`Query::permission`].
+    pub fn unmasked_permission(&self) -> Result<Option<u16>, RestError> {
+        self.bits("unmaskedpermission")
+    }
+
+    fn bits(&self, name: &str) -> Result<Option<u16>, RestError> {
+        const ALL: i16 = 0o1777;
+        let Some(value) = self.optional(name).filter(|value| *value != NULL) else { return Ok(None) };
+        let bits = i16::from_str_radix(value, 8).map_err(|_| {
+            RestError::parameter(name, &format!("Failed to parse \"{value}\" as a radix-8 short integer."))
+        })?;
+        let problem = match bits {
+            0..=ALL => return Ok(Some(bits.unsigned_abs())),
+            less if less < 0 => format!("Invalid parameter range: {name} = {value} < 0"),
+            _ => format!("Invalid parameter range: {name} = {bits:o} > {ALL:o}"),
+        };
+        Err(RestError::parameter(name, &problem))
+    }
+
+    /// The operation, in upper case, if it is one of these of an HTTP method.
     ///
     /// # Errors
     /// It is not one of them; `NULL is not supported` if there is none.
     pub fn operation(
         &self,
         known: &'static [&'static str],
-        enumeration: &str,
+        method: &str,
     ) -> Result<&'static str, RestError> {
         let asked = self.text("op").to_ascii_uppercase();
         if asked.is_empty() || asked == "NULL" {
@@ -137,8 +163,7 @@ impl Query {
         }
         known.iter().find(|name| **name == asked).copied().ok_or_else(|| {
             let shown: String = asked.chars().take(100).collect();
-            let class = "org.apache.hadoop.hdfs.web.resources";
-            RestError::parameter("op", &format!("No enum constant {class}.{enumeration}.Op.{shown}"))
+            RestError::parameter("op", &format!("{shown} is not a valid {method} operation."))
         })
     }
 
@@ -156,25 +181,23 @@ impl Query {
         }
         let shown: String = user.chars().take(100).collect();
         let pattern = "^[A-Za-z_][A-Za-z0-9._-]*[$]?$";
-        let problem = format!("Parameter [{NAME}], invalid value [{shown}], value must be [{pattern}]");
+        let problem = format!("Invalid value: \"{shown}\" does not belong to the domain {pattern}");
         Err(RestError::parameter(NAME, &problem))
     }
 }
 
 impl Query {
-    /// Who acts, if nobody else is to be acted for: nobody is configured to act for others.
+    /// Whose rights the request has, and who makes it if that is another (`doas`). Whether the one may act for the other
+    /// is not checked.
     ///
     /// # Errors
-    /// As [`Query::user`]; `doas` names another user.
-    pub fn acting(&self) -> Result<&str, RestError> {
+    /// As [`Query::user`].
+    pub fn actors(&self) -> Result<(&str, Option<&str>), RestError> {
         let user = self.user()?;
-        match self.optional("doas").filter(|other| *other != user) {
-            None => Ok(user),
-            Some(other) => {
-                let message = format!("User: {user} is not allowed to impersonate {other}");
-                Err(RestError::unauthorized(message))
-            }
-        }
+        Ok(match self.optional("doas").filter(|other| *other != user) {
+            None => (user, None),
+            Some(other) => (other, Some(user)),
+        })
     }
 }
 
@@ -224,11 +247,11 @@ mod tests {
         assert_eq!(problem(query.replication().unwrap_err()), "Invalid parameter range: replication = 0 < 1");
         assert_eq!(
             problem(query.user().unwrap_err()),
-            "Parameter [user.name], invalid value [1bad], value must be [^[A-Za-z_][A-Za-z0-9._-]*[$]?$]"
+            "Invalid value: \"1bad\" does not belong to the domain ^[A-Za-z_][A-Za-z0-9._-]*[$]?$"
         );
         assert_eq!(
-            problem(query.operation(&["OPEN"], "GetOpParam").unwrap_err()),
-            "No enum constant org.apache.hadoop.hdfs.web.resources.GetOpParam.Op.FLY"
+            problem(query.operation(&["OPEN"], "GET").unwrap_err()),
+            "FLY is not a valid GET operation."
         );
     }
 
@@ -238,9 +261,9 @@ mod tests {
         assert_eq!(query.long("length", 0).unwrap(), None);
         assert_eq!(query.permission(0o644).unwrap(), 0o644);
         assert!(query.truth("createparent", true).unwrap());
-        assert_eq!(query.acting().unwrap(), "dr.who");
-        assert_eq!(Query::parse("user.name=a&doas=b").unwrap().acting().unwrap_err().status(), 403);
-        let error = query.operation(&["OPEN"], "GetOpParam").unwrap_err();
+        assert_eq!(query.actors().unwrap(), ("dr.who", None));
+        assert_eq!(Query::parse("user.name=a&doas=b").unwrap().actors().unwrap(), ("b", Some("a")));
+        let error = query.operation(&["OPEN"], "GET").unwrap_err();
         assert_eq!(error.message(), "op=NULL is not supported");
     }
 

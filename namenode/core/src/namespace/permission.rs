@@ -1,10 +1,11 @@
-//! Owner, group, mode, sticky bit and superuser, as HDFS's `FSPermissionChecker` has them, and its words.
+//! Owner, group, mode, access control list, sticky bit and superuser, as HDFS's `FSPermissionChecker` has them, and its words.
 
 use std::fmt;
 
 use steadfs_common::{FsError, FsResult};
 
 use super::read::Action;
+use crate::acl;
 use crate::command::{Caller, Settings};
 use crate::record::Inode;
 
@@ -41,14 +42,22 @@ impl<'a> Guard<'a> {
         self.superuser
     }
 
+    pub(crate) const fn user(&self) -> &str {
+        self.user
+    }
+
     pub(crate) fn is_member(&self, group: &str) -> bool {
         self.groups.iter().any(|member| member == group)
     }
 
-    /// Whether the mode allows `action`.
+    /// Whether the mode, or the access control list, allows `action`.
     pub(crate) fn may(&self, inode: &Inode, action: Action) -> bool {
         if self.passes_everywhere() {
             return true;
+        }
+        if let Some(acl) = inode.acl.as_deref().filter(|acl| !acl.access.is_empty()) {
+            let of = (inode.owner.as_str(), inode.group.as_str(), inode.mode);
+            return acl::grants(&acl.access, of, self.user, |group| self.is_member(group), action.0);
         }
         let shift = if inode.owner == self.user {
             6

@@ -1,9 +1,10 @@
 //! Questions about the namespace. None of them changes anything, so they run beside the commit thread on any view.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use steadfs_common::{
-    FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, Name, ROOT_INODE, StorageType,
+    BlockId, FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, Name, ROOT_INODE, StorageType,
 };
 
 use super::lease;
@@ -12,7 +13,7 @@ use super::resolve::{Purpose, Resolved, resolve};
 pub use super::resolve::{full_path, is_detached, real_path};
 use super::xattrs;
 use super::quota;
-use super::usage::{Usage, effective_policy, last_block};
+use super::usage::{Usage, effective_policy, last_block, policy_below};
 use crate::command::{Caller, FileRef, Settings};
 use crate::record::{Block, FileBody, Inode, Quota, Totals};
 use crate::view::View;
@@ -341,6 +342,20 @@ impl Reader<'_> {
 /// What a path names, for calls that say "cannot find" where nothing is.
 pub(super) fn existing(at: &Resolved<'_>) -> FsResult<Arc<Inode>> {
     at.target().cloned().ok_or_else(|| FsError::new(FsErrorKind::NotFound, format!("cannot find {}", at.path)))
+}
+
+/// The storage policies of the files of these blocks, by HDFS's numbers, 0 for none. Blocks that are gone are left out.
+#[must_use]
+pub fn policies_of(view: &dyn View, blocks: &[BlockId]) -> BTreeMap<BlockId, u8> {
+    let mut folders: BTreeMap<InodeId, u8> = BTreeMap::new();
+    let mut of = |id: BlockId| {
+        let inode = view.inode(view.block(id)?.inode)?;
+        Some(match inode.storage_policy {
+            0 => *folders.entry(inode.parent).or_insert_with(|| policy_below(view, inode.parent)),
+            own => own,
+        })
+    };
+    blocks.iter().filter_map(|id| Some((*id, of(*id)?))).collect()
 }
 
 fn file_at(at: &Resolved<'_>) -> FsResult<Arc<Inode>> {

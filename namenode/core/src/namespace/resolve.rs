@@ -6,6 +6,7 @@ use std::sync::Arc;
 use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, Name, ROOT_INODE};
 
 use super::permission::Guard;
+use super::replace;
 use super::read::Action;
 use crate::record::Inode;
 use crate::view::View;
@@ -122,6 +123,19 @@ pub(crate) fn names_inode(path: &FsPath) -> bool {
     inode_named(path).is_some()
 }
 
+/// Whether a path begins with `/.reserved/raw`: the tree once more, with the attributes of the `raw` namespace.
+pub(crate) fn names_raw(path: &FsPath) -> bool {
+    below_raw(path).is_some()
+}
+
+/// The names behind `/.reserved/raw`.
+fn below_raw(path: &FsPath) -> Option<&[Name]> {
+    match path.names() {
+        [reserved, raw, rest @ ..] if reserved.as_str() == ".reserved" && raw.as_str() == "raw" => Some(rest),
+        _ => None,
+    }
+}
+
 /// What stands for the id in `/.reserved/.inodes/<id>[/…]`, and the names behind it.
 fn inode_named(path: &FsPath) -> Option<(&Name, &[Name])> {
     match path.names() {
@@ -134,11 +148,15 @@ fn inode_named(path: &FsPath) -> Option<(&Name, &[Name])> {
     }
 }
 
-/// A path as it is, or, of `/.reserved/.inodes/<id>[/…]`, where that inode lies now and what follows.
+/// A path as it is, or, of `/.reserved/.inodes/<id>[/…]`, where that inode lies now and what follows; of
+/// `/.reserved/raw[/…]` what follows.
 ///
 /// # Errors
 /// NotFound: there is no such inode.
 pub fn real_path<'p>(view: &dyn View, path: &'p FsPath) -> FsResult<Cow<'p, FsPath>> {
+    if let Some(rest) = below_raw(path) {
+        return Ok(Cow::Owned(rest.iter().cloned().collect()));
+    }
     let Some((id, rest)) = inode_named(path) else { return Ok(Cow::Borrowed(path)) };
     let not_found = |what: &str| FsError::new(FsErrorKind::NotFound, format!("{what}: {path}"));
     let id = id.as_str().parse().map_err(|_| not_found("Invalid inode path"))?;
@@ -154,10 +172,12 @@ pub fn full_path(view: &dyn View, id: InodeId) -> Option<FsPath> {
     walk_up(view, id, |inode| names.extend(inode.name.clone())).then(|| names.into_iter().rev().collect())
 }
 
-/// Whether an inode is gone, or part of a tree that was deleted and waits to be reclaimed.
+/// Whether an inode is gone, or part of a tree that was deleted and waits to be reclaimed. What shall replace the content
+/// of a file stands where the file does.
 #[must_use]
 pub fn is_detached(view: &dyn View, id: InodeId) -> bool {
-    !walk_up(view, id, |_| {})
+    let staged = view.inode(id).filter(|inode| replace::is_staged(inode));
+    !walk_up(view, staged.map_or(id, |inode| inode.parent), |_| {})
 }
 
 /// Shows an inode and all above it, but the root. Whether the root was reached.

@@ -50,7 +50,7 @@ pub fn plan_once(
         Reply::Done => RetryReply::Done,
         Reply::Bool(value) => RetryReply::Bool(*value),
         Reply::File(inode) | Reply::Appended { inode, .. } => RetryReply::File(inode.id),
-        Reply::Block(_) | Reply::Failed(_) => return Ok(outcome),
+        Reply::Block(_) | Reply::Session(_) | Reply::Failed(_) => return Ok(outcome),
     };
     let expires = ctx.now.plus(ctx.settings.retry_expiry);
     tx.put(Key::Retry(key), Record::Retry(Retry { expires, reply }));

@@ -1,5 +1,6 @@
 //! Tests of the rules. Each file is about one group of them; [`world`] is what they stand on.
 
+mod acls;
 mod attributes;
 mod concats;
 mod deletes;
@@ -15,3 +16,4 @@ mod renames;
 mod retries;
 mod truncates;
 mod world;
+mod xattrs;

@@ -1,11 +1,12 @@
 //! What changes the namespace.
 
 use serde_json::json;
-use steadfs_common::{FsPath, Millis};
+use steadfs_common::{FsError, FsErrorKind, FsPath, Millis};
+use steadfs_namenode_core::Reply;
 use steadfs_namenode_core::command::{Command, RenameMode};
 use steadfs_wire::webhdfs::RestError;
 
-use super::{Answer, Asked, done, json, redirect, truth};
+use super::{Answer, Asked, attributes, done, json, quotas, redirect, truth};
 
 const PUT: &[&str] = &[
     "CREATE",
@@ -41,16 +42,17 @@ const POST: &[&str] = &["APPEND", "CONCAT", "TRUNCATE", "UNSETSTORAGEPOLICY", "U
 const DELETE: &[&str] = &["DELETE", "DELETESNAPSHOT"];
 
 pub(super) async fn put(asked: Asked) -> Answer {
-    let operation = asked.query.operation(PUT, "PutOpParam")?;
+    let operation = asked.query.operation(PUT, "PUT")?;
     let path = asked.path.clone();
     match operation {
         "CREATE" => redirect::create(&asked),
         "MKDIRS" => {
             let mode = asked.query.permission(0o755)?;
-            asked.submit(Command::Mkdirs { path, mode, create_parent: true }).await?;
+            let unmasked = asked.query.unmasked_permission()?;
+            asked.submit(Command::Mkdirs { path, mode, unmasked, create_parent: true }).await?;
             Ok(json(&json!({ "boolean": true })))
         }
-        "CREATESYMLINK" => Err(RestError::unsupported("Symlinks")),
+        "CREATESYMLINK" => Err(symlinks()),
         "RENAME" => rename(&asked).await,
         "SETREPLICATION" => {
             let replication = asked.query.replication()?;
@@ -77,14 +79,30 @@ pub(super) async fn put(asked: Asked) -> Answer {
             let (mtime, atime) = (time("modificationtime")?, time("accesstime")?);
             done(asked.submit(Command::SetTimes { path, mtime, atime }).await?)
         }
+        "MODIFYACLENTRIES" | "REMOVEACLENTRIES" | "REMOVEDEFAULTACL" | "REMOVEACL" | "SETACL" => {
+            attributes::change_acl(&asked, operation).await
+        }
+        "SETQUOTA" | "SETQUOTABYSTORAGETYPE" => quotas::set_quota(&asked, operation).await,
+        "SETSTORAGEPOLICY" => quotas::set_policy(&asked).await,
+        "SATISFYSTORAGEPOLICY" => {
+            asked.service.satisfy_storage_policy(&asked.caller, &path)?;
+            done(Reply::Done)
+        }
+        "SETXATTR" => attributes::set_attribute(&asked, operation).await,
+        "REMOVEXATTR" => attributes::remove_attribute(&asked, operation).await,
         _ => Err(RestError::unsupported(operation)),
     }
+}
+
+/// As a namenode says that has them switched off, which is how they come.
+fn symlinks() -> RestError {
+    FsError::new(FsErrorKind::Unsupported, "Symlinks not supported").into()
 }
 
 /// Without options the first form of HDFS, which answers a truth value; with them the second, which has errors.
 async fn rename(asked: &Asked) -> Answer {
     const NAME: &str = "renameoptions";
-    let (from, to) = (asked.path.clone(), asked.path_in("destination")?);
+    let (from, to) = (asked.path.clone(), asked.path_in("destination", "RENAME")?);
     let Some(options) = asked.query.optional(NAME) else {
         let command = Command::Rename { from, to, mode: RenameMode::Classic, to_trash: false };
         return truth(asked.submit(command).await?);
@@ -106,26 +124,30 @@ async fn rename(asked: &Asked) -> Answer {
 }
 
 pub(super) async fn post(asked: Asked) -> Answer {
-    let operation = asked.query.operation(POST, "PostOpParam")?;
+    let operation = asked.query.operation(POST, "POST")?;
     match operation {
         "APPEND" => redirect::to_a_replica(&asked, operation).await,
         "CONCAT" => {
-            let names = asked.query.text("sources").split(',').map(str::trim).filter(|name| !name.is_empty());
+            let names = asked.query.required("sources", operation)?.split(',').map(str::trim).filter(|name| !name.is_empty());
             let sources = names.map(FsPath::parse).collect::<Result<_, _>>()?;
             done(asked.submit(Command::Concat { target: asked.path.clone(), sources }).await?)
         }
         "TRUNCATE" => {
-            let length = asked.query.unsigned("newlength", 0)?;
-            let length = length.ok_or_else(|| RestError::argument("newlength parameter is not specified"))?;
+            asked.query.required("newlength", operation)?;
+            let length = asked.query.unsigned("newlength", 0)?.unwrap_or(0);
             let client = format!("WebHDFS_{}", uuid::Uuid::new_v4());
             truth(asked.submit(Command::Truncate { path: asked.path.clone(), length, client }).await?)
+        }
+        "UNSETSTORAGEPOLICY" => {
+            asked.service.set_storage_policy(&asked.caller, asked.path.clone(), None).await?;
+            done(Reply::Done)
         }
         _ => Err(RestError::unsupported(operation)),
     }
 }
 
 pub(super) async fn delete(asked: Asked) -> Answer {
-    let operation = asked.query.operation(DELETE, "DeleteOpParam")?;
+    let operation = asked.query.operation(DELETE, "DELETE")?;
     if operation != "DELETE" {
         return Err(RestError::unsupported(operation));
     }

@@ -1,9 +1,11 @@
 //! WebHDFS: the namenode's half. A method here reads parameters, asks the [`Service`] once, and answers as JSON or with
 //! the address of a datanode; the rules are behind the service.
 
+mod attributes;
 mod change;
 mod get;
 mod json;
+mod quotas;
 mod redirect;
 
 use std::net::SocketAddr;
@@ -18,10 +20,10 @@ use axum::routing::any;
 use serde_json::Value;
 use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult};
 use steadfs_daemon::http::Peer;
-use steadfs_namenode_core::command::{Caller, Command, Reply};
+use steadfs_namenode_core::command::{Caller, Command, Door as Origin, Reply};
 use steadfs_wire::webhdfs::{self, Query, RestError};
 
-use crate::service::Service;
+use crate::service::{Claim, Service};
 
 type Answer = Result<Response, RestError>;
 
@@ -57,15 +59,18 @@ async fn answer(door: &Door, request: Request) -> Answer {
     let query = Query::parse(request.uri().query().unwrap_or(""))?;
     let path = webhdfs::path(request.uri().path())?;
     let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_canonical());
-    let caller = door.service.caller(query.acting()?, address).await?;
+    let (user, real_user) = query.actors()?;
+    let claim = Claim { user, real_user, address, context: None, door: Origin::Http };
+    let caller = door.service.identify(claim).await?;
     let asked = Asked { service: Arc::clone(&door.service), caller, path, query, rpc: door.rpc };
     match *request.method() {
-        Method::GET => get::answer(asked).await,
+        // The server leaves out the body of what HEAD asked.
+        Method::GET | Method::HEAD => get::answer(asked).await,
         Method::PUT => change::put(asked).await,
         Method::POST => change::post(asked).await,
         Method::DELETE => change::delete(asked).await,
         _ => {
-            Ok((StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, PUT, POST, DELETE")]).into_response())
+            Ok((StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD, PUT, POST, DELETE")]).into_response())
         }
     }
 }
@@ -77,8 +82,8 @@ impl Asked {
     }
 
     /// The parameter `name` as a path.
-    fn path_in(&self, name: &str) -> Result<FsPath, RestError> {
-        let text = self.query.text(name);
+    fn path_in(&self, name: &str, operation: &str) -> Result<FsPath, RestError> {
+        let text = self.query.required(name, operation)?;
         if !text.starts_with('/') {
             let problem = format!("Invalid parameter value: {name} = \"{text}\" is not an absolute path.");
             return Err(RestError::parameter(name, &problem));
@@ -94,7 +99,7 @@ fn json(value: &Value) -> Response {
 
 fn json_body(status: StatusCode, body: Body) -> Response {
     let headers =
-        [(header::CONTENT_TYPE, "application/json;charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
+        [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
     (status, headers, body).into_response()
 }
 
@@ -109,9 +114,15 @@ fn truth(reply: Reply) -> Answer {
 /// 200 and nothing to say.
 fn done(reply: Reply) -> Answer {
     match reply {
-        Reply::Done => Ok((StatusCode::OK, [(header::CACHE_CONTROL, "no-cache")]).into_response()),
+        Reply::Done => Ok(nothing()),
         other => Err(unexpected(&other)),
     }
+}
+
+/// 200 without a body, of Hadoop's type.
+fn nothing() -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-cache")];
+    (StatusCode::OK, headers).into_response()
 }
 
 /// A reply of a kind that the command cannot have: a fault of ours, and an error for this caller alone.

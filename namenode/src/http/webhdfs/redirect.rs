@@ -13,25 +13,24 @@ use steadfs_wire::webhdfs::{RestError, url};
 use super::{Answer, Asked, json};
 use crate::service::Node;
 
-/// Parameters that the datanode reads, as they came.
-const PASSED_ON: [&str; 10] = [
-    "offset",
-    "length",
-    "buffersize",
-    "createflag",
-    "createparent",
-    "overwrite",
-    "permission",
-    "unmaskedpermission",
-    "replication",
-    "blocksize",
+/// Parameters that the datanode reads, as they came; who creates a file sees in the address what holds by default.
+const READING: [(&str, Option<&str>); 3] = [("offset", None), ("length", None), ("buffersize", None)];
+const CREATING: [(&str, Option<&str>); 8] = [
+    ("createflag", Some("")),
+    ("createparent", Some("true")),
+    ("overwrite", Some("false")),
+    ("permission", None),
+    ("unmaskedpermission", None),
+    ("replication", None),
+    ("blocksize", None),
+    ("buffersize", None),
 ];
 
 /// To a datanode with a replica of the block at the offset.
 pub(super) async fn open(asked: &Asked) -> Answer {
     let offset = asked.query.unsigned("offset", 0)?.unwrap_or(0);
     asked.query.unsigned("length", 0)?;
-    let length = file_length(asked).await?;
+    let length = file_length(asked).await?.ok_or_else(|| FsError::not_a_file(&asked.path))?;
     if offset >= length && (length > 0 || offset > 0) {
         let message = format!("Offset={offset} out of the range [0, {length}); OPEN, path={}", asked.path);
         return Err(FsError::refused(message).into());
@@ -39,15 +38,16 @@ pub(super) async fn open(asked: &Asked) -> Answer {
     to(asked, "OPEN", holder(asked, offset, length).await?)
 }
 
-/// To a datanode with a replica of the last block.
+/// To a datanode with a replica of the last block. What is wrong with a folder is for the datanode to say.
 pub(super) async fn to_a_replica(asked: &Asked, operation: &str) -> Answer {
-    let length = file_length(asked).await?;
+    let length = file_length(asked).await?.unwrap_or(0);
     to(asked, operation, holder(asked, length.saturating_sub(1), length).await?)
 }
 
 /// To any datanode: the nearest, as it will hold the first replica.
 pub(super) fn create(asked: &Asked) -> Answer {
     asked.query.permission(0o644)?;
+    asked.query.unmasked_permission()?;
     asked.query.replication()?;
     asked.query.unsigned("blocksize", 1)?;
     asked.query.truth("overwrite", false)?;
@@ -55,11 +55,11 @@ pub(super) fn create(asked: &Asked) -> Answer {
     to(asked, "CREATE", None)
 }
 
-async fn file_length(asked: &Asked) -> Result<u64, RestError> {
+/// The length of the file; none if a folder is there.
+async fn file_length(asked: &Asked) -> Result<Option<u64>, RestError> {
     let found = asked.service.status(&asked.caller, &asked.path).await?;
-    let status = found.ok_or_else(|| FsError::not_found(&asked.path))?;
-    let file = status.inode.file().ok_or_else(|| FsError::not_a_file(&asked.path))?;
-    Ok(file.length)
+    let missing = || FsError::new(FsErrorKind::NotFound, format!("File {} not found.", asked.path));
+    Ok(found.ok_or_else(missing)?.inode.file().map(|file| file.length))
 }
 
 /// A datanode that holds the block at `offset` of a file with `length` bytes.
@@ -130,7 +130,10 @@ fn location(asked: &Asked, operation: &str, node: &Node, path: &FsPath) -> Strin
     // Stock datanodes dial this; ours ask the namenode of their configuration, whoever it is.
     let mut parameters =
         vec![("op", operation), ("user.name", &asked.caller.user), ("namenoderpcaddress", &rpc)];
-    let given = PASSED_ON.iter().filter_map(|name| Some((*name, asked.query.optional(name)?)));
-    parameters.extend(given);
+    let passed_on = if operation == "CREATE" { &CREATING[..] } else { &READING };
+    let given = |(name, default): &(&'static str, Option<&'static str>)| {
+        Some((*name, asked.query.optional(name).or(*default)?))
+    };
+    parameters.extend(passed_on.iter().filter_map(given));
     url(&format!("{host}:{}", node.http_port), path, &parameters)
 }

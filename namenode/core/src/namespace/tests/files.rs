@@ -63,6 +63,7 @@ fn create_looks_at_what_is_there() {
     let only_over = Command::Create {
         path: path("/open/none"),
         mode: 0,
+        unmasked: None,
         client: "c1".into(),
         create: false,
         overwrite: true,

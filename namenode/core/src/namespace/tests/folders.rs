@@ -7,7 +7,7 @@ use crate::view::View;
 use crate::{Command, Reply};
 
 fn single(at: &str) -> Command {
-    Command::Mkdirs { path: path(at), mode: 0o755, create_parent: false }
+    Command::Mkdirs { path: path(at), mode: 0o755, unmasked: None, create_parent: false }
 }
 
 #[test]

@@ -194,7 +194,12 @@ impl Both {
         Some(match op {
             Op::Mkdirs { who, at, mode, parents } => {
                 let at = at.path(model);
-                let command = Command::Mkdirs { path: at.clone(), mode: *mode, create_parent: *parents };
+                let command = Command::Mkdirs {
+                    path: at.clone(),
+                    mode: *mode,
+                    unmasked: None,
+                    create_parent: *parents,
+                };
                 (USERS[*who], command, model.mkdirs(&user(USERS[*who]), &at, *mode, *parents))
             }
             Op::Create { who, at, client, overwrite, parents } => {
@@ -202,6 +207,7 @@ impl Both {
                 let command = Command::Create {
                     path: at.clone(),
                     mode: 0o660,
+                    unmasked: None,
                     client: CLIENTS[*client].into(),
                     create: true,
                     overwrite: *overwrite,
