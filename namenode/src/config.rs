@@ -215,7 +215,7 @@ impl Default for NamespaceConfig {
             lease_hard_limit_ms: settings.lease_hard_limit.as_millis() as u64,
             access_time_precision_ms: settings.access_time_precision.as_millis() as u64,
             retry_expiry_ms: settings.retry_expiry.as_millis() as u64,
-            retry_entries: 1_000_000,
+            retry_entries: 10_000_000,
             complete_wait_ms: 2_000,
         }
     }

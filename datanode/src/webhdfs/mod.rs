@@ -81,12 +81,12 @@ async fn answer(door: Arc<Door>, method: &Method, uri: &axum::http::Uri, body: &
     let query = Query::parse(uri.query().unwrap_or(""))?;
     let path = webhdfs::path(uri.path())?;
     let operation = match *method {
-        Method::GET => query.operation(&["OPEN", "GETFILECHECKSUM"], "GetOpParam")?,
-        Method::PUT => query.operation(&["CREATE"], "PutOpParam")?,
-        Method::POST => query.operation(&["APPEND"], "PostOpParam")?,
+        Method::GET => query.operation(&["OPEN", "GETFILECHECKSUM"], "GET")?,
+        Method::PUT => query.operation(&["CREATE"], "PUT")?,
+        Method::POST => query.operation(&["APPEND"], "POST")?,
         _ => return Ok((StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, PUT, POST")]).into_response()),
     };
-    let user = query.acting()?.to_owned();
+    let user = query.actors()?.0.to_owned();
     let permit = door.room.clone().try_acquire_owned().map_err(|_| {
         let message = format!("{MAX_OPERATIONS} operations are under way at this datanode: try again");
         FsError::new(FsErrorKind::Retriable, message)

@@ -6,16 +6,18 @@
 
 pub(crate) mod answers;
 pub(crate) mod payload;
+mod queue;
 pub(crate) mod renewals;
 mod thread;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use steadfs_common::{CallKey, FsError, FsErrorKind, FsResult};
 use steadfs_daemon::clock::SharedClock;
 use steadfs_namenode_core::namespace::{self, subtree::Clearance};
 use steadfs_namenode_core::{Caller, Command, Context, Effect, Reply, Settings, Tx, View};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::events::Events;
 use crate::fatal;
@@ -25,11 +27,14 @@ use crate::store::{Store, StoreWriter};
 
 use answers::SavedAnswers;
 use payload::Transaction;
+use queue::Queue;
 use renewals::Renewals;
 pub(crate) use thread::CommitThread;
 
 /// A batch that changes so many rows takes no more commands: its entry, and the memory it needs, stay bounded.
 const BATCH_ROWS: usize = 50_000;
+/// The shortest time for which a batch is planned while several users share the thread.
+const LEAST_SPAN: Duration = Duration::from_micros(500);
 
 /// A command on its way to the commit thread.
 pub(crate) struct Job {
@@ -40,22 +45,10 @@ pub(crate) struct Job {
     pub(crate) answer: oneshot::Sender<FsResult<Reply>>,
 }
 
-/// What the commit thread is asked for.
-pub(crate) enum Order {
-    /// A command.
-    Commit(Box<Job>),
-    /// A seal, if nothing was committed since this journal index.
-    Seal(u64),
-    /// A new segment of the journal.
-    Roll(oneshot::Sender<()>),
-    /// Carry out what is queued, then end.
-    Stop,
-}
-
 /// The way to the commit thread. Cloning shares it.
 #[derive(Clone)]
 pub(crate) struct Commits {
-    orders: mpsc::Sender<Order>,
+    queue: Arc<Queue>,
 }
 
 fn stopping() -> FsError {
@@ -74,14 +67,13 @@ impl Commits {
     ) -> FsResult<Reply> {
         let (answer, answered) = oneshot::channel();
         let job = Job { caller, key, command, clearance, answer };
-        self.orders.send(Order::Commit(Box::new(job))).await.map_err(|_| stopping())?;
+        self.queue.send(job).await?;
         answered.await.map_err(|_| stopping())?
     }
 
     /// Asks for a seal, if nothing was committed since `index`.
-    pub(crate) async fn seal(&self, index: u64) {
-        // A stopping thread seals by itself.
-        let _ = self.orders.send(Order::Seal(index)).await;
+    pub(crate) fn seal(&self, index: u64) {
+        self.queue.seal(index);
     }
 
     /// Begins a new segment of the journal.
@@ -90,18 +82,18 @@ impl Commits {
     /// Stopping.
     pub(crate) async fn roll(&self) -> FsResult<()> {
         let (answer, answered) = oneshot::channel();
-        self.orders.send(Order::Roll(answer)).await.map_err(|_| stopping())?;
+        self.queue.roll(answer)?;
         answered.await.map_err(|_| stopping())
     }
 
     /// Ends the thread once everything queued is carried out. What comes later is refused.
-    pub(crate) async fn stop(&self) {
-        let _ = self.orders.send(Order::Stop).await;
+    pub(crate) fn stop(&self) {
+        self.queue.close();
     }
 
     /// How many commands wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.orders.max_capacity() - self.orders.capacity()
+        self.queue.waiting()
     }
 }
 
@@ -127,6 +119,8 @@ pub(crate) struct CommitLoop {
     trimmed: u64,
     /// Journal bytes and entries since the last flush was asked for.
     unflushed: (u64, u64),
+    /// How long the last entry took to be durable.
+    synced: Duration,
 }
 
 /// Soft state as a batch sees it.
@@ -146,18 +140,27 @@ struct Batch {
 impl CommitLoop {
     pub(crate) fn new(parts: Parts) -> Self {
         let seeds = parts.seed;
-        Self { parts, seeds, trimmed: 0, unflushed: (0, 0) }
+        Self { parts, seeds, trimmed: 0, unflushed: (0, 0), synced: Duration::ZERO }
     }
 
     /// Carries out commands as one batch, or a few where they change much, and answers them.
+    #[cfg(test)]
     pub(crate) fn commit(&mut self, jobs: impl IntoIterator<Item = Job>) {
+        self.commit_shared(jobs, || false);
+    }
+
+    /// Carries out commands as one batch, or a few where they change much, and answers them. While several users share the
+    /// thread, a batch is planned for no longer than half of what it takes to make it durable: one may wait for its end.
+    pub(crate) fn commit_shared(&mut self, jobs: impl IntoIterator<Item = Job>, is_shared: impl Fn() -> bool) {
         let mut jobs = jobs.into_iter().peekable();
         while jobs.peek().is_some() {
-            self.commit_batch(&mut jobs);
+            let span = is_shared().then(|| (self.synced / 2).max(LEAST_SPAN));
+            self.commit_batch(&mut jobs, span);
         }
     }
 
-    fn commit_batch(&mut self, jobs: &mut impl Iterator<Item = Job>) {
+    fn commit_batch(&mut self, jobs: &mut impl Iterator<Item = Job>, span: Option<Duration>) {
+        let began = self.parts.clock.monotonic();
         let view = self.parts.store.view();
         let around =
             Surroundings { cluster: self.parts.sink.cluster(), safe_mode: self.parts.sink.safe_mode() };
@@ -165,14 +168,17 @@ impl CommitLoop {
         let mut batch = Batch::default();
         for job in jobs {
             self.plan(&mut tx, &around, &mut batch, job);
-            if tx.rows() >= BATCH_ROWS {
+            let late = |span| self.parts.clock.monotonic().saturating_sub(began) >= span;
+            if tx.rows() >= BATCH_ROWS || span.is_some_and(late) {
                 break;
             }
         }
         let changes = tx.into_changes();
         if !changes.is_empty() {
             let payload = payload::encode(&batch.transactions, &changes);
+            let sent = self.parts.clock.monotonic();
             let position = self.parts.journal.append(&payload).unwrap_or_else(|error| journal_failed(&error));
+            self.synced = self.parts.clock.monotonic().saturating_sub(sent);
             self.parts.writer.apply(position, &changes);
             self.parts.events.publish(std::mem::take(&mut batch.transactions));
             self.unflushed = (self.unflushed.0 + payload.len() as u64, self.unflushed.1 + 1);
@@ -190,9 +196,7 @@ impl CommitLoop {
 
     fn plan(&mut self, tx: &mut Tx<'_>, around: &Surroundings, batch: &mut Batch, job: Job) {
         let (parts, seed) = (&self.parts, next_seed(&mut self.seeds));
-        // What was saved is given again even when there is no room for more.
-        let kept = |key: &CallKey| parts.answers.has_room() || tx.retry(key).is_some();
-        let key = job.key.filter(|key| namespace::retry::is_at_most_once(&job.command) && kept(key));
+        let key = job.key.filter(|_| namespace::retry::is_at_most_once(&job.command));
         let before = tx.counters().map(|counters| counters.last_tx);
         let rows = tx.rows();
         let planned = parts.renewals.with(|renewals| {

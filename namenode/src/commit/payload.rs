@@ -64,6 +64,7 @@ pub(crate) const fn operation(command: &Command) -> (u8, &'static str) {
         Command::ForgetCalls { .. } => (22, "forget_calls"),
         Command::Concat { .. } => (23, "concat"),
         Command::Truncate { .. } => (24, "truncate"),
+        Command::MakeFolder { .. } => (60, "make_folder"),
         Command::Stage { .. } => (50, "stage"),
         Command::ReplaceContent { .. } => (51, "replace_content"),
         Command::DropStaged { .. } => (52, "drop_staged"),

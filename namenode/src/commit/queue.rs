@@ -7,17 +7,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use steadfs_common::{FsError, FsErrorKind, FsResult};
 use steadfs_daemon::fair::{FairPlaces, Place};
 use steadfs_namenode_core::Caller;
 use steadfs_namenode_core::command::Door;
+use tokio::sync::oneshot;
 
 use super::{Job, stopping};
-use steadfs_common::FsResult;
 
 /// Of all places one user has at most this part, so that others always find one.
 const PART_OF_ONE_USER: usize = 4;
 /// Users count as sharing the thread while two of them were served within this.
 const SHARED_FOR: Duration = Duration::from_secs(1);
+
+/// Most who may wait for a new segment of the journal at a time.
+const MAX_ROLLS: usize = 64;
 
 /// The lane of what the namenode does by itself and what datanodes report. No user has an empty name.
 const INSIDE: &str = "";
@@ -36,6 +40,8 @@ struct State {
     waiting: usize,
     /// A seal, if nothing was committed since this journal index.
     seal: Option<u64>,
+    /// Who asked for a new segment of the journal.
+    rolls: Vec<oneshot::Sender<()>>,
     closed: bool,
     served: Served,
 }
@@ -90,6 +96,24 @@ impl Queue {
         self.told.notify_one();
     }
 
+    /// Asks for a new segment of the journal; who asked is told through `answer`.
+    ///
+    /// # Errors
+    /// Stopping; Retriable: too many ask already.
+    pub(super) fn roll(&self, answer: oneshot::Sender<()>) -> FsResult<()> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(stopping());
+        }
+        if state.rolls.len() == MAX_ROLLS {
+            return Err(FsError::new(FsErrorKind::Retriable, "a new segment of the journal is being begun"));
+        }
+        state.rolls.push(answer);
+        drop(state);
+        self.told.notify_one();
+        Ok(())
+    }
+
     /// Takes no more. What is in the queue still comes out of it.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
@@ -105,7 +129,7 @@ impl Queue {
     pub(super) fn wait(&self) -> bool {
         let mut state = self.state.lock();
         loop {
-            if !state.turns.is_empty() || state.seal.is_some() {
+            if !state.turns.is_empty() || state.seal.is_some() || !state.rolls.is_empty() {
                 return true;
             }
             if state.closed {
@@ -138,6 +162,11 @@ impl Queue {
         mem::take(&mut self.state.lock().seal)
     }
 
+    /// Who asked for a new segment of the journal.
+    pub(super) fn take_rolls(&self) -> Vec<oneshot::Sender<()>> {
+        mem::take(&mut self.state.lock().rolls)
+    }
+
     /// Whether several users share the thread: then a batch is kept short, since one of them may wait for its end.
     pub(super) fn is_shared(&self) -> bool {
         let state = self.state.lock();
@@ -166,10 +195,9 @@ fn lane_of(caller: &Caller) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
-    use steadfs_common::{FsErrorKind, FsPath};
+    use steadfs_common::FsPath;
     use steadfs_namenode_core::Command;
     use steadfs_namenode_core::command::Origin;
-    use tokio::sync::oneshot;
 
     use super::*;
 

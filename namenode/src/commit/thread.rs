@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use tokio::sync::mpsc;
-
-use super::{CommitLoop, Commits, Job, Order, Parts};
+use super::queue::Queue;
+use super::{CommitLoop, Commits, Parts};
 use crate::config::JournalConfig;
 use crate::fatal;
 use crate::store::Store;
@@ -26,7 +25,8 @@ impl CommitThread {
     /// # Errors
     /// The operating system has no room for threads.
     pub(crate) fn start(parts: Parts, config: &JournalConfig) -> io::Result<(Self, Commits)> {
-        let (orders, queue) = mpsc::channel(config.queue);
+        let queue = Arc::new(Queue::new(config.queue));
+        let orders = Arc::clone(&queue);
         let (ask_flush, flushes) = sync_channel::<()>(1);
         let store = parts.store.clone();
         let flusher = thread::Builder::new().name("store-flush".into()).spawn(move || {
@@ -36,7 +36,7 @@ impl CommitThread {
         })?;
         let config = config.clone();
         let committer = thread::Builder::new().name("commit".into()).spawn(move || {
-            let run = || drive(CommitLoop::new(parts), queue, &ask_flush, &config);
+            let run = || drive(CommitLoop::new(parts), &orders, &ask_flush, &config);
             if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
                 // A batch may be planned, journalled and not applied: nothing may be answered from here on.
                 fatal::end(
@@ -45,7 +45,7 @@ impl CommitThread {
                 );
             }
         })?;
-        Ok((Self { committer, flusher }, Commits { orders }))
+        Ok((Self { committer, flusher }, Commits { queue }))
     }
 
     /// Waits until everything queued was carried out, sealed and flushed. Blocks.
@@ -63,28 +63,16 @@ fn flush(store: &Arc<Store>) {
 
 fn drive(
     mut commits: CommitLoop,
-    mut queue: mpsc::Receiver<Order>,
+    queue: &Queue,
     ask_flush: &SyncSender<()>,
     config: &JournalConfig,
 ) {
-    while let Some(order) = queue.blocking_recv() {
-        let mut jobs: Vec<Job> = Vec::new();
-        let (mut seal, mut rolls) = (None, Vec::new());
-        let mut next = Some(order);
-        while let Some(order) = next {
-            match order {
-                Order::Commit(job) => jobs.push(*job),
-                Order::Seal(index) => seal = Some(index),
-                Order::Roll(answer) => rolls.push(answer),
-                // What is in the queue already still comes out of it.
-                Order::Stop => queue.close(),
-            }
-            next = if jobs.len() < config.batch { queue.try_recv().ok() } else { None };
-        }
-        if !jobs.is_empty() {
-            commits.commit(jobs);
-        }
-        if let Some(index) = seal {
+    while queue.wait() {
+        // What comes while a batch is planned may still be of it.
+        let jobs = std::iter::from_fn(|| queue.next()).take(config.batch);
+        commits.commit_shared(jobs, || queue.is_shared());
+        let rolls = queue.take_rolls();
+        if let Some(index) = queue.take_seal() {
             commits.seal(index);
         }
         if !rolls.is_empty() {

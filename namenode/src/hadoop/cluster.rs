@@ -1,10 +1,9 @@
 //! The cluster as clients and operators ask about it.
 
-use steadfs_common::{BlockId, FsResult};
-use steadfs_namenode_core::View;
-use steadfs_namenode_core::namespace::read::full_path;
+use steadfs_common::FsResult;
+use steadfs_namenode_core::blocks::AdminState;
 use steadfs_proto::hadoop::{
-    ChecksumTypeProto, CorruptFileBlocksProto, DatanodeReportTypeProto, FsServerDefaultsProto,
+    ChecksumTypeProto, DatanodeReportTypeProto, FsServerDefaultsProto,
     GetDatanodeReportRequestProto,
     GetDatanodeReportResponseProto, GetDatanodeStorageReportRequestProto,
     GetDatanodeStorageReportResponseProto, GetFsEcBlockGroupStatsRequestProto,
@@ -12,11 +11,11 @@ use steadfs_proto::hadoop::{
     GetFsReplicatedBlockStatsResponseProto, GetFsStatsResponseProto, GetFsStatusRequestProto,
     GetGroupsForUserRequestProto, GetGroupsForUserResponseProto, GetServerDefaultsRequestProto,
     GetServerDefaultsResponseProto, GetServiceStatusRequestProto, GetServiceStatusResponseProto,
-    GetSlowDatanodeReportRequestProto, GetSlowDatanodeReportResponseProto, HaServiceStateProto,
-    HaServiceStateRequestProto, HaServiceStateResponseProto, ListCorruptFileBlocksRequestProto,
-    ListCorruptFileBlocksResponseProto, MonitorHealthRequestProto, MonitorHealthResponseProto,
-    MsyncRequestProto, MsyncResponseProto, SafeModeActionProto, SetSafeModeRequestProto,
-    SetSafeModeResponseProto,
+    HaServiceStateProto,
+    HaServiceStateRequestProto, HaServiceStateResponseProto, 
+    MonitorHealthRequestProto, MonitorHealthResponseProto,
+    MsyncRequestProto, MsyncResponseProto, 
+    
 };
 
 use super::policies::HOT_ID;
@@ -40,7 +39,7 @@ pub(super) async fn get_server_defaults(
             file_buffer_size: FILE_BUFFER_BYTES,
             encrypt_data_transfer: Some(false),
             // 0 leaves it to the client's own setting.
-            trash_interval: Some(0),
+            trash_interval: Some(defaults.trash_minutes),
             checksum_type: Some(ChecksumTypeProto::ChecksumCrc32c as i32),
             // Absent, the client would look for a key server in its own settings.
             key_provider_uri: Some(String::new()),
@@ -62,7 +61,7 @@ pub(super) async fn get_fs_stats(
         under_replicated: stats.under_replicated,
         corrupt_blocks: stats.corrupt,
         missing_blocks: stats.missing,
-        missing_repl_one_blocks: Some(0),
+        missing_repl_one_blocks: Some(stats.missing_single),
         blocks_in_future: Some(0),
         pending_deletion_blocks: Some(stats.pending_deletion),
     })
@@ -77,10 +76,10 @@ pub(super) async fn get_replicated_block_stats(
         low_redundancy: stats.under_replicated,
         corrupt_blocks: stats.corrupt,
         missing_blocks: stats.missing,
-        missing_repl_one_blocks: 0,
+        missing_repl_one_blocks: stats.missing_single,
         blocks_in_future: 0,
         pending_deletion_blocks: stats.pending_deletion,
-        highest_prio_low_redundancy_blocks: Some(0),
+        highest_prio_low_redundancy_blocks: Some(stats.endangered),
         badly_distributed_blocks: Some(0),
     })
 }
@@ -93,29 +92,15 @@ pub(super) async fn get_ec_block_group_stats(
     Ok(GetFsEcBlockGroupStatsResponseProto::default())
 }
 
-pub(super) async fn set_safe_mode(
-    asked: Asked,
-    request: SetSafeModeRequestProto,
-) -> FsResult<SetSafeModeResponseProto> {
-    let result = match request.action() {
-        SafeModeActionProto::SafemodeGet => asked.service.safe_mode().is_some(),
-        SafeModeActionProto::SafemodeEnter => asked.service.set_safe_mode(&asked.caller, true)?,
-        SafeModeActionProto::SafemodeLeave | SafeModeActionProto::SafemodeForceExit => {
-            asked.service.set_safe_mode(&asked.caller, false)?
-        }
-    };
-    Ok(SetSafeModeResponseProto { result })
-}
-
-/// Whether a report of this type shows the node. Nodes are neither decommissioned nor in maintenance.
+/// Whether a report of this type shows the node. As in HDFS, a node in maintenance that is down is not "dead".
 fn shows(kind: DatanodeReportTypeProto, report: &NodeReport) -> bool {
     match kind {
         DatanodeReportTypeProto::All => true,
         DatanodeReportTypeProto::Live => report.node.live,
-        DatanodeReportTypeProto::Dead => !report.node.live,
-        DatanodeReportTypeProto::Decommissioning
-        | DatanodeReportTypeProto::EnteringMaintenance
-        | DatanodeReportTypeProto::InMaintenance => false,
+        DatanodeReportTypeProto::Dead => !report.node.live && !report.node.admin.is_maintained(),
+        DatanodeReportTypeProto::Decommissioning => report.node.admin == AdminState::Decommissioning,
+        DatanodeReportTypeProto::EnteringMaintenance => report.node.admin == AdminState::EnteringMaintenance,
+        DatanodeReportTypeProto::InMaintenance => report.node.admin == AdminState::InMaintenance,
     }
 }
 
@@ -123,7 +108,8 @@ pub(super) async fn get_datanode_report(
     asked: Asked,
     request: GetDatanodeReportRequestProto,
 ) -> FsResult<GetDatanodeReportResponseProto> {
-    let nodes = asked.service.report(&asked.caller).await?.datanodes;
+    asked.service.check_operator(&asked.caller, "datanodeReport")?;
+    let nodes = asked.service.overview().await?.datanodes;
     let shown = nodes.iter().filter(|node| shows(request.r#type(), node));
     Ok(GetDatanodeReportResponseProto { di: shown.map(|report| convert::datanode(&report.node)).collect() })
 }
@@ -132,48 +118,12 @@ pub(super) async fn get_datanode_storage_report(
     asked: Asked,
     request: GetDatanodeStorageReportRequestProto,
 ) -> FsResult<GetDatanodeStorageReportResponseProto> {
-    let nodes = asked.service.report(&asked.caller).await?.datanodes;
+    asked.service.check_operator(&asked.caller, "getDatanodeStorageReport")?;
+    let nodes = asked.service.overview().await?.datanodes;
     let shown = nodes.iter().filter(|node| shows(request.r#type(), node));
     Ok(GetDatanodeStorageReportResponseProto {
         datanode_storage_reports: shown.map(convert::storage_reports).collect(),
     })
-}
-
-/// Nodes are not watched for slowness.
-pub(super) async fn get_slow_datanode_report(
-    _asked: Asked,
-    _request: GetSlowDatanodeReportRequestProto,
-) -> FsResult<GetSlowDatanodeReportResponseProto> {
-    Ok(GetSlowDatanodeReportResponseProto::default())
-}
-
-/// One page with the first missing blocks' files, and an empty one after it.
-pub(super) async fn list_corrupt_file_blocks(
-    asked: Asked,
-    request: ListCorruptFileBlocksRequestProto,
-) -> FsResult<ListCorruptFileBlocksResponseProto> {
-    let below = convert::path(&request.path)?;
-    let mut files = Vec::new();
-    if matches!(request.cookie(), "" | "0") {
-        let missing = asked.service.report(&asked.caller).await?.missing_blocks;
-        let paths = asked.service.read(move |view: &dyn View| {
-            missing.iter().filter_map(|block| file_of(view, *block)).collect::<Vec<_>>()
-        });
-        files = paths
-            .await
-            .into_iter()
-            .filter(|path| path.starts_with(&below))
-            .map(|path| path.to_string())
-            .collect();
-        files.sort_unstable();
-        files.dedup();
-    }
-    let cookie = files.len().to_string();
-    Ok(ListCorruptFileBlocksResponseProto { corrupt: CorruptFileBlocksProto { files, cookie } })
-}
-
-fn file_of(view: &dyn View, block: BlockId) -> Option<steadfs_common::FsPath> {
-    full_path(view, view.block(block)?.inode)
 }
 
 /// This namenode answers from what it has applied, so there is nothing to catch up with.

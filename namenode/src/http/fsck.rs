@@ -13,6 +13,7 @@ use axum::routing::get;
 use steadfs_common::{BlockId, FsError, FsPath, FsResult, GenStamp, Millis};
 use steadfs_daemon::http::Peer;
 use steadfs_namenode_core::Caller;
+use steadfs_namenode_core::command::Door as Origin;
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::fsck_item::Item;
 use steadfs_wire::webhdfs::{Query, RestError};
@@ -22,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::blocks::Blocks;
 use crate::grpc::Fsck;
-use crate::service::Service;
+use crate::service::{Claim, Service};
 
 /// Findings, and pieces of text, that wait for a slow reader; the check waits beyond that.
 const QUEUE: usize = 16;
@@ -79,7 +80,8 @@ async fn serve(State(door): State<Arc<Door>>, request: Request) -> Response {
     let options = Options::of(request.uri().query().unwrap_or(""));
     let begin = async {
         let options = options?;
-        let caller = door.service.caller(&options.user, address).await?;
+        let claim = Claim { user: &options.user, address, door: Origin::Http, ..Claim::default() };
+        let caller = door.service.identify(claim).await?;
         Ok::<_, RestError>((options, caller))
     };
     let (options, caller) = match begin.await {

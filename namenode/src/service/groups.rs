@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
 use steadfs_daemon::clock::SharedClock;
 use steadfs_daemon::pool::DiskPool;
@@ -41,9 +42,11 @@ struct Answer {
     until: Duration,
 }
 
+type Fixed = BTreeMap<String, Arc<[String]>>;
+
 /// Groups by user: a static map, else the operating system's answer, believed for a while.
 pub(crate) struct Groups {
-    fixed: BTreeMap<String, Arc<[String]>>,
+    fixed: ArcSwap<Fixed>,
     cache: Cache<String, Answer>,
     keep: Duration,
     clock: SharedClock,
@@ -52,15 +55,14 @@ pub(crate) struct Groups {
 
 impl Groups {
     pub(crate) fn new(config: &UsersConfig, clock: SharedClock, pool: DiskPool) -> Self {
-        let fixed =
-            config.groups.iter().map(|(user, groups)| (user.clone(), groups.clone().into())).collect();
         let keep = Duration::from_millis(config.group_cache_ms);
+        let fixed = ArcSwap::from_pointee(fixed(config));
         Self { fixed, cache: Cache::new(CACHED_USERS), keep, clock, pool }
     }
 
     /// The user's groups, the primary one first.
     pub(crate) async fn of(&self, user: &str) -> Arc<[String]> {
-        if let Some(groups) = self.fixed.get(user) {
+        if let Some(groups) = self.fixed.load().get(user) {
             return groups.clone();
         }
         let now = self.clock.monotonic();
@@ -72,6 +74,18 @@ impl Groups {
         self.cache.insert(user.to_owned(), Answer { groups: groups.clone(), until: now + self.keep });
         groups
     }
+
+    /// Forgets what the operating system said, and takes a new map if there is one.
+    pub(crate) fn refresh(&self, config: Option<&UsersConfig>) {
+        if let Some(config) = config {
+            self.fixed.store(Arc::new(fixed(config)));
+        }
+        self.cache.clear();
+    }
+}
+
+fn fixed(config: &UsersConfig) -> Fixed {
+    config.groups.iter().map(|(user, groups)| (user.clone(), groups.clone().into())).collect()
 }
 
 #[cfg(test)]
@@ -81,19 +95,34 @@ mod tests {
 
     use super::*;
 
+    fn with(groups: &[&str]) -> UsersConfig {
+        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        UsersConfig { groups: BTreeMap::from([("root".into(), groups)]), ..UsersConfig::default() }
+    }
+
     #[tokio::test]
     async fn the_map_goes_before_the_operating_system() {
-        let config = UsersConfig {
-            groups: BTreeMap::from([("root".into(), vec!["wheel".into(), "ops".into()])]),
-            ..UsersConfig::default()
-        };
         let pool = DiskPool::new("test", 1, 4).unwrap();
-        let groups = Groups::new(&config, ManualClock::shared(Millis(0)), pool);
+        let groups = Groups::new(&with(&["wheel", "ops"]), ManualClock::shared(Millis(0)), pool);
         assert_eq!(&*groups.of("root").await, ["wheel", "ops"]);
         assert!(groups.of("nobody-has-this-name").await.is_empty());
         // Whoever runs the test is in some group, and the second answer is the first.
         let me = process_user();
         assert_eq!(groups.of(&me).await, groups.of(&me).await);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_believed_for_a_while_and_until_a_refresh() {
+        let pool = DiskPool::new("test", 1, 4).unwrap();
+        let clock = ManualClock::shared(Millis(0));
+        let groups = Groups::new(&with(&["wheel"]), clock.clone(), pool);
+        groups.of("nobody-has-this-name").await;
+        assert!(groups.cache.get("nobody-has-this-name").is_some());
+        groups.refresh(None);
+        assert!(groups.cache.get("nobody-has-this-name").is_none());
+        assert_eq!(&*groups.of("root").await, ["wheel"]);
+        groups.refresh(Some(&with(&["staff"])));
+        assert_eq!(&*groups.of("root").await, ["staff"]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod prefetch;
 mod quotas;
 mod proxies;
 mod reads;
+mod trash;
 pub mod types;
 mod workers;
 mod writes;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use steadfs_common::{DatanodeUuid, FsError, FsResult, Millis, StorageId};
 use steadfs_daemon::clock::SharedClock;
 use steadfs_daemon::pool::DiskPool;
+use steadfs_namenode_core::blocks::BlocksOn;
 use steadfs_namenode_core::command::{BlockRef, Origin, PlacedBlock};
 use steadfs_namenode_core::{Caller, Settings};
 use tokio::sync::{Notify, mpsc};
@@ -87,6 +89,8 @@ pub struct Service {
     audit: Audit,
     /// Where to read again what may change.
     config_file: Option<PathBuf>,
+    /// How long what was thrown away is kept; 0 leaves it to clients.
+    trash_minutes: u64,
     identity: Identity,
     /// The namenode's own user, for what nobody asked for.
     own: Caller,
@@ -142,6 +146,7 @@ impl Service {
             proxies: Proxies::new(&config.users.proxies, pool.clone()),
             audit: Audit::new(parts.clock.clone(), &config.audit)?,
             config_file: config.file.clone(),
+            trash_minutes: config.trash.interval_minutes,
             desk: Desk::new(config),
             identity: parts.identity,
             own: own_caller(),
@@ -225,6 +230,7 @@ impl Service {
             cluster_id: self.identity.cluster_id.clone(),
             lease_soft_limit: self.settings.lease_soft_limit,
             lease_hard_limit: self.settings.lease_hard_limit,
+            trash_minutes: self.trash_minutes,
             version: env!("CARGO_PKG_VERSION"),
         }
     }
@@ -233,6 +239,16 @@ impl Service {
     #[must_use]
     pub fn fs_stats(&self) -> FsStats {
         self.blocks.stats()
+    }
+
+    /// The first blocks past `after` without any good replica.
+    pub(crate) fn missing_blocks(&self, after: steadfs_common::BlockId, limit: usize) -> Vec<steadfs_common::BlockId> {
+        self.blocks.missing_blocks(after, limit)
+    }
+
+    /// Some blocks with a replica on a datanode, for a balancer.
+    pub(crate) fn blocks_on(&self, uuid: DatanodeUuid, wanted: &BlocksOn) -> Vec<BlockOnNode> {
+        self.blocks.blocks_on(uuid, wanted)
     }
 
     /// All known datanodes.
@@ -253,7 +269,8 @@ impl Service {
     /// AccessDenied: the caller is no superuser.
     pub fn set_safe_mode(&self, caller: &Caller, on: bool) -> FsResult<bool> {
         let started = self.audit.start();
-        let result = self.check_superuser(caller).map(|()| self.blocks.set_safe_mode(on));
+        let action = if on { "safemode_enter" } else { "safemode_leave" };
+        let result = self.check_operator(caller, action).map(|()| self.blocks.set_safe_mode(on));
         let operation = if on { "enter_safe_mode" } else { "leave_safe_mode" };
         self.audit.changed(&started, operation, caller, &"/", &result);
         result

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfs_common::{BlockId, DatanodeUuid, Millis, Name, StorageId};
+use steadfs_common::{BlockId, DatanodeUuid, FsPath, InodeId, Millis, Name, StorageId, StorageType};
+use steadfs_namenode_core::blocks::{AdminState, Lacking};
 use steadfs_namenode_core::command::BlockRef;
-use steadfs_namenode_core::record::Inode;
+use steadfs_namenode_core::record::{Block, Inode};
 
 /// A datanode as a client needs to know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,10 @@ pub struct Node {
     pub node: String,
     /// Whether its heartbeats arrive.
     pub live: bool,
+    /// Whether it serves, or leaves.
+    pub admin: AdminState,
+    /// What keeps it from leaving.
+    pub lacking: Lacking,
     /// Whether it lives but was not heard for a while.
     pub stale: bool,
     /// Bytes on all its volumes.
@@ -49,18 +54,6 @@ pub struct Node {
     pub blocks: u64,
 }
 
-/// HDFS's kinds of storage that we know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum StorageKind {
-    /// A spinning disk, or a disk of which nothing is known.
-    #[default]
-    Disk,
-    /// A solid-state disk.
-    Ssd,
-    /// Slow and large.
-    Archive,
-}
-
 /// One place of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
@@ -69,7 +62,7 @@ pub struct Location {
     /// The volume on it.
     pub storage: StorageId,
     /// What the volume is.
-    pub kind: StorageKind,
+    pub kind: StorageType,
 }
 
 /// A volume as an operator sees it.
@@ -78,7 +71,7 @@ pub struct StorageReport {
     /// The volume.
     pub storage: StorageId,
     /// What it is.
-    pub kind: StorageKind,
+    pub kind: StorageType,
     /// Whether its datanode gave it up.
     pub failed: bool,
     /// Bytes in all.
@@ -98,6 +91,46 @@ pub struct NodeReport {
     pub node: Arc<Node>,
     /// Its volumes, by id.
     pub storages: Vec<StorageReport>,
+}
+
+/// A file that is open for writing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenFile {
+    /// The file.
+    pub inode: InodeId,
+    /// Where it is.
+    pub path: FsPath,
+    /// Who writes it.
+    pub client: String,
+    /// The host that it is written from.
+    pub machine: String,
+}
+
+/// One page of open files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenFiles {
+    /// By inode.
+    pub files: Vec<OpenFile>,
+    /// Others follow.
+    pub more: bool,
+}
+
+/// A block and the file that it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Where the file is.
+    pub path: FsPath,
+    /// The block's record.
+    pub block: Block,
+}
+
+/// A block and all its good replicas, for a balancer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockOnNode {
+    /// The block.
+    pub block: BlockRef,
+    /// Where it is.
+    pub locations: Vec<Location>,
 }
 
 /// A block of a file and where it is.
@@ -137,6 +170,8 @@ pub struct FileStatus {
     pub name: Option<Name>,
     /// Blocks and places, where they were asked for and this is a file.
     pub blocks: Option<FileBlocks>,
+    /// The storage policy it has or inherits: HDFS's number, 0 for none.
+    pub policy: u8,
 }
 
 /// One page of a folder.
@@ -146,19 +181,6 @@ pub struct Listing {
     pub entries: Vec<FileStatus>,
     /// Entries that follow; only "none" and "some" are exact.
     pub remaining: u64,
-}
-
-/// What `du` asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct ContentSummary {
-    /// Bytes of all files.
-    pub length: u64,
-    /// Files.
-    pub files: u64,
-    /// Folders, the one asked for included.
-    pub directories: u64,
-    /// Bytes of all replicas.
-    pub space: u64,
 }
 
 /// The cluster's sums.
@@ -176,6 +198,10 @@ pub struct FsStats {
     pub corrupt: u64,
     /// Blocks without any good replica.
     pub missing: u64,
+    /// Those of them of which only one replica is wanted.
+    pub missing_single: u64,
+    /// Blocks that the loss of one replica would lose.
+    pub endangered: u64,
     /// Replications waiting or under way.
     pub pending_replication: u64,
     /// Replicas waiting to be deleted.
@@ -203,6 +229,8 @@ pub struct Defaults {
     pub lease_soft_limit: Duration,
     /// After this the namenode takes a file over.
     pub lease_hard_limit: Duration,
+    /// How many minutes what was thrown away is kept; 0 leaves it to clients.
+    pub trash_minutes: u64,
     /// Our version.
     pub version: &'static str,
 }

@@ -22,6 +22,8 @@ const LEASE_INTERVAL: Duration = Duration::from_secs(30);
 const LEASE_INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// Saved answers are looked through this often.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
+/// And at most this often, while calls wait for room.
+const RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Readings for the metrics are taken this often.
 const READINGS_INTERVAL: Duration = Duration::from_secs(5);
 /// Rows looked at in one step.
@@ -40,15 +42,14 @@ pub(crate) fn start(
     every(service, shutdown, "lease monitor", lease_interval, |service| async move {
         service.expire_leases().await
     });
-    every(service, shutdown, "saved answers", RETRY_INTERVAL, |service| async move {
-        service.forget_calls().await
-    });
+    shutdown.spawn(forget_answers(service.clone(), shutdown.clone()));
     every(service, shutdown, "readings", READINGS_INTERVAL, |service| async move {
         let asked = service.clone();
         let readings = service.pool.run(move || asked.readings()).await;
         service.audit.metrics.read(readings);
         Ok(())
     });
+    super::trash::start(service, &config.trash, shutdown);
     let locality = service.locality.clone();
     locality.watch(service.pool.clone(), shutdown);
     shutdown.spawn(seal_when_idle(service.clone(), seal_after, shutdown.clone()));
@@ -78,6 +79,24 @@ where
     });
 }
 
+/// Forgets saved answers now and then, and more often while calls wait for room.
+async fn forget_answers(service: Arc<Service>, shutdown: Shutdown) {
+    loop {
+        if let Err(error) = service.forget_calls().await {
+            tracing::warn!(%error, "saved answers: will be tried again");
+        }
+        let early = async {
+            tokio::time::sleep(RETRY_INTERVAL_MIN).await;
+            service.answers.wanted().await;
+        };
+        tokio::select! {
+            () = shutdown.triggered() => return,
+            () = tokio::time::sleep(RETRY_INTERVAL) => {}
+            () = early => {}
+        }
+    }
+}
+
 async fn seal_when_idle(service: Arc<Service>, after: Duration, shutdown: Shutdown) {
     let mut seen = 0;
     loop {
@@ -87,7 +106,7 @@ async fn seal_when_idle(service: Arc<Service>, after: Duration, shutdown: Shutdo
         }
         let index = service.store.view_guard().position().index;
         if index == seen {
-            service.commits.seal(index).await;
+            service.commits.seal(index);
         }
         seen = index;
     }

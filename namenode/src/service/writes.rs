@@ -234,6 +234,7 @@ impl Subject {
     fn of(command: &Command) -> Self {
         match command {
             Command::Mkdirs { path, .. }
+            | Command::MakeFolder { path, .. }
             | Command::Create { path, .. }
             | Command::Append { path, .. }
             | Command::RecoverLease { path }
@@ -299,6 +300,7 @@ impl Noted {
     fn of(command: &Command) -> Self {
         let left = match command {
             Command::Mkdirs { path, .. }
+            | Command::MakeFolder { path, .. }
             | Command::Create { path, .. }
             | Command::SetPermission { path, .. }
             | Command::SetOwner { path, .. }

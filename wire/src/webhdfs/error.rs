@@ -25,7 +25,10 @@ impl From<FsError> for RestError {
 const fn status_of(kind: FsErrorKind) -> u16 {
     match kind {
         FsErrorKind::NotFound | FsErrorKind::IsADirectory => NOT_FOUND,
-        FsErrorKind::InvalidPath | FsErrorKind::InvalidArgument | FsErrorKind::Unsupported => BAD_REQUEST,
+        FsErrorKind::InvalidPath
+        | FsErrorKind::InvalidArgument
+        | FsErrorKind::IllegalArgument
+        | FsErrorKind::Unsupported => BAD_REQUEST,
         _ => FORBIDDEN,
     }
 }
@@ -47,13 +50,6 @@ impl RestError {
     #[must_use]
     pub fn unsupported(operation: &str) -> Self {
         FsError::new(FsErrorKind::Unsupported, format!("{operation} is not supported")).into()
-    }
-
-    /// A caller who may not act as he wants to (403).
-    #[must_use]
-    pub fn unauthorized(message: String) -> Self {
-        let class = "org.apache.hadoop.security.authorize.AuthorizationException";
-        Self { status: FORBIDDEN, class, message }
     }
 
     /// The HTTP status.
