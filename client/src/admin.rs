@@ -274,6 +274,9 @@ fn storage(report: pb::StorageReport) -> StorageReport {
         pb::StorageKind::Disk => "disk",
         pb::StorageKind::Ssd => "ssd",
         pb::StorageKind::Archive => "archive",
+        pb::StorageKind::RamDisk => "ram_disk",
+        pb::StorageKind::Provided => "provided",
+        pb::StorageKind::Nvdimm => "nvdimm",
     };
     StorageReport {
         id: report.storage_id,

@@ -13,7 +13,7 @@ use crate::lease::Leases;
 use crate::read::Reader;
 use crate::types::foreign;
 use crate::write::{Append, Create};
-use crate::{ClientOptions, ContentSummary, Defaults, FileChecksum, FileStatus, FsStats, FsUrl};
+use crate::{ClientOptions, Defaults, FileChecksum, FileStatus, FsStats, FsUrl};
 
 /// A connection to a SteadFS cluster. Cloning is cheap and shares it; a program wants one for each user it acts as.
 ///
@@ -240,6 +240,26 @@ impl Client {
             mode: u32::from(mode),
             create_parent: parents,
             unmasked: unmasked.map(u32::from),
+            exclusive: false,
+            key: None,
+        };
+        self.inner.calls.namespace(request, |mut c, r| async move { c.mkdirs(r).await }).await?;
+        Ok(())
+    }
+
+    /// Makes a folder where nothing is, in one that is there, as POSIX's `mkdir`. `mode` counts unless the folder above has
+    /// a default access list: then `unmasked`, which is the mode before the umask was taken from it.
+    ///
+    /// # Errors
+    /// `AlreadyExists` whatever is there; `NotFound`, `ParentNotDirectory`, `AccessDenied`.
+    pub async fn mkdir(&self, path: &str, mode: u16, unmasked: Option<u16>) -> FsResult<()> {
+        let request = pb::MkdirsRequest {
+            path: checked(path)?,
+            mode: u32::from(mode),
+            create_parent: false,
+            unmasked: unmasked.map(u32::from),
+            exclusive: true,
+            key: self.inner.calls.key(),
         };
         self.inner.calls.namespace(request, |mut c, r| async move { c.mkdirs(r).await }).await?;
         Ok(())
@@ -359,22 +379,6 @@ impl Client {
         let answer =
             self.inner.calls.namespace(request, |mut c, r| async move { c.set_replication(r).await }).await?;
         Ok(answer.result)
-    }
-
-    /// Totals of a file, or of a folder and all below it.
-    ///
-    /// # Errors
-    /// `NotFound`, `AccessDenied`.
-    pub async fn content_summary(&self, path: &str) -> FsResult<ContentSummary> {
-        let request = pb::PathRequest { path: checked(path)? };
-        let answer =
-            self.inner.calls.namespace(request, |mut c, r| async move { c.content_summary(r).await }).await?;
-        Ok(ContentSummary {
-            length: answer.length,
-            files: answer.files,
-            directories: answer.directories,
-            space: answer.space,
-        })
     }
 
     /// The space of the whole file system.

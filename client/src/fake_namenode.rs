@@ -292,6 +292,18 @@ impl Namespace for Fake {
         not_faked()
     }
 
+    async fn set_quota(&self, _: Request<pb::SetQuotaRequest>) -> Answer<pb::Empty> {
+        not_faked()
+    }
+
+    async fn set_storage_policy(&self, _: Request<pb::SetStoragePolicyRequest>) -> Answer<pb::Empty> {
+        not_faked()
+    }
+
+    async fn get_storage_policy(&self, _: Request<pb::PathRequest>) -> Answer<pb::StoragePolicyResponse> {
+        not_faked()
+    }
+
     async fn content_summary(&self, _: Request<pb::PathRequest>) -> Answer<pb::ContentSummaryResponse> {
         not_faked()
     }

@@ -51,6 +51,7 @@ mod fake_test;
 mod lease;
 mod list;
 mod options;
+mod quotas;
 mod read;
 mod types;
 mod url;
@@ -60,11 +61,13 @@ pub use admin::{
     ClusterReport, DatanodeReport, FsckBlock, FsckFile, FsckItem, FsckSummary, SafeMode, StorageReport,
 };
 pub use attributes::AclChange;
+pub use calls::repeatable;
 pub use client::Client;
+pub use quotas::{Bound, ContentSummary, TypeUsage};
 pub use options::{ClientOptions, ReplaceDatanode, current_user};
 pub use read::{FileChecksum, FileStream, Reader};
 pub use steadfs_common::{ChecksumKind, ChecksumSpec, FsError, FsErrorKind, FsPath, FsResult, Millis};
-pub use steadfs_common::{acl, xattr};
-pub use types::{BlockLocation, ContentSummary, Defaults, FileStatus, FsStats, Replica};
+pub use steadfs_common::{StorageType, acl, xattr};
+pub use types::{BlockLocation, Defaults, FileStatus, FsStats, Replica};
 pub use url::{DEFAULT_PORT, FsUrl};
 pub use write::{Append, Create, Writer};

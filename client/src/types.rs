@@ -83,6 +83,8 @@ pub struct Defaults {
     pub cluster_id: String,
     /// Which blocks belong together; every call to a datanode names it.
     pub(crate) block_pool: String,
+    /// How many minutes what was thrown away is kept in the trash; 0: there is no trash.
+    pub trash_minutes: u64,
     /// After so long without a renewal another writer may take a file over.
     pub(crate) lease_soft_limit: std::time::Duration,
 }
@@ -96,22 +98,10 @@ impl Defaults {
             version: defaults.version,
             cluster_id: defaults.cluster_id,
             block_pool: defaults.block_pool,
+            trash_minutes: defaults.trash_minutes,
             lease_soft_limit: std::time::Duration::from_millis(defaults.lease_soft_limit_ms),
         })
     }
-}
-
-/// Totals of a file or of a folder and all below it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct ContentSummary {
-    /// Bytes of the files.
-    pub length: u64,
-    /// Files.
-    pub files: u64,
-    /// Folders, the one asked for included.
-    pub directories: u64,
-    /// Bytes on disks: each file's length times its replication.
-    pub space: u64,
 }
 
 /// The space of the whole file system.

@@ -1,10 +1,11 @@
 //! Configuration of a datanode.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use steadfs_datanode_store::{VolumeConfig, VolumeKind};
+use steadfs_common::StorageType;
+use steadfs_datanode_store::VolumeConfig;
 
 /// Configuration of a datanode; `config/datanode.example.toml` documents each key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,9 +43,9 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VolumeSettings {
-    /// The folder; made if it is not there.
+    /// The folder; made if it is not there. May begin with its kind in brackets, as in Hadoop: `[SSD]/data/1`.
     pub path: PathBuf,
-    /// `disk`, `ssd` or `archive`.
+    /// What it is: `disk` (if empty), `ssd`, `archive`, `ram_disk` or `nvdimm`.
     pub kind: String,
     /// Bytes of the disk to leave free for others.
     pub reserved_bytes: u64,
@@ -95,7 +96,7 @@ impl Config {
         if self.volumes.is_empty() {
             return invalid("no [[volumes]]: name at least one folder to keep replicas in".into());
         }
-        if self.volumes.iter().any(|volume| volume.path.as_os_str().is_empty()) {
+        if self.volumes.iter().any(|volume| split_type(&volume.path).1.as_os_str().is_empty()) {
             return invalid("a [[volumes]] entry has no path".into());
         }
         if !self.rack.is_empty() && (!self.rack.starts_with('/') || self.rack.len() < 2) {
@@ -125,18 +126,33 @@ impl Config {
 
 impl VolumeSettings {
     fn to_store(&self) -> Result<VolumeConfig, InvalidConfig> {
-        let kind = match self.kind.as_str() {
-            "" | "disk" => VolumeKind::Disk,
-            "ssd" => VolumeKind::Ssd,
-            "archive" => VolumeKind::Archive,
-            other => {
+        let (prefix, path) = split_type(&self.path);
+        let kind = match (prefix, self.kind.as_str()) {
+            (None, "") => StorageType::Disk,
+            (Some(name), "") | (None, name) => type_named(name)?,
+            (Some(_), kind) => {
                 return Err(InvalidConfig(format!(
-                    "kind = \"{other}\" of a volume is not disk, ssd or archive"
+                    "path = \"{}\" of a volume names its type, and so does kind = \"{kind}\": say it once",
+                    self.path.display()
                 )));
             }
         };
-        Ok(VolumeConfig { path: self.path.clone(), kind, reserved: self.reserved_bytes })
+        Ok(VolumeConfig { path, kind, reserved: self.reserved_bytes })
     }
+}
+
+/// The type in front of a volume's folder, as Hadoop writes it (`[SSD]/data/1`), and the folder.
+fn split_type(path: &Path) -> (Option<&str>, PathBuf) {
+    let found = path.to_str().and_then(|text| text.strip_prefix('[')?.split_once(']'));
+    found.map_or_else(|| (None, path.to_owned()), |(name, folder)| (Some(name), folder.into()))
+}
+
+/// A type that a folder may be of. What is provided from outside is not kept in one.
+fn type_named(name: &str) -> Result<StorageType, InvalidConfig> {
+    let known = name.parse().ok().filter(|kind| *kind != StorageType::Provided);
+    known.ok_or_else(|| {
+        InvalidConfig(format!("\"{name}\" of a volume is not disk, ssd, archive, ram_disk or nvdimm"))
+    })
 }
 
 #[cfg(test)]
@@ -179,6 +195,21 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_names_its_type_by_key_or_in_hadoops_way() {
+        let of = |path: &str, kind: &str| {
+            let settings = VolumeSettings { path: path.into(), kind: kind.into(), reserved_bytes: 7 };
+            let volume = settings.to_store().unwrap();
+            assert_eq!(volume.reserved, 7);
+            (volume.kind, volume.path.to_str().unwrap().to_owned())
+        };
+        assert_eq!(of("/a", ""), (StorageType::Disk, "/a".into()));
+        assert_eq!(of("[SSD]/a", ""), (StorageType::Ssd, "/a".into()));
+        assert_eq!(of("[archive]/a", ""), (StorageType::Archive, "/a".into()));
+        assert_eq!(of("/a", "ram_disk"), (StorageType::RamDisk, "/a".into()));
+        assert_eq!(of("/[a]", "nvdimm"), (StorageType::Nvdimm, "/[a]".into()));
+    }
+
+    #[test]
     fn unknown_keys_are_refused_by_name() {
         let error =
             steadfs_daemon::config::parse::<Config>("heartbeats = 3", Path::new("d.toml")).unwrap_err();
@@ -197,6 +228,8 @@ mod tests {
         assert!(refused(|c| c.volumes.clear()).contains("volumes"));
         assert!(refused(|c| c.volumes[0].kind = "tape".into()).contains("tape"));
         assert!(refused(|c| c.volumes[0].path = PathBuf::new()).contains("path"));
+        assert!(refused(|c| c.volumes[0].path = "[SSD]".into()).contains("path"));
+        assert!(refused(|c| c.volumes[0].path = "[SSD]/data".into()).contains("once"));
         assert!(refused(|c| c.rack = "zone".into()).contains("rack"));
         assert!(refused(|c| c.disk_threads_per_volume = 0).contains("disk_threads_per_volume"));
     }

@@ -31,6 +31,7 @@ pub struct Create {
     block_size: u64,
     mode: Option<u16>,
     unmasked: Option<u16>,
+    policy: String,
     checksum: ChecksumSpec,
     empty: bool,
 }
@@ -48,6 +49,7 @@ impl Create {
             block_size: 0,
             mode: None,
             unmasked: None,
+            policy: String::new(),
             checksum,
             empty: false,
         }
@@ -96,6 +98,12 @@ impl Create {
         self
     }
 
+    /// The storage policy, by name. Default: that of the folder.
+    pub fn storage_policy(mut self, name: impl Into<String>) -> Self {
+        self.policy = name.into();
+        self
+    }
+
     /// Says that nothing, or little, will be written: the server then keeps no block ready.
     pub fn expect_empty(mut self) -> Self {
         self.empty = true;
@@ -117,6 +125,7 @@ impl Create {
             replication: u32::from(self.replication),
             block_size: self.block_size,
             first_block: !self.empty,
+            storage_policy: self.policy,
             key: inner.calls.key(),
         };
         let answer = after_recovery(|| async {

@@ -418,7 +418,7 @@ mod tests {
 
     use steadfs_common::{BlockId, GenStamp};
     use steadfs_datanode_store::{
-        Block, CreateOptions, DiskOp, Faults, NoListener, Store, StoreOptions, VolumeConfig, VolumeKind,
+        Block, CreateOptions, DiskOp, Faults, NoListener, Store, StoreOptions, VolumeConfig,
     };
     use steadfs_wire::transfer::{Packet, PacketHeader};
 
@@ -437,7 +437,7 @@ mod tests {
     #[test]
     fn what_asked_for_a_sync_has_it_though_the_next_packet_fails() {
         let folder = tempfile::tempdir().unwrap();
-        let volume = VolumeConfig { path: folder.path().into(), kind: VolumeKind::Disk, reserved: 0 };
+        let volume = VolumeConfig { path: folder.path().into(), kind: steadfs_common::StorageType::Disk, reserved: 0 };
         let syncs = Arc::new(Syncs::default());
         let options = StoreOptions { volumes: vec![volume], faults: Some(syncs.clone()) };
         let store = Store::open(options, Arc::new(NoListener)).unwrap();

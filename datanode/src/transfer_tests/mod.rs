@@ -17,7 +17,7 @@ use steadfs_common::{BlockId, BlockPoolId, ChecksumKind, ChecksumSpec, GenStamp,
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_datanode_store::{
     Block, Cluster, Faults, Listener, ReplicaChange, ReplicaState, ReplicaStatus, Store, StoreOptions,
-    VolumeConfig, VolumeKind,
+    VolumeConfig,
 };
 use steadfs_wire::transfer::{
     BlockRef, Op, OpResponse, Packet, PacketHeader, Peer, PipelineAck, ReadBlock, Stage, Status, Token,
@@ -73,7 +73,7 @@ impl TestNode {
 
     async fn start_with(timeouts: TransferTimeouts, config: Config, faults: Option<Arc<dyn Faults>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let volumes = vec![VolumeConfig { path: dir.path().join("v"), kind: VolumeKind::Disk, reserved: 0 }];
+        let volumes = vec![VolumeConfig { path: dir.path().join("v"), kind: steadfs_common::StorageType::Disk, reserved: 0 }];
         let heard = Arc::new(Heard::default());
         let store = Store::open(StoreOptions { volumes, faults }, heard.clone()).unwrap();
         store.join(&Cluster { cluster_id: "CID-1".into(), block_pool: BlockPoolId(POOL.into()) }).unwrap();

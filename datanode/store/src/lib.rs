@@ -40,7 +40,7 @@ pub use replica::{Block, ReplicaState};
 pub use store::{
     ChangeKind, CreateOptions, Listener, NoListener, ReplicaChange, ReplicaStatus, Store, StoreOptions,
 };
-pub use volume::{VolumeConfig, VolumeKind, VolumeStatus};
+pub use volume::{VolumeConfig, VolumeStatus};
 pub use writer::ReplicaWriter;
 
 /// Longest replica that is accepted, in bytes.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use steadfs_common::{BlockId, StorageId};
+use steadfs_common::{BlockId, StorageId, StorageType};
 
 use crate::disk::{DirSyncs, Disk};
 use crate::error::is_full;
@@ -15,25 +15,13 @@ use crate::layout::{self, PROBE_FILE, Place};
 use crate::worker::Worker;
 use crate::{StoreError, StoreResult};
 
-/// What a volume's disk is.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum VolumeKind {
-    /// A spinning disk, or one nobody said anything about.
-    #[default]
-    Disk,
-    /// Flash.
-    Ssd,
-    /// For what is seldom read.
-    Archive,
-}
-
 /// A folder to keep replicas in.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VolumeConfig {
     /// The folder; made if it is not there.
     pub path: PathBuf,
     /// What its disk is.
-    pub kind: VolumeKind,
+    pub kind: StorageType,
     /// Bytes of the disk to leave free for others.
     pub reserved: u64,
 }
@@ -44,7 +32,7 @@ pub struct VolumeStatus {
     /// Its id.
     pub storage: StorageId,
     /// What its disk is.
-    pub kind: VolumeKind,
+    pub kind: StorageType,
     /// It has failed and is no longer used.
     pub failed: bool,
     /// Bytes that may be used in all.

@@ -1,12 +1,14 @@
 //! What is done without being asked: rounds, sweeps, and the comparison with the namespace.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use steadfs_common::{BlockId, Millis};
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_namenode_core::View as _;
-use steadfs_namenode_core::blocks::Facts;
+use steadfs_namenode_core::blocks::{BlockMap, Facts};
+use steadfs_namenode_core::namespace::read::policies_of;
 use tracing::{info, warn};
 
 use super::{Blocks, Shared};
@@ -16,6 +18,9 @@ use crate::service::EffectSink as _;
 const SWEEP_STEP: usize = 5_000;
 /// Holds of the lock for judging blocks in one round: the rest waits for the next.
 const SWEEPS_PER_ROUND: usize = 200;
+/// Blocks looked at for datanodes that leave, in one hold of the lock, and holds in one round.
+const DRAIN_STEP: usize = 5_000;
+const DRAINS_PER_ROUND: usize = 100;
 /// Blocks compared with the namespace in one hold of the lock.
 const RECONCILE_STEP: usize = 2_000;
 /// Steps of that comparison in one round.
@@ -105,7 +110,9 @@ impl Shared {
     fn tend(&self) {
         let total = self.store.view_guard().counters().map_or(0, |counters| counters.complete_blocks);
         let (seed, now) = (self.seed(), self.now());
+        let policies = self.policies();
         let (before, ended, after) = self.owner.write(|map| {
+            map.set_policies(policies);
             let before = map.datanodes().live();
             let ended = map.round(total, seed, now);
             map.retry_postponed(POSTPONED_PER_ROUND);
@@ -126,7 +133,19 @@ impl Shared {
                 break;
             }
         }
+        for _ in 0..DRAINS_PER_ROUND {
+            if !self.owner.write(|map| map.drain(DRAIN_STEP, now)) {
+                break;
+            }
+        }
         self.publish();
+    }
+
+    /// Which storage policies the blocks have that are to be copied now.
+    fn policies(&self) -> BTreeMap<BlockId, u8> {
+        let due = self.owner.read(BlockMap::copies_due);
+        let view = self.store.view_guard();
+        policies_of(&**view, &due)
     }
 
     /// One step; gives the block to go on from, none at the end.

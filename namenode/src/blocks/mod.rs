@@ -75,6 +75,8 @@ impl Blocks {
         let nodes = &config.datanodes;
         let settings = BlockSettings {
             min_replication: config.namespace.min_replication,
+            default_replication: config.namespace.default_replication,
+            min_maintenance_replication: nodes.min_maintenance_replication,
             stale_after: millis(nodes.stale_after_ms),
             dead_after: millis(nodes.dead_after_ms),
             max_transfers_per_node: nodes.max_transfers_per_node,

@@ -8,15 +8,16 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use smallvec::SmallVec;
-use steadfs_common::{BlockId, GenStamp, StorageId};
+use steadfs_common::{BlockId, DatanodeUuid, GenStamp, StorageId};
 use steadfs_namenode_core::Effect;
+use steadfs_namenode_core::blocks::{BlocksOn, Condition, Roster, SurveyedReplica, WorkLists};
 use steadfs_namenode_core::command::BlockRef;
 use steadfs_namenode_core::placement::{Cluster, PlacementRequest};
 use steadfs_namenode_core::record::Block;
 
 use super::directory::Directory;
 use super::{Blocks, Shared};
-use crate::service::{EffectSink, FsStats, Location, NodeReport, SharedCluster};
+use crate::service::{BlockOnNode, EffectSink, FsStats, Location, NodeReport, SharedCluster};
 
 /// The cluster as plans see it: the datanodes of one moment, and the replicas of now.
 struct Picture {
@@ -102,7 +103,11 @@ impl EffectSink for Blocks {
     fn stats(&self) -> FsStats {
         let counts = self.shared.owner.read(steadfs_namenode_core::blocks::BlockMap::counts);
         let directory = self.shared.directory.load();
-        let live = || directory.reports.iter().map(|report| &report.node).filter(|node| node.live);
+        // What is on datanodes that leave is not space of the cluster, as HDFS counts.
+        let live = || {
+            let nodes = directory.reports.iter().map(|report| &report.node);
+            nodes.filter(|node| node.live && node.admin.serves())
+        };
         FsStats {
             capacity: live().map(|node| node.capacity).fold(0, u64::saturating_add),
             used: live().map(|node| node.used).fold(0, u64::saturating_add),
@@ -110,6 +115,8 @@ impl EffectSink for Blocks {
             under_replicated: counts.under_replicated,
             corrupt: counts.corrupt,
             missing: counts.missing,
+            missing_single: counts.missing_single,
+            endangered: counts.endangered,
             pending_replication: counts.pending_replication,
             pending_deletion: counts.pending_deletion,
         }
@@ -119,7 +126,46 @@ impl EffectSink for Blocks {
         self.shared.directory.load().reports.clone()
     }
 
-    fn missing_blocks(&self, limit: usize) -> Vec<BlockId> {
-        self.shared.owner.read(|map| map.missing(limit))
+    fn missing_blocks(&self, after: BlockId, limit: usize) -> Vec<BlockId> {
+        self.shared.owner.read(|map| map.missing(after, limit))
+    }
+
+    fn survey(&self, block: BlockId) -> Vec<(Location, Condition)> {
+        let found = self.shared.owner.read(|map| map.survey(block));
+        let directory = self.shared.directory.load();
+        let known = |replica: &SurveyedReplica| Some((directory.location(replica.storage)?, replica.condition));
+        found.iter().filter_map(known).collect()
+    }
+
+    fn blocking_blocks(&self) -> Vec<BlockId> {
+        self.shared.owner.read(|map| map.blocking().to_vec())
+    }
+
+    fn set_roster(&self, roster: Roster) {
+        let now = self.shared.now();
+        self.shared.owner.write(|map| map.set_roster(roster, now));
+        self.shared.publish();
+    }
+
+    fn roster(&self) -> Roster {
+        self.shared.owner.read(|map| map.roster().clone())
+    }
+
+    fn set_bandwidth(&self, bytes_per_second: u64) {
+        self.shared.owner.write(|map| map.set_bandwidth(bytes_per_second));
+    }
+
+    fn blocks_on(&self, uuid: DatanodeUuid, wanted: &BlocksOn) -> Vec<BlockOnNode> {
+        let found = self.shared.owner.read(|map| map.blocks_on(uuid, wanted, self.shared.seed()));
+        let directory = self.shared.directory.load();
+        let located = |(block, storages): (BlockRef, SmallVec<[StorageId; 3]>)| BlockOnNode {
+            block,
+            locations: directory.locations(&storages),
+        };
+        found.into_iter().map(located).collect()
+    }
+
+    fn work_lists(&self, limit: usize) -> WorkLists {
+        self.shared.owner.read(|map| map.work_lists(limit))
     }
 }

@@ -72,7 +72,7 @@ impl Cluster {
         shutdown.trigger();
         shutdown.drained(Duration::from_secs(10)).await;
         let Assembled { commits, thread, service, folders, .. } = assembled;
-        commits.stop().await;
+        commits.stop();
         drop((service, commits));
         let pool = steadfs_daemon::pool::DiskPool::new("stop", 1, 1).unwrap();
         pool.run(move || {
@@ -326,7 +326,7 @@ async fn a_restarted_namenode_waits_for_the_reports() {
         "{}",
         state.reason
     );
-    let mkdirs = by_user(pb::MkdirsRequest { path: "/d".into(), mode: 0o755, create_parent: true });
+    let mkdirs = by_user(pb::MkdirsRequest { path: "/d".into(), mode: 0o755, create_parent: true, ..Default::default() });
     let error = from_status(&cluster.files().mkdirs(mkdirs).await.unwrap_err());
     assert_eq!(error.kind(), FsErrorKind::SafeMode, "{error}");
     let stat = by_user(pb::StatRequest { path: "/f".into() });
@@ -385,7 +385,7 @@ async fn foreign_and_senseless_datanodes_are_refused() {
 
     let nobody = cluster.files().stat(pb::StatRequest { path: "/".into() }).await.unwrap_err();
     assert_eq!(kind(nobody), FsErrorKind::InvalidRequest);
-    let odd = by_user(pb::MkdirsRequest { path: "/d".into(), mode: 0o7777, create_parent: true });
+    let odd = by_user(pb::MkdirsRequest { path: "/d".into(), mode: 0o7777, create_parent: true, ..Default::default() });
     assert_eq!(kind(cluster.files().mkdirs(odd).await.unwrap_err()), FsErrorKind::InvalidArgument);
     cluster.stop().await;
 }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use steadfs_common::{BlockId, ChecksumKind, ChecksumSpec, GenStamp, StorageId};
 use steadfs_datanode_store::{
     Block, ChangeKind, CreateOptions, Faults, Listener, ReplicaChange, ReplicaReader, ReplicaWriter, Store,
-    StoreOptions, StoreResult, VolumeConfig, VolumeKind,
+    StoreOptions, StoreResult, VolumeConfig,
 };
 use tempfile::TempDir;
 
@@ -58,7 +58,7 @@ impl Fixture {
     }
 
     pub fn options(&self) -> StoreOptions {
-        let volume = |index| VolumeConfig { path: self.root(index), kind: VolumeKind::Disk, reserved: 0 };
+        let volume = |index| VolumeConfig { path: self.root(index), kind: steadfs_common::StorageType::Disk, reserved: 0 };
         StoreOptions { volumes: (0..self.volumes).map(volume).collect(), faults: self.faults.clone() }
     }
 

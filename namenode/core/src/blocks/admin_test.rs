@@ -95,6 +95,8 @@ fn with_too_few_datanodes_it_stays_in_progress_and_nothing_new_goes_there() {
         favored: &["10.0.0.0:9866".into()],
         avoid_local: false,
         block_size: 1,
+        policy: 0,
+        policy: 0,
         seed: 1,
     };
     assert_eq!(world.map.topology().choose(&request).as_slice(), [storage(1)]);

@@ -145,6 +145,8 @@ pub struct BlockMap {
     pub(super) blocking: Vec<BlockId>,
     /// Blocks of which a finalized replica arrived while they are not complete.
     pub(super) received: Vec<BlockId>,
+    /// The storage policies of the files of blocks that are due to be copied; none where nobody looks them up.
+    pub(super) policies: Option<BTreeMap<BlockId, u8>>,
     last_round: Option<Millis>,
 }
 
@@ -175,6 +177,7 @@ impl BlockMap {
             drain: Drain::default(),
             blocking: Vec::new(),
             received: Vec::new(),
+            policies: None,
             last_round: None,
             settings,
         }

@@ -210,7 +210,7 @@ impl World {
         match command {
             NodeCommand::Register => self.register(at),
             NodeCommand::Report => self.report(at),
-            NodeCommand::Recover { .. } => {}
+            NodeCommand::Recover { .. } | NodeCommand::Bandwidth(_) => {}
             NodeCommand::Transfer { block, targets } => {
                 let held = self.nodes[at as usize].disk.get(&block.id) == Some(&block);
                 let rotten = self.rotten.contains(&(at, block.id));

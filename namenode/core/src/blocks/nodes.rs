@@ -286,7 +286,11 @@ impl Datanodes {
                 .iter()
                 .map(|at| self.storage(*at))
                 .filter(|storage| !storage.dropped)
-                .map(|storage| Volume { id: storage.report.id, free: storage.report.remaining })
+                .map(|storage| Volume {
+                    id: storage.report.id,
+                    kind: storage.report.kind,
+                    free: storage.report.remaining,
+                })
                 .collect(),
         };
         Topology::new(self.by_uuid.values().map(|at| machine(self.node(*at))).collect())

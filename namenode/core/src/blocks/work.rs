@@ -373,6 +373,24 @@ impl BlockMap {
         }
     }
 
+    /// The blocks that the next round of copies looks at: their storage policies are to be told it by
+    /// [`BlockMap::set_policies`].
+    #[must_use]
+    pub fn copies_due(&self) -> Vec<BlockId> {
+        let mut due = Vec::new();
+        for (queue, after) in self.needed.iter().zip(self.cursors) {
+            let round = queue.range(after.next()..).chain(queue.range(..=after)).copied();
+            due.extend(round.take(BLOCKS_PER_ROUND - due.len()));
+        }
+        due
+    }
+
+    /// Says by which storage policies these blocks are to be copied. A block that is not among them waits for the next
+    /// round. If this is never called, all are copied as if they had none.
+    pub fn set_policies(&mut self, policies: BTreeMap<BlockId, u8>) {
+        self.policies = Some(policies);
+    }
+
     fn assign_copies(&mut self, seed: u64, now: Millis) {
         let mut random = Random::new(seed);
         let mut looked = 0;
@@ -391,6 +409,13 @@ impl BlockMap {
 
     /// Orders the copies that a block lacks, if a source has a hand free and there is somewhere to put them.
     fn copy(&mut self, id: BlockId, random: &mut Random, now: Millis) {
+        let policy = match &self.policies {
+            None => 0,
+            Some(policies) => match policies.get(&id) {
+                Some(policy) => *policy,
+                None => return,
+            },
+        };
         let Some(entry) = self.table.get(id) else { return };
         let (block, replication) =
             (BlockRef { id, stamp: entry.stamp, length: entry.length }, entry.replication);
@@ -419,7 +444,7 @@ impl BlockMap {
             favored: &[],
             avoid_local: false,
             block_size: block.length.max(1),
-            policy: 0,
+            policy,
             seed: random.draw(),
         });
         // A datanode that is still to delete a replica of the block would delete the new one.

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use steadfs_common::StorageId;
+use steadfs_common::{StorageId, StorageType};
 
-use super::topology::{Machine, Topology};
+use super::topology::{Machine, Topology, Volume};
 use super::{PlacementRequest, Random};
+use crate::policy::{self, StoragePolicy, Types};
 
 /// Weighted draws before all machines are looked at: on a cluster that is not nearly full or excluded, the first few hit.
 const DRAWS: usize = 12;
+
+/// Types that never get a replica, whatever a policy says: what lies in memory would be lost, and nothing else keeps it.
+const UNUSED: [StorageType; 2] = [StorageType::RamDisk, StorageType::Provided];
 
 /// Which machines a step accepts.
 #[derive(Clone, Copy)]
@@ -37,6 +41,15 @@ struct Choice<'a> {
     /// Machines that hold or will hold the block, in the order of its replicas.
     holders: SmallVec<[u32; 8]>,
     chosen: SmallVec<[StorageId; 3]>,
+    policy: &'static StoragePolicy,
+    /// Replicas that there shall be in the end.
+    total: usize,
+    /// The types of those there are and those chosen.
+    held: Types,
+    /// Types of which there is no volume left to choose.
+    missing: Types,
+    /// Types of which the next replica may be, the preferred one first.
+    types: Types,
 }
 
 impl Topology {
@@ -44,6 +57,8 @@ impl Topology {
     /// The result depends on the arguments alone.
     #[must_use]
     pub fn choose(&self, request: &PlacementRequest<'_>) -> SmallVec<[StorageId; 3]> {
+        let wanted = request.wanted.min(self.machines.len());
+        let held: Types = request.existing.iter().filter_map(|id| self.kind_of(*id)).collect();
         let mut choice = Choice {
             topology: self,
             request,
@@ -51,18 +66,71 @@ impl Topology {
             pass: Pass::Strict,
             holders: request.existing.iter().filter_map(|id| self.storages.get(id)).copied().collect(),
             chosen: SmallVec::new(),
+            policy: policy::by_id(request.policy).unwrap_or(policy::HOT),
+            total: held.len() + wanted,
+            held,
+            missing: Types::from_slice(&UNUSED),
+            types: Types::new(),
         };
-        let wanted = request.wanted.min(self.machines.len());
+        choice.renew_types();
         choice.take_favored(wanted);
-        for pass in [Pass::Strict, Pass::Relaxed] {
-            choice.pass = pass;
-            while choice.chosen.len() < wanted && choice.step() {}
+        loop {
+            for pass in [Pass::Strict, Pass::Relaxed] {
+                choice.pass = pass;
+                while choice.chosen.len() < wanted && choice.step() {}
+            }
+            if choice.chosen.len() >= wanted || !choice.fall_back() {
+                return choice.chosen;
+            }
         }
-        choice.chosen
     }
 }
 
 impl<'a> Choice<'a> {
+    /// The types that the replicas still to come shall have: those of the policy, with fallbacks for what is missing,
+    /// less those there are.
+    fn renew_types(&mut self) {
+        let mut types = self.policy.types_of(self.total);
+        let mut beyond = Types::new();
+        for kind in &self.held {
+            match types.iter().position(|wanted| wanted == kind) {
+                Some(at) => drop(types.remove(at)),
+                None => beyond.push(*kind),
+            }
+        }
+        let new_block = self.request.existing.is_empty();
+        types.retain(|kind| {
+            if self.missing.contains(kind) {
+                let Some(other) = self.policy.fallback(new_block, &self.missing) else { return false };
+                *kind = other;
+            }
+            true
+        });
+        for kind in beyond {
+            if let Some(at) = types.iter().position(|wanted| *wanted == kind) {
+                types.remove(at);
+            }
+        }
+        self.types = types;
+    }
+
+    /// Nobody has room of the types that are wanted: others are, if the policy names any.
+    fn fall_back(&mut self) -> bool {
+        let before = self.missing.len();
+        for kind in std::mem::take(&mut self.types) {
+            if !self.missing.contains(&kind) {
+                self.missing.push(kind);
+            }
+        }
+        self.renew_types();
+        self.missing.len() > before && !self.types.is_empty()
+    }
+
+    /// Whether a replica may go there.
+    fn fits(&self, volume: &Volume) -> bool {
+        volume.free >= self.request.block_size && self.types.contains(&volume.kind)
+    }
+
     /// Takes the nodes that the client named, as far as they can take a replica.
     fn take_favored(&mut self, wanted: usize) {
         for name in self.request.favored {
@@ -124,17 +192,23 @@ impl<'a> Choice<'a> {
                 return Some(at);
             }
         }
-        let weight = |at: usize| (self.topology.machines[at].room(self.request.block_size) >> 20) + 1;
-        let open: Vec<usize> =
-            (0..self.topology.machines.len()).filter(|at| self.accepts(*at, place)).collect();
-        let mut ticket = self.random.below(open.iter().map(|at| weight(*at)).sum());
-        open.into_iter().find(|at| match ticket.checked_sub(weight(*at)) {
+        let room = |at: usize| {
+            let volumes = self.topology.machines[at].volumes.iter();
+            volumes.filter(|volume| self.fits(volume)).map(|volume| volume.free).sum::<u64>()
+        };
+        let open: Vec<(usize, u64)> = (0..self.topology.machines.len())
+            .filter(|at| self.accepts(*at, place))
+            .map(|at| (at, (room(at) >> 20) + 1))
+            .collect();
+        let mut ticket = self.random.below(open.iter().map(|(_, weight)| weight).sum());
+        let found = open.into_iter().find(|(_, weight)| match ticket.checked_sub(*weight) {
             Some(rest) => {
                 ticket = rest;
                 false
             }
             None => true,
-        })
+        });
+        found.map(|(at, _)| at)
     }
 
     fn accepts(&self, at: usize, place: Where<'_>) -> bool {
@@ -152,16 +226,20 @@ impl<'a> Choice<'a> {
             && machine.open
             && !self.holders.contains(&(at as u32))
             && !self.request.excluded.contains(&machine.uuid)
-            && machine.volumes.iter().any(|volume| volume.free >= self.request.block_size)
+            && machine.volumes.iter().any(|volume| self.fits(volume))
     }
 
-    /// Takes a machine that was accepted, on a volume by chance, the likelier the more is free on it.
+    /// Takes a machine that was accepted, on a volume of the type that is preferred by chance, the likelier the more is
+    /// free on it.
     fn take(&mut self, at: usize) {
-        let size = self.request.block_size;
         let machine = &self.topology.machines[at];
-        let mut ticket = self.random.below(machine.room(size).max(1));
+        let fits = |kind: &StorageType| machine.volumes.iter().any(|volume| volume.kind == *kind && self.fits(volume));
+        let Some(kind) = self.types.iter().copied().find(fits) else { return };
+        let size = self.request.block_size;
+        let open = || machine.volumes.iter().filter(|volume| volume.kind == kind && volume.free >= size);
+        let mut ticket = self.random.below(open().map(|volume| volume.free).sum::<u64>().max(1));
         let mut last = None;
-        for volume in machine.volumes.iter().filter(|volume| volume.free >= size) {
+        for volume in open() {
             last = Some(volume.id);
             match ticket.checked_sub(volume.free) {
                 Some(rest) => ticket = rest,
@@ -170,7 +248,9 @@ impl<'a> Choice<'a> {
         }
         if let Some(id) = last {
             self.holders.push(at as u32);
+            self.held.push(kind);
             self.chosen.push(id);
+            self.renew_types();
         }
     }
 }

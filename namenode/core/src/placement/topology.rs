@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use steadfs_common::{DatanodeUuid, StorageId};
+use steadfs_common::{DatanodeUuid, StorageId, StorageType};
 
 use super::Random;
 
@@ -14,6 +14,8 @@ use super::Random;
 pub struct Volume {
     /// Its id.
     pub id: StorageId,
+    /// What it is.
+    pub kind: StorageType,
     /// Bytes free for replicas, less what is on its way there.
     pub free: u64,
 }
@@ -86,6 +88,13 @@ impl Topology {
     #[must_use]
     pub fn live(&self) -> usize {
         self.machines.iter().filter(|machine| machine.live && machine.open).count()
+    }
+
+    /// What this storage is, if it is known.
+    #[must_use]
+    pub fn kind_of(&self, storage: StorageId) -> Option<StorageType> {
+        let volumes = &self.machine_of(storage)?.volumes;
+        volumes.iter().find(|volume| volume.id == storage).map(|volume| volume.kind)
     }
 
     /// The machine that has this storage.

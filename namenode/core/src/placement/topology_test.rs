@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
 use smallvec::smallvec;
-use steadfs_common::{DatanodeUuid, StorageId};
+use steadfs_common::{DatanodeUuid, StorageId, StorageType};
 
 use super::{Machine, PlacementRequest, Topology, Volume};
 
@@ -31,7 +31,7 @@ fn machine(number: u32, rack: &str) -> Machine {
         live: true,
         open: true,
         stale: false,
-        volumes: smallvec![Volume { id: storage(number), free: 100 * GIB }],
+        volumes: smallvec![Volume { id: storage(number), kind: StorageType::Disk, free: 100 * GIB }],
     }
 }
 
@@ -44,6 +44,7 @@ fn request(wanted: usize, seed: u64) -> PlacementRequest<'static> {
         favored: &[],
         avoid_local: false,
         block_size: GIB,
+        policy: 0,
         seed,
     }
 }
@@ -152,6 +153,74 @@ fn any_machine() -> impl Strategy<Value = (u8, bool, bool, Vec<u64>)> {
     (0_u8..3, any::<bool>(), any::<bool>(), prop::collection::vec(0..4 * GIB, 0..3))
 }
 
+/// Nodes, each with a volume of each of these types.
+fn typed(kinds: &[&[StorageType]]) -> Topology {
+    let machines = kinds.iter().zip(0..).map(|(kinds, number)| {
+        let volume = |(kind, at): (&StorageType, u128)| Volume {
+            id: storage(number * 8 + at),
+            kind: *kind,
+            free: 100 * GIB,
+        };
+        let volumes = kinds.iter().zip(0..).map(volume).collect();
+        Machine { volumes, ..machine(number, if number % 2 == 0 { "/a" } else { "/b" }) }
+    });
+    Topology::new(machines.collect())
+}
+
+/// The types that a policy's replicas get, sorted.
+fn types_on(topology: &Topology, policy: &str, existing: &[StorageId], wanted: usize) -> Vec<StorageType> {
+    let policy = crate::policy::by_name(policy).unwrap().id;
+    let mut found: Vec<_> = (0..20)
+        .map(|seed| {
+            let request = PlacementRequest { policy, existing, writer: Some(ip(1)), ..request(wanted, seed) };
+            let mut kinds: Vec<_> =
+                topology.choose(&request).iter().map(|id| topology.kind_of(*id).unwrap()).collect();
+            kinds.sort();
+            kinds
+        })
+        .collect();
+    found.dedup();
+    assert_eq!(found.len(), 1, "whatever the seed");
+    found.remove(0)
+}
+
+#[test]
+fn replicas_go_to_the_types_of_their_policy() {
+    use StorageType::{Archive, Disk, RamDisk, Ssd};
+    let all = typed(&[&[Disk, Ssd, Archive, RamDisk]; 5]);
+    assert_eq!(types_on(&all, "HOT", &[], 3), [Disk, Disk, Disk]);
+    assert_eq!(types_on(&all, "COLD", &[], 3), [Archive, Archive, Archive]);
+    assert_eq!(types_on(&all, "WARM", &[], 3), [Disk, Archive, Archive]);
+    assert_eq!(types_on(&all, "ONE_SSD", &[], 3), [Disk, Disk, Ssd]);
+    assert_eq!(types_on(&all, "ALL_SSD", &[], 3), [Ssd, Ssd, Ssd]);
+    assert_eq!(types_on(&all, "LAZY_PERSIST", &[], 3), [Disk, Disk, Disk], "nothing is left in memory alone");
+}
+
+#[test]
+fn where_a_type_is_missing_the_policy_says_what_else() {
+    use StorageType::{Archive, Disk, Ssd};
+    let disks = typed(&[&[Disk]; 4]);
+    for policy in ["WARM", "ONE_SSD", "ALL_SSD", "ALL_NVDIMM", "PROVIDED"] {
+        assert_eq!(types_on(&disks, policy, &[], 3), [Disk, Disk, Disk], "{policy}");
+    }
+    assert_eq!(types_on(&disks, "COLD", &[], 3), []);
+    let archives = typed(&[&[Archive]; 4]);
+    assert_eq!(types_on(&archives, "HOT", &[], 3), [], "a new block has no fallback");
+    assert_eq!(types_on(&archives, "HOT", &[storage(0)], 2), [Archive, Archive], "a lost replica has one");
+    let one = typed(&[&[Disk], &[Disk], &[Disk, Ssd], &[Disk]]);
+    assert_eq!(types_on(&one, "ALL_SSD", &[], 3), [Disk, Disk, Ssd]);
+}
+
+#[test]
+fn a_lost_replica_gets_the_type_that_is_lacking() {
+    use StorageType::{Archive, Disk, Ssd};
+    let all = typed(&[&[Disk, Ssd, Archive]; 5]);
+    let (disk, ssd, other_disk) = (storage(0), storage(9), storage(16));
+    assert_eq!(types_on(&all, "ONE_SSD", &[disk, other_disk], 1), [Ssd]);
+    assert_eq!(types_on(&all, "ONE_SSD", &[disk, ssd], 1), [Disk]);
+    assert_eq!(types_on(&all, "WARM", &[disk], 2), [Archive, Archive]);
+}
+
 proptest! {
     #[test]
     fn every_choice_is_allowed(
@@ -164,7 +233,7 @@ proptest! {
         seed: u64,
     ) {
         let machines: Vec<Machine> = drawn.into_iter().zip(0..).map(|((rack, live, stale, free), number)| {
-            let volumes = free.into_iter().zip(0..).map(|(free, at)| Volume { id: storage(number * 2 + at), free }).collect();
+            let volumes = free.into_iter().zip(0..).map(|(free, at)| Volume { id: storage(number * 2 + at), kind: StorageType::Disk, free }).collect();
             Machine { live, stale, volumes, ..machine(number, &format!("/{rack}")) }
         }).collect();
         let topology = Topology::new(machines.clone());
