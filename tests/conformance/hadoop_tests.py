@@ -129,13 +129,20 @@ def write_expected(group, results):
     (HERE / "expected" / f"{group}.tsv").write_text("".join(rows))
 
 
+def unsteady():
+    """Suites and tests whose outcome is chance."""
+    lines = (HERE / "unsteady.txt").read_text().splitlines()
+    return {tuple(line.split()[:2]) for line in lines if line and not line.startswith("#")}
+
+
 def judge(results, expected):
     """Prints what is worse here, and the closing line; gives whether all is well."""
     passed = failed = 0
+    by_chance = unsteady()
     for suite, outcomes in sorted(results.items()):
         for test, outcome in sorted(expected.get(suite, {}).items()):
             here = outcomes.get(test, "failed: was not run")
-            if not outcome.startswith("passed"):
+            if not outcome.startswith("passed") or (suite, test) in by_chance:
                 continue
             if here.startswith("passed"):
                 passed += 1

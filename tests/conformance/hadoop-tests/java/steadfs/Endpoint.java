@@ -7,6 +7,7 @@ import org.apache.hadoop.fs.FileContext;
 import org.apache.hadoop.fs.FileStatus;
 import org.apache.hadoop.fs.FileSystem;
 import org.apache.hadoop.fs.Path;
+import org.apache.hadoop.fs.StorageType;
 import org.apache.hadoop.fs.permission.FsPermission;
 import org.apache.hadoop.hdfs.DistributedFileSystem;
 import org.apache.hadoop.hdfs.HdfsConfiguration;
@@ -71,7 +72,12 @@ public final class Endpoint {
     try (DistributedFileSystem fs = (DistributedFileSystem) FileSystem.newInstance(hdfs(), conf)) {
       fs.setSafeMode(HdfsConstants.SafeModeAction.SAFEMODE_LEAVE);
       Path root = new Path("/");
-      tried(() -> fs.setQuota(root, HdfsConstants.QUOTA_RESET, HdfsConstants.QUOTA_RESET));
+      // The root always has a bound of names.
+      tried(() -> fs.setQuota(root, Long.MAX_VALUE - 1, HdfsConstants.QUOTA_RESET));
+      for (StorageType type : StorageType.getTypesSupportingQuota()) {
+        tried(() -> fs.setQuotaByStorageType(root, type, HdfsConstants.QUOTA_RESET));
+      }
+      tried(() -> fs.unsetErasureCodingPolicy(root));
       tried(() -> {
         for (var open : fs.getSnapshottableDirListing()) {
           for (var snapshot : fs.getSnapshotListing(open.getFullPath())) {

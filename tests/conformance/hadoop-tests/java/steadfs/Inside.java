@@ -20,6 +20,8 @@ import org.apache.hadoop.hdfs.server.namenode.FSNamesystem;
 import org.apache.hadoop.hdfs.server.namenode.INode;
 import org.apache.hadoop.hdfs.server.namenode.INodeDirectory;
 import org.apache.hadoop.hdfs.server.namenode.NameNode;
+import org.apache.hadoop.hdfs.server.protocol.NamenodeProtocols;
+import org.apache.hadoop.net.NetUtils;
 import org.mockito.stubbing.Answer;
 
 /**
@@ -29,9 +31,12 @@ import org.mockito.stubbing.Answer;
 public final class Inside {
   private Inside() {}
 
-  public static NameNode namenode() {
+  public static NameNode namenode(NamenodeProtocols rpc) {
     FSNamesystem inside = namesystem();
     NameNode namenode = mock(NameNode.class);
+    when(namenode.getRpcServer()).thenReturn(rpc);
+    when(namenode.getNameNodeAddress()).thenReturn(NetUtils.createSocketAddr(Endpoint.rpc()));
+    when(namenode.getHttpAddress()).thenReturn(NetUtils.createSocketAddr(Endpoint.http()));
     when(namenode.getNamesystem()).thenReturn(inside);
     return namenode;
   }

@@ -130,6 +130,14 @@ public class MiniDFSCluster implements AutoCloseable {
       return this;
     }
 
+    public Builder manageNameDfsSharedDirs(boolean value) {
+      return this;
+    }
+
+    public Builder useConfiguredTopologyMappingClass(boolean value) {
+      return this;
+    }
+
     public Builder manageDataDfsDirs(boolean value) {
       return this;
     }
@@ -189,6 +197,9 @@ public class MiniDFSCluster implements AutoCloseable {
       Endpoint.wipe();
     }
   }
+
+  /** What a test keeps of a datanode that it stopped. */
+  public static class DataNodeProperties {}
 
   private static AssumptionViolatedException passedOver(String what) {
     return new AssumptionViolatedException("needs " + what + " in this JVM");
@@ -288,7 +299,7 @@ public class MiniDFSCluster implements AutoCloseable {
   }
 
   public NameNode getNameNode() {
-    return Inside.namenode();
+    return Inside.namenode(getNameNodeRpc());
   }
 
   public NameNode getNameNode(int namenode) {
@@ -323,6 +334,14 @@ public class MiniDFSCluster implements AutoCloseable {
 
   public boolean restartDataNodes() {
     return true;
+  }
+
+  public DataNodeProperties stopDataNode(int number) {
+    throw passedOver("datanodes");
+  }
+
+  public DataNodeProperties stopDataNode(String name) {
+    throw passedOver("datanodes");
   }
 
   public void shutdownDataNodes() {
