@@ -205,13 +205,7 @@ mod tests {
         let path = FsPath::parse(&format!("/{name}")).unwrap();
         let origin = Origin { door: Door::Hadoop, ..Origin::default() };
         Job {
-            caller: Caller {
-                user: user.into(),
-                groups: Vec::new(),
-                superuser: false,
-                address: None,
-                origin,
-            },
+            caller: Caller { user: user.into(), groups: Vec::new(), superuser: false, address: None, origin },
             key: None,
             command: Command::RecoverLease { path },
             clearance: None,

@@ -134,6 +134,7 @@ impl Namespace for NamespaceDoor {
             lease_soft_limit_ms: defaults.lease_soft_limit.as_millis() as u64,
             lease_hard_limit_ms: defaults.lease_hard_limit.as_millis() as u64,
             cluster_id: defaults.cluster_id,
+            trash_minutes: defaults.trash_minutes,
         }))
     }
 
@@ -299,13 +300,15 @@ impl Namespace for NamespaceDoor {
 
     async fn mkdirs(&self, request: Request<pb::MkdirsRequest>) -> Answer<pb::Empty> {
         answer!(self, request, |who, message| {
-            let command = Command::Mkdirs {
-                path: path(&message.path)?,
-                mode: mode(message.mode)?,
-                unmasked: message.unmasked.map(mode).transpose()?,
-                create_parent: message.create_parent,
-            };
-            self.change(&who, command).await
+            let (path, mode, unmasked) =
+                (path(&message.path)?, mode(message.mode)?, message.unmasked.map(mode).transpose()?);
+            if message.exclusive {
+                let key = call_key(message.key.as_ref())?;
+                let command = Command::MakeFolder { path, mode, unmasked };
+                return self.service.submit(&who, key, command).await.map(|_| pb::Empty {});
+            }
+            let create_parent = message.create_parent;
+            self.change(&who, Command::Mkdirs { path, mode, unmasked, create_parent }).await
         })
     }
 

@@ -5,12 +5,10 @@ use std::sync::Arc;
 use steadfs_common::{FsError, FsResult};
 use steadfs_namenode_core::record::Inode;
 use steadfs_proto::hadoop::{
-    GetDataEncryptionKeyRequestProto,
-    GetDataEncryptionKeyResponseProto, GetDelegationTokenRequestProto, GetDelegationTokenResponseProto,
-    GetEzForPathRequestProto, GetEzForPathResponseProto, GetSnapshottableDirListingRequestProto,
-    GetSnapshottableDirListingResponseProto, 
-    ListEncryptionZonesRequestProto, ListEncryptionZonesResponseProto, 
-    
+    GetDataEncryptionKeyRequestProto, GetDataEncryptionKeyResponseProto, GetEzForPathRequestProto,
+    GetEzForPathResponseProto, GetSnapshottableDirListingRequestProto,
+    GetSnapshottableDirListingResponseProto, ListEncryptionZonesRequestProto,
+    ListEncryptionZonesResponseProto,
 };
 
 use super::{Asked, convert};
@@ -43,14 +41,6 @@ pub(super) async fn get_data_encryption_key(
     _request: GetDataEncryptionKeyRequestProto,
 ) -> FsResult<GetDataEncryptionKeyResponseProto> {
     Ok(GetDataEncryptionKeyResponseProto { data_encryption_key: None })
-}
-
-/// Where callers are believed their word, HDFS gives no tokens either.
-pub(super) async fn get_delegation_token(
-    _asked: Asked,
-    _request: GetDelegationTokenRequestProto,
-) -> FsResult<GetDelegationTokenResponseProto> {
-    Ok(GetDelegationTokenResponseProto { token: None })
 }
 
 pub(super) async fn get_snapshottable_dir_listing(

@@ -8,14 +8,36 @@ use futures::future::BoxFuture;
 use steadfs_common::{FsError, FsErrorKind, FsResult};
 use steadfs_rpc::Call;
 
-use super::{Door, acl, cluster, features, files, inotify, later, listing, policies, run, tree, write, xattr};
+use super::{
+    Door, acl, cluster, features, files, inotify, later, listing, operator, policies, protocols, run, tokens, tree,
+    write, xattr,
+};
 
 const CLIENT: &str = "org.apache.hadoop.hdfs.protocol.ClientProtocol";
 const HA: &str = "org.apache.hadoop.ha.HAServiceProtocol";
 const USER_MAPPINGS: &str = "org.apache.hadoop.tools.GetUserMappingsProtocol";
 
+const REFRESH_POLICY: &str = "org.apache.hadoop.security.authorize.RefreshAuthorizationPolicyProtocol";
+const REFRESH_MAPPINGS: &str = "org.apache.hadoop.security.RefreshUserMappingsProtocol";
+const REFRESH_QUEUE: &str = "org.apache.hadoop.ipc.RefreshCallQueueProtocol";
+const GENERIC_REFRESH: &str = "org.apache.hadoop.ipc.GenericRefreshProtocol";
+const RECONFIGURATION: &str = "org.apache.hadoop.hdfs.protocol.ReconfigurationProtocol";
+const NAMENODE: &str = "org.apache.hadoop.hdfs.server.protocol.NamenodeProtocol";
+const META_INFO: &str = "org.apache.hadoop.ipc.ProtocolMetaInfoPB";
+
 /// The protocols of this door.
-pub(super) const PROTOCOLS: [&str; 3] = [CLIENT, HA, USER_MAPPINGS];
+pub(super) const PROTOCOLS: [&str; 10] = [
+    CLIENT,
+    HA,
+    USER_MAPPINGS,
+    REFRESH_POLICY,
+    REFRESH_MAPPINGS,
+    REFRESH_QUEUE,
+    GENERIC_REFRESH,
+    RECONFIGURATION,
+    NAMENODE,
+    META_INFO,
+];
 
 /// Longest part of a method's name that an answer repeats, in characters.
 const SHOWN_CHARS: usize = 200;
@@ -36,9 +58,40 @@ pub(super) fn dispatch(door: Arc<Door>, call: Call) -> BoxFuture<'static, FsResu
         HA => methods! { door, call:
             "getServiceStatus" => cluster::get_service_status,
             "monitorHealth" => cluster::monitor_health,
+            "transitionToActive" => protocols::transition_to_active,
+            "transitionToStandby" => protocols::transition_to_standby,
+            "transitionToObserver" => protocols::transition_to_observer,
         },
-        _ => methods! { door, call:
+        USER_MAPPINGS => methods! { door, call:
             "getGroupsForUser" => cluster::get_groups_for_user,
+        },
+        NAMENODE => methods! { door, call:
+            "getBlocks" => protocols::get_blocks,
+            "getBlockKeys" => protocols::get_block_keys,
+            "getTransactionId" => protocols::get_transaction_id,
+            "getMostRecentCheckpointTxId" => protocols::get_most_recent_checkpoint_tx_id,
+            "rollEditLog" => protocols::roll_edit_log,
+            "versionRequest" => protocols::version_request,
+            "isUpgradeFinalized" => protocols::is_upgrade_finalized,
+            "isRollingUpgrade" => protocols::is_rolling_upgrade,
+            "getNextSPSPath" => protocols::get_next_sps_path,
+        },
+        RECONFIGURATION => methods! { door, call:
+            "getReconfigurationStatus" => protocols::get_reconfiguration_status,
+            "startReconfiguration" => protocols::start_reconfiguration,
+            "listReconfigurableProperties" => protocols::list_reconfigurable_properties,
+        },
+        META_INFO => methods! { door, call:
+            "getProtocolVersions" => protocols::get_protocol_versions,
+            "getProtocolSignature" => protocols::get_protocol_signature,
+        },
+        // The protocols that only make the namenode read something again.
+        _ => methods! { door, call:
+            "refreshServiceAcl" => protocols::refresh_service_acl,
+            "refreshUserToGroupsMappings" => protocols::refresh_user_to_groups_mappings,
+            "refreshSuperUserGroupsConfiguration" => protocols::refresh_super_user_groups_configuration,
+            "refreshCallQueue" => protocols::refresh_call_queue,
+            "refresh" => protocols::refresh,
         },
     }
 }
@@ -90,13 +143,23 @@ fn client(door: Arc<Door>, call: Call) -> BoxFuture<'static, FsResult<Bytes>> {
         "getFsStats" => cluster::get_fs_stats,
         "getFsReplicatedBlockStats" => cluster::get_replicated_block_stats,
         "getFsECBlockGroupStats" => cluster::get_ec_block_group_stats,
-        "setSafeMode" => cluster::set_safe_mode,
+        "setSafeMode" => operator::set_safe_mode,
         "getDatanodeReport" => cluster::get_datanode_report,
         "getDatanodeStorageReport" => cluster::get_datanode_storage_report,
-        "getSlowDatanodeReport" => cluster::get_slow_datanode_report,
-        "listCorruptFileBlocks" => cluster::list_corrupt_file_blocks,
+        "getSlowDatanodeReport" => operator::get_slow_datanode_report,
+        "listCorruptFileBlocks" => operator::list_corrupt_file_blocks,
         "getCurrentEditLogTxid" => inotify::get_current_edit_log_txid,
         "getEditsFromTxid" => inotify::get_edits_from_txid,
+        "saveNamespace" => operator::save_namespace,
+        "rollEdits" => operator::roll_edits,
+        "restoreFailedStorage" => operator::restore_failed_storage,
+        "refreshNodes" => operator::refresh_nodes,
+        "finalizeUpgrade" => operator::finalize_upgrade,
+        "upgradeStatus" => operator::upgrade_status,
+        "rollingUpgrade" => operator::rolling_upgrade,
+        "metaSave" => operator::meta_save,
+        "setBalancerBandwidth" => operator::set_balancer_bandwidth,
+        "listOpenFiles" => operator::list_open_files,
         "msync" => cluster::msync,
         "getHAServiceState" => cluster::get_ha_service_state,
 
@@ -129,7 +192,9 @@ fn client(door: Arc<Door>, call: Call) -> BoxFuture<'static, FsResult<Bytes>> {
         "getEZForPath" => features::get_ez_for_path,
         "listEncryptionZones" => features::list_encryption_zones,
         "getDataEncryptionKey" => features::get_data_encryption_key,
-        "getDelegationToken" => features::get_delegation_token,
+        "getDelegationToken" => tokens::get_delegation_token,
+        "renewDelegationToken" => tokens::renew_delegation_token,
+        "cancelDelegationToken" => tokens::cancel_delegation_token,
         "getSnapshottableDirListing" => features::get_snapshottable_dir_listing,
     }
 }

@@ -17,6 +17,7 @@ mod methods;
 mod operator;
 pub(crate) mod policies;
 mod protocols;
+mod tokens;
 mod tree;
 mod write;
 mod xattr;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use steadfs_common::{BlockId, GenStamp, StorageId};
+use steadfs_common::{BlockId, DatanodeUuid, GenStamp, StorageId};
 use steadfs_namenode_core::Effect;
+use steadfs_namenode_core::blocks::{BlocksOn, Condition, Roster, WorkLists};
 use steadfs_namenode_core::command::BlockRef;
 use steadfs_namenode_core::placement::{Cluster, PlacementRequest};
 use steadfs_namenode_core::record::Block;
 
-use super::types::{FsStats, Location, NodeReport};
+use super::types::{BlockOnNode, FsStats, Location, NodeReport};
 
 /// The cluster as a plan sees it: a picture that does not change while it is held.
 pub type SharedCluster = Arc<dyn Cluster + Send + Sync>;
@@ -63,6 +64,27 @@ pub trait EffectSink: Send + Sync + 'static {
     /// All known datanodes, dead ones included, by uuid.
     fn datanodes(&self) -> Vec<NodeReport>;
 
-    /// The first blocks without any good replica.
-    fn missing_blocks(&self, limit: usize) -> Vec<BlockId>;
+    /// The first blocks past `after` without any good replica.
+    fn missing_blocks(&self, after: BlockId, limit: usize) -> Vec<BlockId>;
+
+    /// All that is known of a block's replicas.
+    fn survey(&self, block: BlockId) -> Vec<(Location, Condition)>;
+
+    /// Blocks of open files that keep datanodes from leaving.
+    fn blocking_blocks(&self) -> Vec<BlockId>;
+
+    /// Takes an operator's list of datanodes in place of the one before.
+    fn set_roster(&self, roster: Roster);
+
+    /// The operator's list of datanodes.
+    fn roster(&self) -> Roster;
+
+    /// Tells all live datanodes how fast replicas may be moved for the sake of balance.
+    fn set_bandwidth(&self, bytes_per_second: u64);
+
+    /// Some complete blocks with a replica on this datanode, for a balancer.
+    fn blocks_on(&self, uuid: DatanodeUuid, wanted: &BlocksOn) -> Vec<BlockOnNode>;
+
+    /// Blocks that wait for work, of each kind at most `limit`.
+    fn work_lists(&self, limit: usize) -> WorkLists;
 }

@@ -2,7 +2,6 @@
 
 use steadfs_common::{FsResult, TxId};
 use steadfs_namenode_core::Caller;
-use tokio::sync::watch;
 
 use super::Service;
 use crate::events::Window;
@@ -15,6 +14,11 @@ impl Service {
     pub fn newest_transaction(&self, caller: &Caller) -> FsResult<TxId> {
         self.check_superuser(caller)?;
         Ok(self.events.newest())
+    }
+
+    /// Ends what waits for something to happen: the namenode is stopping.
+    pub(crate) fn stop_waiting(&self) {
+        self.events.stop();
     }
 
     /// What happened from `from` on, about `most` events of it.

@@ -9,6 +9,7 @@ mod admin;
 mod audit;
 pub mod effects;
 mod follow;
+pub(crate) mod locks;
 mod groups;
 mod identity;
 mod hosts;
@@ -20,6 +21,7 @@ mod proxies;
 mod reads;
 mod trash;
 pub mod types;
+pub(crate) mod watch;
 mod workers;
 mod writes;
 
@@ -45,6 +47,7 @@ use crate::commit::answers::SavedAnswers;
 use crate::commit::renewals::Renewals;
 use crate::config::NamenodeConfig;
 use crate::events::Events;
+use crate::locks::Locks;
 use crate::identity::Identity;
 use crate::locality::Locality;
 use crate::store::Store;
@@ -80,6 +83,7 @@ pub struct Service {
     renewals: Arc<Renewals>,
     answers: Arc<SavedAnswers>,
     events: Arc<Events>,
+    locks: Locks,
     settings: Arc<Settings>,
     clock: SharedClock,
     pool: DiskPool,
@@ -132,6 +136,7 @@ impl Service {
         config: &NamenodeConfig,
         parts: ServiceParts,
     ) -> std::io::Result<(Arc<Self>, mpsc::Receiver<Touch>)> {
+        let sessions = steadfs_namenode_core::View::lock_sessions(&*parts.store.view(), None, usize::MAX);
         let pool = DiskPool::new("store-read", config.store.read_threads, READ_QUEUE)?;
         let (touches, to_touch) = mpsc::channel(TOUCH_QUEUE);
         let service = Arc::new(Self {
@@ -141,6 +146,7 @@ impl Service {
             renewals: parts.renewals,
             answers: parts.answers,
             events: parts.events,
+            locks: Locks::new(parts.clock.clone(), sessions),
             settings: parts.settings,
             groups: Groups::new(&config.users, parts.clock.clone(), pool.clone()),
             proxies: Proxies::new(&config.users.proxies, pool.clone()),

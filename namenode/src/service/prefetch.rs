@@ -13,6 +13,7 @@ use steadfs_namenode_core::{Command, View};
 pub(super) fn touch(view: &dyn View, command: &Command) {
     match command {
         Command::Mkdirs { path, .. }
+        | Command::MakeFolder { path, .. }
         | Command::SetAcl { path, .. }
         | Command::SetPermission { path, .. }
         | Command::SetOwner { path, .. }

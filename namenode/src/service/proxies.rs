@@ -214,7 +214,11 @@ mod tests {
             ("10.0.0.1", "::ffff:10.0.0.1", true),
             ("10.0.0.1/32", "10.0.0.2", false),
         ] {
-            assert_eq!(Range::parse(range).unwrap().holds(address.parse().unwrap()), holds, "{range} {address}");
+            assert_eq!(
+                Range::parse(range).unwrap().holds(address.parse().unwrap()),
+                holds,
+                "{range} {address}"
+            );
         }
         for none in ["", "10.0.0.0/33", "x", "10.0.0.0/-1", "::/129", "host/8"] {
             assert_eq!(Range::parse(none), None, "{none}");

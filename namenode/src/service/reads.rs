@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use steadfs_common::limits::{LISTING_PAGE, MAX_BLOCKS_PER_FILE};
-use steadfs_common::{DatanodeUuid, FsError, FsPath, FsResult, Name, ROOT_INODE, StorageId};
+use steadfs_common::{BlockId, DatanodeUuid, FsError, FsPath, FsResult, Name, ROOT_INODE, StorageId};
 use steadfs_namenode_core::command::{BlockRef, FileRef};
 use steadfs_namenode_core::namespace::read::{self, Action, Reader};
 use steadfs_namenode_core::placement::PlacementRequest;
 use steadfs_namenode_core::record::Inode;
 use steadfs_namenode_core::{Caller, View};
 
-use super::types::{ClusterReport, ContentSummary, FileBlocks, FileStatus, Listing, LocatedBlock};
+use super::types::{ClusterReport, FileBlocks, FileStatus, Listing, LocatedBlock};
 use super::{Service, Touch};
 use crate::store::MemoryOnly;
 
@@ -41,7 +41,7 @@ impl Service {
     }
 
     /// As [`Service::read`], about a path, as a caller. Copies caller and path only where the disk is needed.
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         caller: &Caller,
         path: &FsPath,
@@ -66,9 +66,12 @@ impl Service {
     /// AccessDenied: the caller may not pass, or the path goes through a file.
     pub async fn status(&self, caller: &Caller, path: &FsPath) -> FsResult<Option<FileStatus>> {
         let started = self.audit.start();
-        let found = self.ask(caller, path, |reader, path| reader.stat(path)).await;
+        let found = self.ask(caller, path, |reader, path| {
+            Ok(reader.stat(path)?.map(|inode| (reader.policy_of(&inode), inode)))
+        });
+        let found = found.await;
         self.audit.asked(&started, "status", caller, path, &found);
-        Ok(found?.map(|inode| FileStatus { inode, name: None, blocks: None }))
+        Ok(found?.map(|(policy, inode)| FileStatus { inode, name: None, blocks: None, policy }))
     }
 
     /// As [`Service::status`], of a file with all its blocks and their places.
@@ -78,13 +81,14 @@ impl Service {
     pub async fn located_status(&self, caller: &Caller, path: &FsPath) -> FsResult<Option<FileStatus>> {
         let started = self.audit.start();
         let found = self.ask(caller, path, |reader, path| {
-            Ok(reader.stat(path)?.map(|inode| (all_blocks(reader, &inode), inode)))
+            let found = reader.stat(path)?;
+            Ok(found.map(|inode| (all_blocks(reader, &inode), reader.policy_of(&inode), inode)))
         });
         let found = found.await;
         self.audit.asked(&started, "located_status", caller, path, &found);
-        Ok(found?.map(|(blocks, inode)| {
+        Ok(found?.map(|(blocks, policy, inode)| {
             let blocks = blocks.map(|blocks| self.place(caller, &blocks));
-            FileStatus { inode, name: None, blocks }
+            FileStatus { inode, name: None, blocks, policy }
         }))
     }
 
@@ -116,7 +120,8 @@ impl Service {
     fn listing(&self, caller: &Caller, page: Page) -> Listing {
         let entries = page.entries.into_iter().map(|(name, inode, blocks)| {
             let blocks = blocks.map(|blocks| self.place(caller, &blocks));
-            FileStatus { inode, name, blocks }
+            let policy = if inode.storage_policy == 0 { page.policy } else { inode.storage_policy };
+            FileStatus { inode, name, blocks, policy }
         });
         Listing { entries: entries.collect(), remaining: u64::from(page.more) }
     }
@@ -139,14 +144,15 @@ impl Service {
             if wanted.is_some_and(|wanted| wanted != found.inode.id) {
                 return Err(FsError::not_found(path));
             }
-            Ok(found)
+            let policy = reader.policy_of(&found.inode);
+            Ok((found, policy))
         });
         let found = found.await;
         self.audit.asked(&started, "locations", caller, &file.path, &found);
-        let found = found?;
+        let (found, policy) = found?;
         self.touch(&found.inode);
         let placed = self.place(caller, &found);
-        Ok((FileStatus { inode: found.inode, name: None, blocks: None }, placed))
+        Ok((FileStatus { inode: found.inode, name: None, blocks: None, policy }, placed))
     }
 
     /// Notes that a file was read, if its access time is old enough to be moved.
@@ -177,23 +183,6 @@ impl Service {
             under_construction: found.inode.file().is_some_and(|file| file.under_construction),
             last_complete: found.last_complete,
         }
-    }
-
-    /// Sums over a file or a tree.
-    ///
-    /// # Errors
-    /// As [`Service::status`]; NotFound.
-    pub async fn content_summary(&self, caller: &Caller, path: &FsPath) -> FsResult<ContentSummary> {
-        let started = self.audit.start();
-        let summed = self.ask(caller, path, |reader, path| reader.content_summary(path)).await;
-        self.audit.asked(&started, "content_summary", caller, path, &summed);
-        let sums = summed?;
-        Ok(ContentSummary {
-            length: sums.length,
-            files: sums.files,
-            directories: sums.directories,
-            space: sums.space,
-        })
     }
 
     /// Whether the caller may do this (HDFS's `FsAction`: read 4, write 2, execute 1).
@@ -243,11 +232,11 @@ impl Service {
             let found = all_blocks(reader, &inode).and_then(|blocks| blocks.last);
             let last = found.filter(|last| last.block.id == block.id);
             let last = last.ok_or_else(|| FsError::not_found(format!("{} of {path}", block.id)))?;
-            Ok((inode, last.offset))
+            Ok((reader.policy_of(&inode), inode, last.offset))
         });
         let found = found.await;
         self.audit.asked(&started, "additional_datanode", caller, &file.path, &found);
-        let (inode, offset) = found?;
+        let (policy, inode, offset) = found?;
         let request = PlacementRequest {
             wanted: count.min(MAX_ADDED_NODES),
             writer: caller.address,
@@ -256,6 +245,7 @@ impl Service {
             favored: &[],
             avoid_local: false,
             block_size: inode.file().map_or(0, |body| body.block_size),
+            policy,
             seed: uuid::Uuid::new_v4().as_u64_pair().0,
         };
         let mut storages = existing.to_vec();
@@ -296,7 +286,7 @@ impl Service {
             blocks,
             open_files: open_files as u64,
             datanodes: self.blocks.datanodes(),
-            missing_blocks: self.blocks.missing_blocks(MISSING_SHOWN),
+            missing_blocks: self.blocks.missing_blocks(BlockId(0), MISSING_SHOWN),
         })
     }
 }
@@ -305,17 +295,18 @@ impl Service {
 struct Page {
     entries: Vec<(Option<Name>, Arc<Inode>, Option<read::FileBlocks>)>,
     more: bool,
+    policy: u8,
 }
 
 fn without_blocks(page: read::Listing) -> Page {
     let entries = page.entries.into_iter().map(|(name, inode)| (name, inode, None)).collect();
-    Page { entries, more: page.more }
+    Page { entries, more: page.more, policy: page.policy }
 }
 
 /// Stops the page early once it holds as many blocks as a page may hold entries: a listing of large files must not
 /// grow without bound.
 fn with_blocks(reader: &Reader<'_>, page: read::Listing) -> Page {
-    let mut out = Page { entries: Vec::new(), more: page.more };
+    let mut out = Page { entries: Vec::new(), more: page.more, policy: page.policy };
     let mut blocks = 0;
     for (name, inode) in page.entries {
         if blocks > LISTING_PAGE {

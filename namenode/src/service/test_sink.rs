@@ -11,13 +11,14 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, DatanodeUuid, GenStamp, Millis, StorageId};
 use steadfs_namenode_core::Effect;
+use steadfs_namenode_core::blocks::{AdminState, BlocksOn, Condition, Lacking, Roster, WorkLists};
 use steadfs_namenode_core::command::BlockRef;
 use steadfs_namenode_core::placement::{Cluster, PlacementRequest};
 use steadfs_namenode_core::record::Block;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{EffectSink, FsStats, Location, Node, NodeReport, SharedCluster, StorageKind, StorageReport};
+use super::{BlockOnNode, EffectSink, FsStats, Location, Node, NodeReport, SharedCluster, StorageReport};
 
 const NODES: u128 = 3;
 
@@ -81,6 +82,8 @@ fn node(number: u128) -> Arc<Node> {
         version: "test".into(),
         node: String::new(),
         live: true,
+        admin: AdminState::Normal,
+        lacking: Lacking::default(),
         stale: false,
         capacity: 1 << 40,
         used: 0,
@@ -93,7 +96,7 @@ fn node(number: u128) -> Arc<Node> {
 }
 
 fn location(id: StorageId) -> Location {
-    Location { node: node(id.0.as_u128() - 100), storage: id, kind: StorageKind::Disk }
+    Location { node: node(id.0.as_u128() - 100), storage: id, kind: steadfs_common::StorageType::Disk }
 }
 
 impl EffectSink for TestSink {
@@ -161,7 +164,7 @@ impl EffectSink for TestSink {
         let storages = |number| {
             vec![StorageReport {
                 storage: storage(number),
-                kind: StorageKind::Disk,
+                kind: steadfs_common::StorageType::Disk,
                 failed: false,
                 capacity: 1 << 40,
                 used: 0,
@@ -172,7 +175,31 @@ impl EffectSink for TestSink {
         (0..NODES).map(|number| NodeReport { node: node(number), storages: storages(number) }).collect()
     }
 
-    fn missing_blocks(&self, _limit: usize) -> Vec<BlockId> {
+    fn missing_blocks(&self, _after: BlockId, _limit: usize) -> Vec<BlockId> {
         Vec::new()
+    }
+
+    fn survey(&self, _block: BlockId) -> Vec<(Location, Condition)> {
+        Vec::new()
+    }
+
+    fn blocking_blocks(&self) -> Vec<BlockId> {
+        Vec::new()
+    }
+
+    fn set_roster(&self, _roster: Roster) {}
+
+    fn roster(&self) -> Roster {
+        Roster::default()
+    }
+
+    fn set_bandwidth(&self, _bytes_per_second: u64) {}
+
+    fn blocks_on(&self, _uuid: DatanodeUuid, _wanted: &BlocksOn) -> Vec<BlockOnNode> {
+        Vec::new()
+    }
+
+    fn work_lists(&self, _limit: usize) -> WorkLists {
+        WorkLists::default()
     }
 }

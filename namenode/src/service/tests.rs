@@ -117,6 +117,7 @@ fn create(text: &str, client: &str) -> Command {
         create_parent: true,
         replication: 3,
         block_size: 1 << 20,
+        policy: 0,
     }
 }
 

@@ -131,7 +131,9 @@ impl Service {
         let (mut names, mut after) = (Vec::new(), Vec::new());
         loop {
             let Some(page) = self.list(&own, path, &after, 0, false).await? else { return Ok(names) };
-            let Some(last) = page.entries.last().and_then(|entry| entry.name.clone()) else { return Ok(names) };
+            let Some(last) = page.entries.last().and_then(|entry| entry.name.clone()) else {
+                return Ok(names);
+            };
             after = last.as_str().as_bytes().to_vec();
             let folders = page.entries.into_iter().filter(|entry| entry.inode.is_directory());
             names.extend(folders.filter_map(|entry| entry.name));
@@ -180,7 +182,10 @@ mod tests {
         assert_eq!(time_of("261121053534-7"), Some(at));
         assert_eq!(time_of("2611210535"), Some(Millis(at.0 - 34_000)));
         for odd in ["", "Current", "2611", "269921053534", "26112105353x", "x261121053534"] {
-            assert!(time_of(odd).is_none_or(|at| at.0 > 0) && (odd.starts_with("26112") || time_of(odd).is_none()));
+            assert!(
+                time_of(odd).is_none_or(|at| at.0 > 0)
+                    && (odd.starts_with("26112") || time_of(odd).is_none())
+            );
         }
     }
 

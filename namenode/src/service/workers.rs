@@ -24,6 +24,8 @@ const LEASE_INTERVAL_MIN: Duration = Duration::from_millis(50);
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// And at most this often, while calls wait for room.
 const RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Mounts' sessions are looked through this often.
+const SESSIONS_INTERVAL: Duration = Duration::from_secs(1);
 /// Readings for the metrics are taken this often.
 const READINGS_INTERVAL: Duration = Duration::from_secs(5);
 /// Rows looked at in one step.
@@ -43,6 +45,9 @@ pub(crate) fn start(
         service.expire_leases().await
     });
     shutdown.spawn(forget_answers(service.clone(), shutdown.clone()));
+    every(service, shutdown, "lock sessions", SESSIONS_INTERVAL, |service| async move {
+        service.expire_lock_sessions().await
+    });
     every(service, shutdown, "readings", READINGS_INTERVAL, |service| async move {
         let asked = service.clone();
         let readings = service.pool.run(move || asked.readings()).await;

@@ -112,7 +112,8 @@ pub(in crate::service) fn permission(inode: &Inode) -> String {
         let bits = mode >> shift;
         out.push(if bits & 4 != 0 { 'r' } else { '-' });
         out.push(if bits & 2 != 0 { 'w' } else { '-' });
-        let sticky = !name.is_empty() && mode & 0o1000 != 0 && matches!(inode.kind, InodeKind::Directory { .. });
+        let sticky =
+            !name.is_empty() && mode & 0o1000 != 0 && matches!(inode.kind, InodeKind::Directory { .. });
         out.push(match (bits & 1 != 0, sticky) {
             (true, true) => 't',
             (false, true) => 'T',
@@ -148,8 +149,7 @@ mod tests {
 
     #[test]
     fn a_line_is_as_hdfs_writes_it() {
-        let origin =
-            Origin { real_user: None, context: Some("ctx1:sig".into()), door: Door::Hadoop };
+        let origin = Origin { real_user: None, context: Some("ctx1:sig".into()), door: Door::Hadoop };
         let plain = caller(Some([127, 0, 0, 1].into()), origin);
         assert_eq!(
             line(&plain, Some("/t"), Some("root:supergroup:rwxr-xr-x")),

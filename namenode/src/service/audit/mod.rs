@@ -158,7 +158,8 @@ impl Audit {
 
     /// Whether anybody reads a line about owner, group and mode: then they are worth looking up.
     pub(crate) fn wants_permission(&self, caller: &Caller) -> bool {
-        caller.origin.door != Door::Inside && (self.file.is_some() || tracing::enabled!(target: "audit", tracing::Level::INFO))
+        caller.origin.door != Door::Inside
+            && (self.file.is_some() || tracing::enabled!(target: "audit", tracing::Level::INFO))
     }
 
     /// How the operation is written down, if it is. As in HDFS an error other than a denial is not.

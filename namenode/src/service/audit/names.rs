@@ -41,7 +41,11 @@ pub(super) fn named(operation: &str) -> Named {
         "report" | "datanode_report" => return cluster("datanodeReport"),
         "slow_datanode_report" => return cluster("slowDataNodesReport"),
         "roll_edits" => return cluster("rollEditLog"),
-        "save_namespace" | "refresh_nodes" | "finalize_upgrade" | "meta_save" | "set_balancer_bandwidth"
+        "save_namespace"
+        | "refresh_nodes"
+        | "finalize_upgrade"
+        | "meta_save"
+        | "set_balancer_bandwidth"
         | "list_open_files" => return cluster_of(operation),
         "is_file_closed" | "recover_lease" | "get_storage_policy" => (operation, When::Denied),
         "format"
