@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+pub use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -119,6 +120,14 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, s
     if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&stream, SEND_TIMEOUT_MS) {
         tracing::debug!(%error, "an HTTP client that reads nothing will not be given up");
     }
+    serve_stream(stream, peer, router, &shutdown).await;
+}
+
+/// Serves one connection until its client is done or `shutdown` is triggered; then the request under way may end.
+pub async fn serve_stream<S>(stream: S, peer: SocketAddr, router: Router, shutdown: &Shutdown)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let inner = TowerToHyperService::new(router);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));

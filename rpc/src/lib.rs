@@ -1,7 +1,7 @@
-//! The server side of Hadoop RPC: sockets, handshake, calls and fairness; and the port's other language, gRPC.
+//! The server side of Hadoop RPC: sockets, handshake, calls and fairness; and the port's other languages, gRPC and HTTP.
 //!
-//! Owns connections and knows no method's meaning: a daemon gives it a [`Handler`] and, if it serves gRPC as well, its
-//! routes. Bytes are read and written by `steadfs_wire::rpc`; this crate decides when.
+//! Owns connections and knows no method's meaning: a daemon gives it a [`Handler`] and, if it serves gRPC or HTTP as well,
+//! their routes. Bytes are read and written by `steadfs_wire::rpc`; this crate decides when.
 //!
 //! Invariants:
 //! * Every answer is to a call that this connection made and that was not answered yet.

@@ -13,7 +13,9 @@ pub enum Door {
     Hadoop,
     /// gRPC.
     Grpc,
-    /// Neither: refused.
+    /// HTTP.
+    Http,
+    /// None of these: refused.
     Neither,
 }
 

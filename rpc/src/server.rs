@@ -1,4 +1,4 @@
-//! One listener for two protocols, told apart by a connection's first bytes.
+//! One listener for several protocols, told apart by a connection's first bytes.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use steadfs_daemon::fair::FairPlaces;
+use steadfs_daemon::http::{self, Router};
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_wire::rpc::{HTTP_ANSWER, MAGIC, looks_like_http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,13 +20,14 @@ use crate::grpc;
 use crate::handler::Handler;
 use crate::metrics::{Door, Held, Metrics};
 use crate::options::{ACCEPT_PAUSE, LINGER, LINGER_BYTES, Options, READ_BYTES};
+use crate::prefixed::Prefixed;
 
 /// How HTTP/2 with prior knowledge begins.
 const HTTP2: [u8; 4] = *b"PRI ";
 /// All of how it begins. It is awaited here because hyper would wait for ever.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A port that speaks Hadoop RPC and, if it was given routes, gRPC.
+/// A port that speaks Hadoop RPC and, if it was given routes, gRPC and HTTP.
 #[derive(Clone)]
 pub struct Server {
     pub(crate) handler: Arc<dyn Handler>,
@@ -37,6 +39,7 @@ pub struct Server {
     /// Who may begin calls now.
     pub(crate) turns: FairPlaces,
     grpc: Option<Routes>,
+    http: Option<Router>,
 }
 
 impl fmt::Debug for Server {
@@ -54,6 +57,7 @@ impl Server {
             handler,
             metrics,
             grpc: None,
+            http: None,
             shared_kib: shares(&options),
             connections: Arc::new(Semaphore::new(options.max_connections)),
             turns: FairPlaces::new(options.turns, usize::MAX),
@@ -66,6 +70,13 @@ impl Server {
     pub fn with_grpc(mut self, routes: Routes) -> Self {
         // Prepared once: a clone for each connection is then cheap.
         self.grpc = Some(routes.prepare());
+        self
+    }
+
+    /// Serves HTTP on the same port.
+    #[must_use]
+    pub fn with_http(mut self, pages: Router) -> Self {
+        self.http = Some(pages);
         self
     }
 
@@ -143,6 +154,10 @@ impl Server {
                 Connection::new(&self, stream, first, peer, shutdown).run().await
             }
             Ok(HTTP2) if self.grpc.is_some() => self.grpc(stream, first, peer, shutdown).await,
+            Ok(other) if self.http.is_some() && looks_like_http(other) => {
+                self.http(stream, first, peer, shutdown).await;
+                Ok(())
+            }
             Ok(other) => {
                 metrics.accepted(Door::Neither);
                 if looks_like_http(other) {
@@ -174,6 +189,12 @@ impl Server {
         grpc::serve(stream, first, peer, routes, &self.options, shutdown)
             .await
             .map_err(|error| if lost(&error) { Ended::lost(error) } else { Ended::broken(error) })
+    }
+
+    async fn http(&self, stream: TcpStream, first: BytesMut, peer: SocketAddr, shutdown: &Shutdown) {
+        let pages = self.http.clone().expect("asked before");
+        self.metrics.accepted(Door::Http);
+        http::serve_stream(Prefixed::new(first, stream), peer, pages, shutdown).await;
     }
 
     /// Reads until it is known what the connection speaks.

@@ -14,6 +14,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use prost::Message;
 use steadfs_common::{FsError, FsErrorKind, FsResult};
+use steadfs_daemon::http::Router;
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_proto::hadoop::rpc_request_header_proto::OperationProto;
 use steadfs_proto::hadoop::rpc_response_header_proto::{RpcErrorCodeProto, RpcStatusProto};
@@ -274,6 +275,26 @@ async fn a_browser_and_a_stranger_are_told_little() {
     let page = all_answers(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert!(page.starts_with(b"HTTP/1.1 404 "), "{page:?}");
     assert!(all_answers(&server, b"\x16\x03\x01\x02\x00").await.is_empty());
+}
+
+#[tokio::test]
+async fn http_is_served_on_the_same_port_if_there_are_pages() {
+    let echo = Arc::new(Echo { gate: Semaphore::new(0), waiting: 0.into(), most_waiting: 0.into() });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
+    let server = Server::new(echo, Metrics::default()).with_http(Router::new());
+    let task = tokio::spawn(server.serve(listener, shutdown.clone()));
+    for method in ["GET", "HEAD", "PUT", "POST", "DELETE"] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("{method} /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut told = String::new();
+        stream.read_to_string(&mut told).await.unwrap();
+        assert!(told.starts_with("HTTP/1.1 404 "), "{method}: {told}");
+        assert!(!told.contains("IPC"), "{told}");
+    }
+    shutdown.trigger();
+    task.await.unwrap();
 }
 
 #[tokio::test]
