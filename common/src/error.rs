@@ -150,6 +150,8 @@ kinds! {
     UnsupportedAction = 66, "org.apache.hadoop.hdfs.server.namenode.UnsupportedActionException", 95;
     /// About snapshots.
     Snapshot = 67, "org.apache.hadoop.hdfs.protocol.SnapshotException", 95;
+    /// A failover tool asks for what a single namenode cannot do.
+    ServiceFailed = 95, "org.apache.hadoop.ha.ServiceFailedException", 95;
 }
 
 /// What went wrong and the sentence for it.
@@ -210,9 +212,9 @@ impl FsError {
         Self::new(FsErrorKind::IsADirectory, format!("Path is not a file: {path}"))
     }
 
-    /// `Parent path is not a directory: <path>`
+    /// `<path> (is not a directory)`
     pub fn parent_not_directory(path: impl fmt::Display) -> Self {
-        Self::new(FsErrorKind::ParentNotDirectory, format!("Parent path is not a directory: {path}"))
+        Self::new(FsErrorKind::ParentNotDirectory, format!("{path} (is not a directory)"))
     }
 
     /// `<path> is non empty`

@@ -93,6 +93,11 @@ impl Namenode {
         let folders = pool.run(move || folders.finish().map(|()| folders)).await?;
 
         start_workers(&service, &config, touches, &shutdown);
+        let (stopping, waited_for) = (shutdown.clone(), service.clone());
+        shutdown.spawn(async move {
+            stopping.triggered().await;
+            waited_for.stop_waiting();
+        });
         service.apply_hosts().await.context("hosts: name files that can be read, or none")?;
         blocks.start(&shutdown);
         serve(&service, &blocks, rpc, web, &config.webhdfs_cors_origins, &shutdown)?;
@@ -165,14 +170,17 @@ fn serve(
         registry.register("namenode_audit_lines_lost", "Lines of the audit log that were lost", lost);
     }
     let metrics = steadfs_rpc::Metrics::registered(&mut registry);
-    let server = steadfs_rpc::Server::new(hadoop::handler(service.clone()), metrics)
-        .with_grpc(grpc::routes(service.clone(), blocks.clone()));
     let address = rpc.local_addr()?;
+    let pages = http::router(service.clone(), blocks.clone(), address, origins);
+    // WebHDFS is found where clients know the namenode, too.
+    let server = steadfs_rpc::Server::new(hadoop::handler(service.clone()), metrics)
+        .with_grpc(grpc::routes(service.clone(), blocks.clone()))
+        .with_http(pages.clone());
     shutdown.spawn(server.serve(rpc, shutdown.clone()));
     let endpoints = Endpoints {
         registry: Arc::new(registry),
         ready: Arc::new(|| Ok(())),
-        extra: http::router(service.clone(), blocks.clone(), address, origins),
+        extra: pages,
     };
     shutdown.spawn(steadfs_daemon::http::serve(web, endpoints, shutdown.clone()));
     Ok(())

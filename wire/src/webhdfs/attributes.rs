@@ -119,8 +119,12 @@ mod tests {
     fn lists_are_those_of_the_domain() {
         let spec = |text: &str| query(&format!("aclspec={text}")).acl_spec("SETACL", true);
         assert_eq!(spec("user:bob:rwx,default:group::r-x,user:1b:---").unwrap().len(), 3);
-        for bad in ["user:bob", "bogus:bob:rwx", "user:bob:rwxx", "user:a b:rwx", "user:bob:rwx,", "default:"] {
-            assert!(words(spec(bad)).contains("does not belong to the domain ^(default:)?(user|group"), "{bad}");
+        for bad in ["user:bob", "bogus:bob:rwx", "user:bob:rwxx", "user:a b:rwx", "user:bob:rwx,", "default:"]
+        {
+            assert!(
+                words(spec(bad)).contains("does not belong to the domain ^(default:)?(user|group"),
+                "{bad}"
+            );
         }
         assert_eq!(words(spec("user:bob:")), "Invalid <aclSpec> : user:bob:");
         assert_eq!(words(spec("")), "Required param aclspec for op: SETACL is null or empty");
@@ -144,9 +148,13 @@ mod tests {
     fn what_is_missing_or_unknown_is_said_in_hadoops_words() {
         let query = query("flag=FOO&encoding=foo&xattr.name=bad");
         assert!(words(query.xattr_name("SETXATTR")).starts_with("An XAttr name must be prefixed"));
-        assert!(words(query.xattr_flags("SETXATTR")).ends_with("No enum constant org.apache.hadoop.fs.XAttrSetFlag.FOO"));
         assert!(
-            words(query.xattr_encoding("GETXATTRS")).ends_with("No enum constant org.apache.hadoop.fs.XAttrCodec.FOO")
+            words(query.xattr_flags("SETXATTR"))
+                .ends_with("No enum constant org.apache.hadoop.fs.XAttrSetFlag.FOO")
+        );
+        assert!(
+            words(query.xattr_encoding("GETXATTRS"))
+                .ends_with("No enum constant org.apache.hadoop.fs.XAttrCodec.FOO")
         );
         let empty = Query::default();
         assert_eq!(

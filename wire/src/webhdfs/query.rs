@@ -152,11 +152,7 @@ impl Query {
     ///
     /// # Errors
     /// It is not one of them; `NULL is not supported` if there is none.
-    pub fn operation(
-        &self,
-        known: &'static [&'static str],
-        method: &str,
-    ) -> Result<&'static str, RestError> {
+    pub fn operation(&self, known: &'static [&'static str], method: &str) -> Result<&'static str, RestError> {
         let asked = self.text("op").to_ascii_uppercase();
         if asked.is_empty() || asked == "NULL" {
             return Err(RestError::unsupported("op=NULL"));

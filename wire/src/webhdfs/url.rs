@@ -10,8 +10,10 @@ use super::error::RestError;
 /// Where WebHDFS begins.
 pub const PREFIX: &str = "/webhdfs/v1";
 
-const IN_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-const IN_PATH: &AsciiSet = &IN_VALUE.remove(b'/');
+/// What may stand in the value of a parameter; as in Hadoop's addresses, a port is written plainly.
+const IN_VALUE: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
+const IN_PATH: &AsciiSet = &IN_VALUE.add(b':').remove(b'/');
 
 /// The path of the file system that a URL's path names.
 ///

@@ -325,7 +325,7 @@ impl Reader<'_> {
     pub fn check_access(&self, path: &FsPath, action: Action) -> FsResult<()> {
         let at = self.resolve(path)?;
         if at.target().is_none() {
-            return Err(FsError::not_found(path));
+            return Err(FsError::new(FsErrorKind::NotFound, format!("Path not found: {path}")));
         }
         at.check_target(&self.guard(), action)
     }

@@ -131,8 +131,9 @@ fn check_overwrite(
     overwrite: bool,
 ) -> FsResult<()> {
     if source.is_directory() != target.is_directory() {
-        let both = if source.is_directory() { "directories" } else { "files" };
-        return Err(FsError::refused(format!("Source {from} and destination {to} must both be {both}")));
+        // HDFS says so whichever of the two is the file.
+        let message = format!("Source {from} and destination {to} must both be directories");
+        return Err(FsError::refused(message));
     }
     if !overwrite {
         return Err(FsError::exists(format!("rename destination {to} already exists")));

@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 use steadfs_common::{FsPath, StorageType};
 use steadfs_namenode_core::namespace::quota::TYPES_WITH_QUOTA;
 use steadfs_namenode_core::policy::StoragePolicy;
-use steadfs_namenode_core::record::Inode;
 use steadfs_wire::webhdfs::BUFFER_BYTES;
 
 use crate::hadoop::policies::HOT_ID;
@@ -12,7 +11,6 @@ use crate::service::{
     ContentSummary, Defaults, FileBlocks, FileStatus, FsStats, LocatedBlock, Location, Node,
 };
 
-const STICKY: u16 = 0o1000;
 /// CRC32C's number in HDFS.
 const CRC32C: u32 = 2;
 /// A quota that is not set.

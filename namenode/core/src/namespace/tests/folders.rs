@@ -57,7 +57,7 @@ fn what_exists_decides() {
     assert_eq!(world.view, before, "nothing changes, not even the counters");
     assert_eq!(world.words("ann", &mkdirs("/open/f", 0o755)), "Path is not a directory: /open/f");
     assert_eq!(world.kind("ann", &mkdirs("/open/f", 0o755)), FsErrorKind::AlreadyExists);
-    assert_eq!(world.words("ann", &mkdirs("/open/f/x/y", 0o755)), "Parent path is not a directory: /open/f");
+    assert_eq!(world.words("ann", &mkdirs("/open/f/x/y", 0o755)), "/open/f (is not a directory)");
     assert_eq!(world.kind("hdfs", &mkdirs("/open/f/x", 0o755)), FsErrorKind::ParentNotDirectory);
     assert_eq!(world.words("ann", &single("/open/m/x")), "Parent directory doesn't exist: /open/m");
     assert_eq!(world.kind("ann", &single("/open/m/x")), FsErrorKind::NotFound);
@@ -137,4 +137,19 @@ fn reserved_names_cannot_be_made() {
     let renamed = rename("/open/f", "/open/.snapshot", RenameMode::NoReplace);
     assert_eq!(world.kind("ann", &renamed), FsErrorKind::InvalidArgument);
     assert_eq!(world.mkdirs("ann", "/open/.reserved", 0o755), Ok(Reply::Done), "only at the root");
+}
+
+#[test]
+fn a_folder_is_made_once_where_nothing_is() {
+    let make = |at: &str| Command::MakeFolder { path: path(at), mode: 0o750, unmasked: None };
+    let mut world = World::new();
+    world.mkdirs("ann", "/open/d", 0o755).unwrap();
+    world.run("ann", &make("/open/d/e")).unwrap();
+    assert_eq!(world.inode("/open/d/e").unwrap().mode, 0o750);
+    assert_eq!(world.kind("ann", &make("/open/d/e")), FsErrorKind::AlreadyExists);
+    world.file("ann", "/open/f", &[]);
+    assert_eq!(world.kind("ann", &make("/open/f")), FsErrorKind::AlreadyExists);
+    assert_eq!(world.kind("ann", &make("/open/none/e")), FsErrorKind::NotFound);
+    assert_eq!(world.kind("ann", &make("/open/f/e")), FsErrorKind::AccessDenied);
+    assert_eq!(world.kind("eve", &make("/open/d/x")), FsErrorKind::AccessDenied);
 }

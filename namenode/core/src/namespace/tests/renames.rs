@@ -96,12 +96,12 @@ fn the_second_form_has_errors() {
             "rename destination /open/d/sub/f already exists",
         ),
         ("/open/g", "/open/n/x", FsErrorKind::NotFound, "rename destination parent /open/n/x not found."),
-        ("/open/d", "/open/g/x", FsErrorKind::ParentNotDirectory, "Parent path is not a directory: /open/g"),
+        ("/open/d", "/open/g/x", FsErrorKind::ParentNotDirectory, "/open/g (is not a directory)"),
         (
             "/open/g",
             "/open/d",
             FsErrorKind::Refused,
-            "Source /open/g and destination /open/d must both be files",
+            "Source /open/g and destination /open/d must both be directories",
         ),
     ];
     for (from, to, kind, words) in cases {
