@@ -37,6 +37,8 @@ pub struct Config {
     pub max_transfer_connections: usize,
     /// Copies to other datanodes at the same time.
     pub max_replication_streams: usize,
+    /// Users who may administer this datanode, besides who runs it.
+    pub administrators: Vec<String>,
 }
 
 /// One folder to keep replicas in.
@@ -67,6 +69,7 @@ impl Default for Config {
             disk_threads_per_volume: 4,
             max_transfer_connections: 4096,
             max_replication_streams: 2,
+            administrators: Vec::new(),
         }
     }
 }

@@ -16,6 +16,7 @@ use steadfs_datanode_store::{Store, StoreOptions};
 use steadfs_proto::steadfs as pb;
 use tokio::net::{TcpListener, UdpSocket};
 
+use crate::admin::Admin;
 use crate::changes::Changes;
 use crate::config::Config;
 use crate::disks::Disks;
@@ -92,6 +93,7 @@ impl Datanode {
             data_port: data.port(),
             active_transfers: AtomicU32::new(0),
             transfer_metrics: TransferMetrics::default(),
+            admin: Admin::default(),
         });
         let tasks = shutdown.child();
         serve(node.clone(), changes, address, ports, &shutdown, &tasks)?;
@@ -164,8 +166,9 @@ fn serve(
     let metrics = LinkMetrics::default();
     metrics.register(&mut registry);
     let rpc_metrics = steadfs_rpc::Metrics::registered(&mut registry);
+    let ipc = Ipc::new(node.clone(), changes.clone(), shutdown.clone());
     let link = Link::new(node.clone(), changes, address, tasks.clone(), metrics)?;
-    let rpc = steadfs_rpc::Server::new(Arc::new(Ipc::new(node.clone())), rpc_metrics)
+    let rpc = steadfs_rpc::Server::new(Arc::new(ipc), rpc_metrics)
         .with_grpc(peer::routes(&node));
     tasks.spawn(rpc.serve(ports.ipc, tasks.clone()));
     tasks.spawn(server::serve(ports.data, node.clone(), TransferTimeouts::default(), tasks.clone()));

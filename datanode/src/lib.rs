@@ -8,6 +8,7 @@
 //! * The namenode never dials; nobody but the configuration says who it is.
 //! * Commands may be lost, repeated or late: each is checked against the store when it runs.
 
+mod admin;
 mod changes;
 mod checksum;
 mod config;

@@ -8,6 +8,7 @@ use steadfs_common::{BlockId, DatanodeUuid};
 use steadfs_daemon::pool::DiskPool;
 use steadfs_datanode_store::Store;
 
+use crate::admin::Admin;
 use crate::config::Config;
 use crate::disks::Disks;
 use crate::transfer::TransferMetrics;
@@ -30,6 +31,8 @@ pub struct Node {
     pub active_transfers: AtomicU32,
     /// Counts of the data server.
     pub transfer_metrics: TransferMetrics,
+    /// What operators change.
+    pub admin: Admin,
 }
 
 impl Node {

@@ -79,6 +79,8 @@ pub struct NamespaceConfig {
     pub lease_hard_limit_ms: u64,
     /// How exact access times are; 0 keeps none.
     pub access_time_precision_ms: u64,
+    /// Whether the owner of the folder above may set quotas too; else superusers alone.
+    pub owner_sets_quota: bool,
     /// How long answers are kept for repeated calls.
     pub retry_expiry_ms: u64,
     /// The most answers kept for repeated calls.
@@ -214,6 +216,7 @@ impl Default for NamespaceConfig {
             lease_soft_limit_ms: settings.lease_soft_limit.as_millis() as u64,
             lease_hard_limit_ms: settings.lease_hard_limit.as_millis() as u64,
             access_time_precision_ms: settings.access_time_precision.as_millis() as u64,
+            owner_sets_quota: settings.owner_sets_quota,
             retry_expiry_ms: settings.retry_expiry.as_millis() as u64,
             retry_entries: 10_000_000,
             complete_wait_ms: 2_000,
@@ -355,6 +358,7 @@ impl NamenodeConfig {
             lease_soft_limit: Duration::from_millis(names.lease_soft_limit_ms),
             lease_hard_limit: Duration::from_millis(names.lease_hard_limit_ms),
             access_time_precision: Duration::from_millis(names.access_time_precision_ms),
+            owner_sets_quota: names.owner_sets_quota,
             retry_expiry: Duration::from_millis(names.retry_expiry_ms),
         }
     }

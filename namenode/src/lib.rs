@@ -20,6 +20,7 @@ pub mod http;
 mod identity;
 pub mod journal;
 pub mod locality;
+pub(crate) mod locks;
 mod run;
 pub mod service;
 pub mod store;

@@ -50,7 +50,7 @@ pub const fn code(kind: FsErrorKind) -> Code {
         | K::Retriable
         | K::Unreachable
         | K::Stopping => Code::Unavailable,
-        K::Unsupported | K::UnsupportedAction | K::Snapshot | K::NoSuchMethod | K::NoSuchProtocol => Code::Unimplemented,
+        K::Unsupported | K::ServiceFailed | K::UnsupportedAction | K::Snapshot | K::NoSuchMethod | K::NoSuchProtocol => Code::Unimplemented,
         K::Checksum | K::BlockMissing => Code::DataLoss,
         K::ContentChanged => Code::Aborted,
         K::Timeout => Code::DeadlineExceeded,

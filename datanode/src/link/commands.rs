@@ -102,6 +102,10 @@ impl Commands {
                 self.shared.changes.report.notify_one();
                 Ok(())
             }
+            Command::Bandwidth(command) => {
+                self.shared.node.admin.set_balancer_bandwidth(command.bytes_per_second);
+                Ok(())
+            }
             Command::Invalidate(command) => self.invalidate(command),
             Command::Transfer(command) => self.transfer(command),
             Command::Recover(command) => self.recover(command),
@@ -223,14 +227,14 @@ impl Drop for Done {
 #[cfg(test)]
 mod tests {
     use steadfs_common::ChecksumSpec;
-    use steadfs_datanode_store::{Block, CreateOptions, NoListener, StoreOptions, VolumeConfig, VolumeKind};
+    use steadfs_datanode_store::{Block, CreateOptions, NoListener, StoreOptions, VolumeConfig};
 
     use super::*;
 
     #[test]
     fn an_order_to_delete_does_not_hold_for_ever() {
         let folder = tempfile::tempdir().unwrap();
-        let volume = VolumeConfig { path: folder.path().into(), kind: VolumeKind::Disk, reserved: 0 };
+        let volume = VolumeConfig { path: folder.path().into(), kind: steadfs_common::StorageType::Disk, reserved: 0 };
         let options = StoreOptions { volumes: vec![volume], faults: None };
         let store = Store::open(options, Arc::new(NoListener)).unwrap();
         let (id, stamp) = (BlockId(1), GenStamp(1));

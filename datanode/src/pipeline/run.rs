@@ -40,6 +40,9 @@ pub(super) enum Acks {
     Never,
 }
 
+/// Why a writer was sent away.
+const EVICTED: &str = "an operator asks all writers to leave this datanode";
+
 /// Why a pipeline ended early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PipelineError {
@@ -98,7 +101,12 @@ impl Receiver<'_> {
     pub(super) async fn run(self) -> Result<(), PipelineError> {
         let (acks, idle) = (self.acks, self.timeouts.write_idle);
         let mut running = Running::new(self);
-        let result = running.go().await;
+        let eviction = running.setup.node.admin.eviction();
+        let result = tokio::select! {
+            result = running.go() => result,
+            // Copies between datanodes are nobody's writers.
+            () = eviction, if acks == Acks::EachPacket => Err(PipelineError::Failed(EVICTED.into())),
+        };
         // The job holds the writer: a recovery that follows at once should not meet it.
         if let Some(job) = running.job.take() {
             job.await;

@@ -89,6 +89,7 @@ impl TestNode {
             data_port: listener.local_addr().unwrap().port(),
             active_transfers: AtomicU32::new(0),
             transfer_metrics: Default::default(),
+            admin: Default::default(),
         });
         let shutdown = Shutdown::new();
         shutdown.spawn(server::serve(listener, node.clone(), timeouts, shutdown.clone()));

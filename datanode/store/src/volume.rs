@@ -27,10 +27,14 @@ pub struct VolumeConfig {
 }
 
 /// How a volume is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VolumeStatus {
     /// Its id.
     pub storage: StorageId,
+    /// Its folder.
+    pub path: PathBuf,
+    /// Bytes of the disk that are left to others.
+    pub reserved: u64,
     /// What its disk is.
     pub kind: StorageType,
     /// It has failed and is no longer used.
@@ -195,6 +199,8 @@ impl Volume {
         let used = self.used.load(Ordering::Relaxed);
         VolumeStatus {
             storage: self.storage,
+            path: self.root.clone(),
+            reserved: self.config.reserved,
             kind: self.config.kind,
             failed: self.has_failed(),
             capacity: space.as_ref().map_or(0, |space| space.capacity),

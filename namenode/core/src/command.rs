@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use steadfs_common::xattr::{XAttrFlags, XAttrName};
-use steadfs_common::{
-    BlockId, CallKey, DatanodeUuid, FsError, FsPath, GenStamp, InodeId, Millis, StorageId, StorageType,
-};
+use steadfs_common::{BlockId, CallKey, DatanodeUuid, FsError, FsPath, GenStamp, InodeId, Millis, StorageId, StorageType, TxId};
 
+use crate::blocks::Wish;
 use crate::event::EventBatch;
+use crate::locks::SessionId;
 use crate::acl::AclChange;
 use crate::namespace::quota::Bound;
 use crate::namespace::subtree::Clearance;
@@ -169,6 +169,8 @@ pub enum Command {
     /// Makes a folder. Reply: [`Reply::Done`].
     /// `unmasked` is the mode before the caller's umask, where it said so: see [`Command::Create`].
     Mkdirs { path: FsPath, mode: u16, unmasked: Option<u16>, create_parent: bool },
+    /// Makes a folder where nothing is, in one that is there (POSIX's `mkdir`). Reply: [`Reply::Done`].
+    MakeFolder { path: FsPath, mode: u16, unmasked: Option<u16> },
     /// Creates a file and gives `client` its lease. Reply: [`Reply::File`].
     Create {
         path: FsPath,
@@ -256,12 +258,45 @@ pub enum Command {
     SetQuota { path: FsPath, names: Bound, space: Bound, kind: Option<StorageType> },
     /// Gives a file or folder the storage policy of this name, or none of its own. Reply: [`Reply::Done`].
     SetStoragePolicy { path: FsPath, policy: Option<String> },
+    /// Makes a hidden file that holds what shall replace a file's content, and gives `client` its lease. It lives as long
+    /// as that. Reply: [`Reply::File`].
+    Stage {
+        path: FsPath,
+        client: String,
+        /// 0 for that of the file.
+        block_size: u64,
+    },
+    /// Gives a file the blocks of a hidden file, whole and at once, in place of its own. It keeps its id and all else.
+    /// Reply: [`Reply::Bool`], false while replicas are not yet reported.
+    ReplaceContent {
+        path: FsPath,
+        /// From [`Command::Stage`].
+        staged: InodeId,
+        client: String,
+        /// The hidden file's last block.
+        last: Option<BlockRef>,
+        /// Refused if the file has another content by now.
+        expected: Option<TxId>,
+    },
+    /// Lets a hidden file go. Reply: [`Reply::Done`].
+    DropStaged { staged: InodeId, client: String },
+    /// Opens a mount's session, which may hold locks. Reply: [`Reply::Session`].
+    OpenLockSession { client: String },
+    /// Ends one; nothing is no error. Reply: [`Reply::Done`].
+    CloseLockSession { session: SessionId },
     /// The namenode's own: a read moved the access time past the precision. Reply: [`Reply::Done`].
     TouchAccessTime { file: InodeId, atime: Millis },
     /// The namenode's own: one bounded step of removing detached trees. Reply: [`Reply::Bool`], true if more is left.
     Reclaim { limit: usize },
     /// The namenode's own: forgets those of these saved answers that have expired. Reply: [`Reply::Done`].
     ForgetCalls { keys: Vec<CallKey> },
+    /// What an operator wants of a datanode from now on. Allowed in safe mode.
+    SetNodeWish {
+        /// Which.
+        node: DatanodeUuid,
+        /// What.
+        wish: Wish,
+    },
 }
 
 /// What a command answers.
@@ -282,6 +317,8 @@ pub enum Reply {
     },
     /// A block to write.
     Block(PlacedBlock),
+    /// A mount's session.
+    Session(SessionId),
     /// The changes are made, and the caller gets this error all the same: a create or append has begun to take the file
     /// from a writer that is gone, and must be tried again.
     Failed(FsError),

@@ -7,9 +7,11 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 pub use check::check;
-use steadfs_common::{BlockId, CallKey, InodeId, Name};
+use steadfs_common::{BlockId, CallKey, DatanodeUuid, InodeId, Name};
 
-use crate::record::{Block, Counters, Inode, Key, Lease, Record, Retry, Totals, XAttr};
+use crate::blocks::Wish;
+use crate::record::{Block, Counters, Inode, Key, Lease, LockSession, Record, Retry, Totals, XAttr};
+use crate::locks::SessionId;
 use crate::tx::Changes;
 use crate::view::View;
 
@@ -141,6 +143,23 @@ impl View for MemoryView {
 
     fn xattrs(&self, id: InodeId) -> Vec<XAttr> {
         point!(self, Key::XAttrs(id), XAttrs).unwrap_or_default()
+    }
+
+    fn lock_session(&self, id: SessionId) -> Option<LockSession> {
+        point!(self, Key::LockSession(id), LockSession)
+    }
+
+    fn lock_sessions(&self, after: Option<SessionId>, limit: usize) -> Vec<(SessionId, LockSession)> {
+        let least = Key::LockSession(SessionId(0));
+        let first = after.map_or(Bound::Included(least), |id| Bound::Excluded(Key::LockSession(id)));
+        self.rows(first, limit, |key, record| match (key, record) {
+            (Key::LockSession(id), Record::LockSession(session)) => Some((*id, session.clone())),
+            _ => None,
+        })
+    }
+
+    fn node_wishes(&self) -> Vec<(DatanodeUuid, Wish)> {
+        point!(self, Key::NodeWishes, NodeWishes).unwrap_or_default()
     }
 
     fn counters(&self) -> Option<Counters> {

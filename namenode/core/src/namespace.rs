@@ -72,6 +72,9 @@ fn dispatch(p: &mut Planner<'_>, command: &Command) -> FsResult<Reply> {
             let modes = Modes { masked: *mode, unmasked: *unmasked };
             create::mkdirs(p, path, modes, *create_parent)
         }
+        Command::MakeFolder { path, mode, unmasked } => {
+            create::make_folder(p, path, Modes { masked: *mode, unmasked: *unmasked })
+        }
         Command::Create {
             path,
             mode,
@@ -183,7 +186,9 @@ fn refuse_in_safe_mode(command: &Command, reason: &str) -> FsResult<()> {
         | Command::SetNodeWish { .. }
         | Command::OpenLockSession { .. }
         | Command::CloseLockSession { .. } => return Ok(()),
-        Command::Mkdirs { path, .. } => format!("create directory {path}"),
+        Command::Mkdirs { path, .. } | Command::MakeFolder { path, .. } => {
+            format!("create directory {path}")
+        }
         Command::Create { path, .. } => format!("create file {path}"),
         Command::Append { path, .. } => format!("append to file {path}"),
         Command::AddBlock { file, .. } => format!("add block to {}", file.path),

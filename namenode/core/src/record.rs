@@ -5,7 +5,11 @@
 use smallvec::SmallVec;
 pub use steadfs_common::acl::{AclEntry, AclKind};
 pub use steadfs_common::xattr::{XAttr, XAttrName, XAttrNamespace};
-use steadfs_common::{BlockId, CallKey, GenStamp, InodeId, Millis, Name, StorageId, StorageType, TxId};
+use steadfs_common::{BlockId, CallKey, DatanodeUuid, GenStamp, InodeId, Millis, Name, StorageId, StorageType, TxId};
+
+use crate::blocks::Wish;
+
+use crate::locks::SessionId;
 
 /// A file or folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +116,15 @@ impl Inode {
         }
     }
 
+    /// What may lie in and below this, if it is a folder with a bound.
+    #[must_use]
+    pub fn quota(&self) -> Option<&Quota> {
+        match &self.kind {
+            InodeKind::Directory { quota, .. } => quota.as_deref(),
+            InodeKind::File(_) => None,
+        }
+    }
+
     /// Whether this is a folder.
     #[must_use]
     pub const fn is_directory(&self) -> bool {
@@ -139,11 +152,28 @@ pub struct Totals {
     pub bytes: u64,
     /// Bytes times replication; a block under construction counts as a whole block, as quotas do in HDFS.
     pub space: u64,
-    /// Of `space` what the files' storage policies want on each type, at [`StorageType::index`].
-    pub types: [u64; StorageType::COUNT],
+    /// Bytes as quotas count them: a block under construction as a whole one.
+    pub charged: u64,
+    /// The part of this that lies in files whose storage policy is set below this folder.
+    pub settled: Settled,
     /// The last transaction after which a walk over the folders below could find other permissions than before: see
     /// [`crate::namespace::subtree`]. 0 if there was none.
     pub guarded: TxId,
+}
+
+/// What is known below a folder of the space that files take on each type of storage. A file's storage policy is its own
+/// or that of the nearest folder above that has one. So a folder's files are of two kinds: those that find their policy
+/// below the folder, which are counted here, by type; and the rest, whose types follow from sums (all less these) once
+/// the policy is known. This way a policy that is set or a tree that is moved costs the depth of a path, and sums stay
+/// exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// Of [`Totals::charged`].
+    pub charged: u64,
+    /// Of [`Totals::space`].
+    pub space: u64,
+    /// The space by type, at [`StorageType::index`].
+    pub types: [u64; StorageType::COUNT],
 }
 
 /// A block of a file.
@@ -243,6 +273,18 @@ pub enum RetryReply {
     File(InodeId),
 }
 
+/// A mount that may hold locks. The locks themselves are not stored: after a restart those who are written down here are
+/// waited for, and say what they hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockSession {
+    /// Whose it is: nobody else may use it.
+    pub user: String,
+    /// What the mount calls itself, for operators.
+    pub client: String,
+    /// When it was opened.
+    pub opened: Millis,
+}
+
 /// Numbers that only rise, and sums over the whole namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
@@ -283,6 +325,10 @@ pub enum Key {
     Counters,
     /// An inode's extended attributes.
     XAttrs(InodeId),
+    /// What operators want of single datanodes.
+    NodeWishes,
+    /// A mount's session, which holds locks.
+    LockSession(SessionId),
 }
 
 /// A record under its [`Key`].
@@ -311,4 +357,8 @@ pub enum Record {
     Counters(Counters),
     /// See [`XAttr`]. Never empty.
     XAttrs(Vec<XAttr>),
+    /// By datanode; never empty, and nobody who serves.
+    NodeWishes(Vec<(DatanodeUuid, Wish)>),
+    /// See [`LockSession`].
+    LockSession(LockSession),
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use steadfs_common::{BlockId, CallKey, InodeId, Name};
+use steadfs_common::{BlockId, CallKey, DatanodeUuid, InodeId, Name};
 
-use crate::record::{Block, Counters, Inode, Key, Lease, Record, Retry, Totals, XAttr};
+use crate::blocks::Wish;
+use crate::record::{Block, Counters, Inode, Key, Lease, LockSession, Record, Retry, Totals, XAttr};
+use crate::locks::SessionId;
 use crate::view::View;
 
 #[cfg(test)]
@@ -261,12 +263,43 @@ impl View for Tx<'_> {
         )
     }
 
+    fn node_wishes(&self) -> Vec<(DatanodeUuid, Wish)> {
+        match self.changed(&Key::NodeWishes) {
+            Some(Some(Record::NodeWishes(wishes))) => wishes.clone(),
+            Some(_) => Vec::new(),
+            None => self.base.node_wishes(),
+        }
+    }
+
     fn xattrs(&self, id: InodeId) -> Vec<XAttr> {
         match self.changed(&Key::XAttrs(id)) {
             Some(Some(Record::XAttrs(attributes))) => attributes.clone(),
             Some(_) => Vec::new(),
             None => self.base.xattrs(id),
         }
+    }
+
+    fn lock_session(&self, id: SessionId) -> Option<LockSession> {
+        point!(self, Key::LockSession(id), LockSession, self.base.lock_session(id))
+    }
+
+    fn lock_sessions(&self, after: Option<SessionId>, limit: usize) -> Vec<(SessionId, LockSession)> {
+        let first = Key::LockSession(after.unwrap_or(SessionId(0)));
+        self.merged(
+            &first,
+            limit,
+            |last: Option<&(SessionId, LockSession)>, count| {
+                self.base.lock_sessions(last.map(|(id, _)| *id).or(after), count)
+            },
+            |key, record| match (key, record) {
+                (Key::LockSession(id), Some(Record::LockSession(session))) if Some(*id) > after => {
+                    Some((*id, Some((*id, session.clone()))))
+                }
+                (Key::LockSession(id), _) => Some((*id, None)),
+                _ => None,
+            },
+            |(id, _)| *id,
+        )
     }
 
     fn counters(&self) -> Option<Counters> {

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use steadfs_common::{BlockId, CallKey, InodeId, Name};
+use steadfs_common::{BlockId, CallKey, DatanodeUuid, InodeId, Name};
 
-use crate::record::{Block, Counters, Inode, Lease, Retry, Totals, XAttr};
+use crate::blocks::Wish;
+use crate::record::{Block, Counters, Inode, Lease, LockSession, Retry, Totals, XAttr};
+use crate::locks::SessionId;
 
 /// A consistent picture of what is stored. Reads do not fail: a store that cannot read its own disk ends the process,
 /// because there is nothing right to answer.
@@ -37,6 +39,12 @@ pub trait View {
     fn retries(&self, after: Option<&CallKey>, limit: usize) -> Vec<(CallKey, Retry)>;
     /// The extended attributes of an inode, in the order they were set; none for most.
     fn xattrs(&self, id: InodeId) -> Vec<XAttr>;
+    /// A mount's session.
+    fn lock_session(&self, id: SessionId) -> Option<LockSession>;
+    /// Sessions by id.
+    fn lock_sessions(&self, after: Option<SessionId>, limit: usize) -> Vec<(SessionId, LockSession)>;
+    /// What operators want of single datanodes, by uuid: those that shall not serve.
+    fn node_wishes(&self) -> Vec<(DatanodeUuid, Wish)>;
     /// The counters; none in a store that was never formatted.
     fn counters(&self) -> Option<Counters>;
 }

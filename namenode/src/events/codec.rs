@@ -6,7 +6,7 @@
 
 use steadfs_common::{FsPath, InodeId, Millis, Name, TxId};
 use steadfs_namenode_core::event::{Created, Event, EventBatch, EventKind, MetadataChange};
-use steadfs_namenode_core::record::{AclEntry, AclKind, XAttr, XAttrNamespace};
+use steadfs_namenode_core::record::{AclEntry, AclKind, XAttr, XAttrName, XAttrNamespace};
 
 use crate::store::codec::{CodecError, Reader, Writer};
 
@@ -245,8 +245,8 @@ fn read_entries(input: &mut Reader<'_>) -> Result<Vec<AclEntry>, CodecError> {
 fn write_xattrs(out: &mut Writer, attributes: &[XAttr]) {
     out.number(attributes.len() as u64);
     for attribute in attributes {
-        out.byte(attribute.namespace as u8);
-        out.text(&attribute.name);
+        out.byte(attribute.name.namespace as u8);
+        out.text(&attribute.name.name);
         out.bytes(&attribute.value);
     }
 }
@@ -258,7 +258,8 @@ fn read_xattrs(input: &mut Reader<'_>) -> Result<Vec<XAttr>, CodecError> {
         let namespace = XAttrNamespace::from_number(input.byte()?);
         let namespace = namespace.ok_or_else(|| input.error("an attribute has an unknown namespace"))?;
         let name = read_text(input)?.to_owned();
-        attributes.push(XAttr { namespace, name, value: input.blob()?.to_vec() });
+        let name = XAttrName { namespace, name };
+        attributes.push(XAttr { name, value: input.blob()?.to_vec() });
     }
     Ok(attributes)
 }
@@ -322,7 +323,10 @@ mod tests {
             replaced: Some(InodeId(6)),
         };
         let acl = |kind, name: Option<&str>| AclEntry { kind, name: name.map(str::to_owned), permission: 6 };
-        let attribute = XAttr { namespace: XAttrNamespace::User, name: "x".into(), value: vec![1, 2] };
+        let attribute = XAttr {
+            name: XAttrName { namespace: XAttrNamespace::User, name: "x".into() },
+            value: vec![1, 2],
+        };
         let to = "/to".parse().unwrap();
         let kinds = [
             EventKind::Create(made),
@@ -356,8 +360,8 @@ mod tests {
         for cut in 1..bytes.len() {
             assert!(decode(&bytes[..cut]).is_err());
         }
-        assert_eq!(encode(&[]), []);
-        assert_eq!(decode(&[]).unwrap(), []);
+        assert!(encode(&[]).is_empty());
+        assert!(decode(&[]).unwrap().is_empty());
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub struct Window {
 pub(crate) struct Events {
     ring: Mutex<Ring>,
     newest: watch::Sender<TxId>,
+    stopping: watch::Sender<bool>,
     archive: Arc<Archive>,
     pool: DiskPool,
 }
@@ -54,6 +55,7 @@ impl Events {
         Ok(Arc::new(Self {
             ring: Mutex::new(Ring::behind(last)),
             newest: watch::Sender::new(last),
+            stopping: watch::Sender::new(false),
             archive: Arc::new(Archive::new(History::new(folders))),
             pool: DiskPool::new("journal-read", 1, ARCHIVE_QUEUE)?,
         }))
@@ -69,6 +71,17 @@ impl Events {
             }
         }
         self.newest.send_replace(last);
+    }
+
+    /// Lets those go who wait for what happens next: the namenode is stopping.
+    pub(crate) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Waits until the namenode is stopping.
+    pub(crate) async fn stopped(&self) {
+        // The sender lives as long as this.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 
     /// The newest transaction.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use steadfs_common::FsResult;
-use steadfs_proto::convert::path;
+use steadfs_common::{FsPath, FsResult, InodeId, Millis};
+use steadfs_namenode_core::blocks::Wish;
+use steadfs_proto::convert::{path, principal};
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::admin_server::Admin;
 use steadfs_proto::steadfs::safe_mode_request::Action;
@@ -70,5 +71,99 @@ impl Admin for AdminDoor {
             }
         });
         Ok(Response::new(ReceiverStream::new(items)))
+    }
+
+    async fn refresh_nodes(&self, request: Request<pb::Empty>) -> Result<Response<pb::Empty>, Status> {
+        let work = async {
+            let who = caller(&self.service, &request).await?;
+            self.service.refresh_nodes(&who).await.map(|()| pb::Empty {})
+        };
+        reply(work.await)
+    }
+
+    async fn set_node_state(
+        &self,
+        request: Request<pb::SetNodeStateRequest>,
+    ) -> Result<Response<pb::SetNodeStateResponse>, Status> {
+        let work = async {
+            let who = caller(&self.service, &request).await?;
+            let message = request.into_inner();
+            let wish = match message.wish() {
+                pb::set_node_state_request::Wish::InService => Wish::InService,
+                pb::set_node_state_request::Wish::Decommission => Wish::Decommission,
+                pb::set_node_state_request::Wish::Maintenance => {
+                    Wish::Maintenance { until: (message.until > 0).then_some(Millis(message.until)) }
+                }
+            };
+            let name = principal("node", &message.node)?;
+            let uuid = self.service.set_node_wish(&who, &name, wish).await?;
+            Ok(pb::SetNodeStateResponse { uuid: uuid.to_string() })
+        };
+        reply(work.await)
+    }
+
+    async fn open_files(
+        &self,
+        request: Request<pb::OpenFilesRequest>,
+    ) -> Result<Response<pb::OpenFilesResponse>, Status> {
+        let work = async {
+            let who = caller(&self.service, &request).await?;
+            let message = request.into_inner();
+            let top = if message.path.is_empty() { FsPath::root() } else { path(&message.path)? };
+            let page =
+                self.service.open_files(&who, InodeId(message.after), &top, message.blocking).await?;
+            let files = page.files.into_iter().map(|file| pb::OpenFile {
+                inode: file.inode.0,
+                path: file.path.to_string(),
+                client: file.client,
+                machine: file.machine,
+            });
+            Ok(pb::OpenFilesResponse { files: files.collect(), more: page.more })
+        };
+        reply(work.await)
+    }
+
+    async fn save_namespace(&self, request: Request<pb::Empty>) -> Result<Response<pb::Empty>, Status> {
+        let work = async {
+            let who = caller(&self.service, &request).await?;
+            self.service.save_namespace(&who, 0, 0).await.map(|_| pb::Empty {})
+        };
+        reply(work.await)
+    }
+
+    async fn roll_journal(
+        &self,
+        request: Request<pb::Empty>,
+    ) -> Result<Response<pb::RollJournalResponse>, Status> {
+        let work = async {
+            let who = caller(&self.service, &request).await?;
+            let first = self.service.roll_journal(&who).await?;
+            Ok(pb::RollJournalResponse { transaction: first.0 })
+        };
+        reply(work.await)
+    }
+
+    async fn save_report(
+        &self,
+        request: Request<pb::SaveReportRequest>,
+    ) -> Result<Response<pb::SaveReportResponse>, Status> {
+        let work = async {
+            let who = caller(&self.service, &request).await?;
+            let path = self.service.save_report(&who, &request.into_inner().file).await?;
+            Ok(pb::SaveReportResponse { path: path.display().to_string() })
+        };
+        reply(work.await)
+    }
+
+    async fn set_balancer_bandwidth(
+        &self,
+        request: Request<pb::BandwidthRequest>,
+    ) -> Result<Response<pb::Empty>, Status> {
+        let work = async {
+            let who = caller(&self.service, &request).await?;
+            let bytes = i64::try_from(request.into_inner().bytes_per_second).unwrap_or(i64::MAX);
+            self.service.set_balancer_bandwidth(&who, bytes).map(|()| pb::Empty {})
+        };
+        reply(work.await)
     }
 }

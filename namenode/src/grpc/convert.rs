@@ -1,6 +1,7 @@
 //! Domain values as our messages, and back.
 
 use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp, StorageType};
+use steadfs_namenode_core::blocks::AdminState;
 use steadfs_namenode_core::command::{BlockRef, FileRef};
 use steadfs_namenode_core::record::Inode;
 use steadfs_namenode_core::{Reply, command};
@@ -81,6 +82,7 @@ pub(super) fn inode_status(inode: &Inode, name: &str) -> pb::FileStatus {
         block_size: file.map_or(0, |file| file.block_size),
         children,
         under_construction: file.is_some_and(|file| file.under_construction),
+        content_version: file.map_or(0, |file| file.content.0),
         has_acl: inode.acl.is_some(),
         storage_policy: u32::from(inode.storage_policy),
     }
@@ -191,6 +193,19 @@ fn datanode(report: &NodeReport) -> pb::DatanodeReport {
         active_transfers: node.active_transfers,
         version: node.version.clone(),
         storages: report.storages.iter().map(storage).collect(),
+        state: node_state(node.admin).into(),
+        lacking: node.lacking.blocks,
+        lacking_open: node.lacking.open,
+    }
+}
+
+const fn node_state(state: AdminState) -> pb::NodeState {
+    match state {
+        AdminState::Normal => pb::NodeState::Normal,
+        AdminState::Decommissioning => pb::NodeState::Decommissioning,
+        AdminState::Decommissioned => pb::NodeState::Decommissioned,
+        AdminState::EnteringMaintenance => pb::NodeState::EnteringMaintenance,
+        AdminState::InMaintenance => pb::NodeState::InMaintenance,
     }
 }
 

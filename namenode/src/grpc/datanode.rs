@@ -6,7 +6,7 @@ use std::sync::Arc;
 use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp};
 use steadfs_namenode_core::blocks::{
     Address, Change, ChangeKind, Heartbeat, MAX_VOLUMES, NodeCommand, Registration, Replica, ReplicaState,
-    VolumeKind, VolumeReport,
+    VolumeReport,
 };
 use steadfs_namenode_core::command::Command;
 use steadfs_namenode_core::{Caller, command};
@@ -18,7 +18,7 @@ use steadfs_proto::steadfs::datanode_link_server::DatanodeLink;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
-use super::convert::{block, block_ref, locations, plain_block};
+use super::convert::{block, block_ref, locations, plain_block, storage_type};
 use super::reply;
 use crate::blocks::{Blocks, ReportSlice};
 use crate::service::{EffectSink as _, Service};
@@ -70,11 +70,7 @@ fn volumes(reports: &[pb::StorageReport]) -> FsResult<Vec<VolumeReport>> {
     let volume = |report: &pb::StorageReport| {
         Ok(VolumeReport {
             id: storage_id("storages.storage_id", &report.storage_id)?,
-            kind: match report.kind() {
-                pb::StorageKind::Disk => VolumeKind::Disk,
-                pb::StorageKind::Ssd => VolumeKind::Ssd,
-                pb::StorageKind::Archive => VolumeKind::Archive,
-            },
+            kind: storage_type(report.kind()),
             failed: report.failed,
             capacity: report.capacity,
             used: report.used,
@@ -195,6 +191,7 @@ impl DatanodeDoor {
         match order {
             NodeCommand::Register => Order::Register(pb::RegisterAgain {}),
             NodeCommand::Report => Order::Report(pb::SendBlockReport {}),
+            NodeCommand::Bandwidth(bytes_per_second) => Order::Bandwidth(pb::Bandwidth { bytes_per_second }),
             NodeCommand::Transfer { block: what, targets } => Order::Transfer(pb::Transfer {
                 block: Some(block(what)),
                 targets: locations(&self.blocks.locations(&targets)),

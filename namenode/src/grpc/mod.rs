@@ -8,6 +8,7 @@ mod attributes;
 mod convert;
 mod datanode;
 mod fsck;
+mod mounts;
 mod namespace;
 mod quotas;
 
@@ -20,6 +21,7 @@ use steadfs_proto::convert::principal;
 use steadfs_proto::steadfs::admin_server::AdminServer;
 use steadfs_proto::steadfs::attributes_server::AttributesServer;
 use steadfs_proto::steadfs::datanode_link_server::DatanodeLinkServer;
+use steadfs_proto::steadfs::mounts_server::MountsServer;
 use steadfs_proto::steadfs::namespace_server::NamespaceServer;
 use steadfs_proto::to_status;
 use tonic::service::Routes;
@@ -43,10 +45,12 @@ const MAX_REQUEST_BYTES: usize = 4 << 20;
 #[must_use]
 pub fn routes(service: Arc<Service>, blocks: Arc<Blocks>) -> Routes {
     let attributes = attributes::AttributesDoor { service: Arc::clone(&service) };
+    let mounts = mounts::MountsDoor { service: Arc::clone(&service) };
     let namespace = namespace::NamespaceDoor { service: Arc::clone(&service) };
     let admin = admin::AdminDoor { service: Arc::clone(&service), blocks: Arc::clone(&blocks) };
     let link = datanode::DatanodeDoor { service, blocks };
     Routes::new(NamespaceServer::new(namespace).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(MountsServer::new(mounts).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(AttributesServer::new(attributes).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(AdminServer::new(admin).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(DatanodeLinkServer::new(link).max_decoding_message_size(MAX_REQUEST_BYTES))

@@ -4,9 +4,11 @@ use steadfs_common::{
     BlockId, DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, GenStamp, InodeId, StorageId,
     StorageType,
 };
+use steadfs_namenode_core::blocks;
 use steadfs_namenode_core::command::{BlockRef, FileRef};
 use steadfs_namenode_core::record::Inode;
 use steadfs_proto::convert::{principal, storage_ids};
+use steadfs_proto::hadoop::datanode_info_proto::AdminState;
 use steadfs_proto::hadoop::hdfs_file_status_proto::{FileType, Flags};
 use steadfs_proto::hadoop::{
     DatanodeIdProto, DatanodeInfoProto, DatanodeStorageProto,
@@ -197,7 +199,18 @@ pub(super) fn datanode(node: &Node) -> DatanodeInfoProto {
         last_block_report_time: Some(node.last_block_report.0),
         num_blocks: Some(u32::try_from(node.blocks).unwrap_or(u32::MAX)),
         software_version: Some(node.version.clone()),
+        admin_state: Some(admin_state(node.admin) as i32),
         ..Default::default()
+    }
+}
+
+const fn admin_state(state: blocks::AdminState) -> AdminState {
+    match state {
+        blocks::AdminState::Normal => AdminState::Normal,
+        blocks::AdminState::Decommissioning => AdminState::DecommissionInprogress,
+        blocks::AdminState::Decommissioned => AdminState::Decommissioned,
+        blocks::AdminState::EnteringMaintenance => AdminState::EnteringMaintenance,
+        blocks::AdminState::InMaintenance => AdminState::InMaintenance,
     }
 }
 

@@ -54,6 +54,8 @@ fn a_place() -> Location {
         version: "0.1.0".into(),
         node: String::new(),
         live: true,
+        admin: steadfs_namenode_core::blocks::AdminState::Normal,
+        lacking: steadfs_namenode_core::blocks::Lacking::default(),
         stale: false,
         capacity: 100,
         used: 30,
@@ -63,7 +65,7 @@ fn a_place() -> Location {
         active_transfers: 1,
         blocks: 4,
     };
-    Location { node: Arc::new(node), storage: StorageId(Uuid::from_u128(2)), kind: StorageKind::Ssd }
+    Location { node: Arc::new(node), storage: StorageId(Uuid::from_u128(2)), kind: steadfs_common::StorageType::Ssd }
 }
 
 fn a_block() -> LocatedBlock {
@@ -100,6 +102,7 @@ fn a_listed_file_has_locations_even_if_it_is_empty() {
         inode: Arc::new(a_file()),
         name: Some(Name::new("f").unwrap()),
         blocks: Some(FileBlocks::default()),
+        policy: 0,
     };
     let proto = status(POOL, &listed, &|_| None);
     assert_eq!(&proto.path[..], b"f");

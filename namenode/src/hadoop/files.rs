@@ -5,14 +5,14 @@ use steadfs_common::{FsError, FsErrorKind, FsResult};
 use steadfs_namenode_core::command::BlockRef;
 use steadfs_namenode_core::locality;
 use steadfs_proto::hadoop::{
-    CheckAccessRequestProto, CheckAccessResponseProto, ContentSummaryProto, GetBlockLocationsRequestProto,
-    GetBlockLocationsResponseProto, GetContentSummaryRequestProto, GetContentSummaryResponseProto,
+    CheckAccessRequestProto, CheckAccessResponseProto, GetBlockLocationsRequestProto,
+    GetBlockLocationsResponseProto, 
     GetEnclosingRootRequestProto, GetEnclosingRootResponseProto, GetFileInfoRequestProto,
     GetFileInfoResponseProto, GetFileLinkInfoRequestProto, GetFileLinkInfoResponseProto,
     GetLocatedFileInfoRequestProto, GetLocatedFileInfoResponseProto, GetPreferredBlockSizeRequestProto,
-    GetPreferredBlockSizeResponseProto, GetQuotaUsageRequestProto, GetQuotaUsageResponseProto,
+    GetPreferredBlockSizeResponseProto, 
     HdfsFileStatusProto, IsFileClosedRequestProto, IsFileClosedResponseProto, LocatedBlockProto,
-    QuotaUsageProto, ReportBadBlocksRequestProto, ReportBadBlocksResponseProto,
+    ReportBadBlocksRequestProto, ReportBadBlocksResponseProto,
 };
 
 use super::{Asked, convert};
@@ -78,47 +78,6 @@ pub(super) async fn get_preferred_block_size(
         asked.service.status(&asked.caller, &path).await?.ok_or_else(|| FsError::not_found(&path))?;
     let file = status.inode.file().ok_or_else(|| FsError::not_a_file(&path))?;
     Ok(GetPreferredBlockSizeResponseProto { bsize: file.block_size })
-}
-
-pub(super) async fn get_content_summary(
-    asked: Asked,
-    request: GetContentSummaryRequestProto,
-) -> FsResult<GetContentSummaryResponseProto> {
-    let summary = asked.service.content_summary(&asked.caller, &convert::path(&request.path)?).await?;
-    // HDFS says this of a file that is not erasure-coded, and nothing of a folder.
-    let layout = if summary.directories == 0 { "Replicated" } else { "" };
-    Ok(GetContentSummaryResponseProto {
-        summary: ContentSummaryProto {
-            length: summary.length,
-            file_count: summary.files,
-            directory_count: summary.directories,
-            quota: convert::MINUS_ONE,
-            space_consumed: summary.space,
-            space_quota: convert::MINUS_ONE,
-            type_quota_infos: None,
-            snapshot_length: Some(0),
-            snapshot_file_count: Some(0),
-            snapshot_directory_count: Some(0),
-            snapshot_space_consumed: Some(0),
-            erasure_coding_policy: Some(layout.to_owned()),
-        },
-    })
-}
-
-pub(super) async fn get_quota_usage(
-    asked: Asked,
-    request: GetQuotaUsageRequestProto,
-) -> FsResult<GetQuotaUsageResponseProto> {
-    let summary = asked.service.content_summary(&asked.caller, &convert::path(&request.path)?).await?;
-    Ok(GetQuotaUsageResponseProto {
-        usage: QuotaUsageProto {
-            file_and_directory_count: summary.files + summary.directories,
-            quota: convert::MINUS_ONE,
-            space_consumed: summary.space,
-            space_quota: convert::MINUS_ONE,
-            type_quota_infos: None,
-        },
-    })
 }
 
 pub(super) async fn check_access(

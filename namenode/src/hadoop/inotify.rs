@@ -170,8 +170,8 @@ fn acl_entry(scope: AclEntryScopeProto, entry: &AclEntry) -> AclEntryProto {
 
 fn attribute(attribute: &XAttr) -> XAttrProto {
     XAttrProto {
-        namespace: i32::from(attribute.namespace as u8),
-        name: attribute.name.clone(),
+        namespace: i32::from(attribute.name.namespace as u8),
+        name: attribute.name.name.clone(),
         value: Some(attribute.value.clone().into()),
     }
 }

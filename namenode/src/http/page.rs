@@ -333,6 +333,8 @@ mod tests {
                 node: String::new(),
                 live,
                 stale: false,
+                admin: steadfs_namenode_core::blocks::AdminState::Normal,
+                lacking: steadfs_namenode_core::blocks::Lacking::default(),
                 capacity: 500,
                 used: 50,
                 remaining: 350,

@@ -5,10 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, CallKey, GenStamp, InodeId, Millis, Name, TxId};
-use steadfs_namenode_core::record::{
-    Block, BlockState, Counters, Inode, InodeKind, Lease, Retry, RetryReply, Totals, XAttr, XAttrName,
-    XAttrNamespace,
-};
+use steadfs_namenode_core::record::{Block, BlockState, Counters, Inode, InodeKind, Lease, LockSession, Retry, RetryReply, Totals, XAttr, XAttrName, XAttrNamespace};
 use steadfs_namenode_core::{Changes, Key, MemoryView, Record, View};
 
 use super::{MemoryOnly, Position, Store, StoreWriter};
@@ -77,10 +74,16 @@ fn record(key: &Key, number: u64) -> Record {
         Key::Lease(_) => Record::Lease(Lease { holder: format!("c{number}"), machine: String::new() }),
         Key::Reclaim(_) => Record::Reclaim { after: Name::new(&number.to_string()).ok() },
         Key::Retry(_) => Record::Retry(Retry { expires: Millis(number), reply: RetryReply::Done }),
+        Key::LockSession(_) => Record::LockSession(LockSession {
+            user: number.to_string(),
+            client: String::new(),
+            opened: Millis(number),
+        }),
         Key::XAttrs(_) => Record::XAttrs(vec![XAttr {
             name: XAttrName { namespace: XAttrNamespace::User, name: number.to_string() },
             value: Vec::new(),
         }]),
+        Key::NodeWishes => Record::NodeWishes(Vec::new()),
         Key::Counters => Record::Counters(Counters {
             next_inode: InodeId(number),
             next_block: BlockId(1),

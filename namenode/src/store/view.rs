@@ -4,15 +4,17 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use rocksdb::{DBPinnableSlice, DBRawIteratorWithThreadMode, ErrorKind, ReadOptions, ReadTier};
-use steadfs_common::{BlockId, CallKey, InodeId, Name};
+use steadfs_common::{BlockId, CallKey, DatanodeUuid, InodeId, Name};
+use steadfs_namenode_core::blocks::Wish;
 use steadfs_namenode_core::View;
-use steadfs_namenode_core::record::{Block, Counters, Inode, Lease, Retry, Totals, XAttr};
+use steadfs_namenode_core::locks::SessionId;
+use steadfs_namenode_core::record::{Block, Counters, Inode, Lease, LockSession, Retry, Totals, XAttr};
 
 use super::cache::Cache;
 use super::codec::CodecError;
 use super::database::{Database, Position, Snapshot};
 use super::keys::{self, Table};
-use super::records::{Entry, FileBlock, Reclaim, Stored, XAttrs};
+use super::records::{Entry, FileBlock, NodeWishes, Reclaim, Stored, XAttrs};
 
 /// A consistent picture of the namespace. Everything read from it is as of [`StoreView::position`].
 ///
@@ -225,6 +227,15 @@ impl<'a> Rows<'a> {
         })
     }
 
+    fn lock_sessions(&self, after: Option<SessionId>, limit: usize) -> Vec<(SessionId, LockSession)> {
+        let after = after.map(keys::lock_session::encode);
+        let first = after.as_ref().map_or(&[][..], |key| &key[..]);
+        let last = after.as_ref().map(|key| &key[..]);
+        self.range(Table::LockSession, first, &[], last, limit, |key, value| {
+            Ok((keys::lock_session::decode(key)?, LockSession::decode(value)?))
+        })
+    }
+
     fn reclaims(&self, limit: usize) -> Vec<(InodeId, Option<Name>)> {
         self.range(Table::Reclaim, &[], &[], None, limit, |key, value| {
             Ok((keys::reclaim::decode(key)?, Reclaim::decode(value)?.0))
@@ -299,6 +310,23 @@ macro_rules! view_by_rows {
 
             fn xattrs(&self, id: InodeId) -> Vec<XAttr> {
                 let row = self.rows().point::<XAttrs>(Table::XAttrs, &keys::xattrs::encode(id));
+                row.map_or_else(Vec::new, |row| row.0)
+            }
+
+            fn lock_session(&self, id: SessionId) -> Option<LockSession> {
+                self.rows().point(Table::LockSession, &keys::lock_session::encode(id))
+            }
+
+            fn lock_sessions(
+                &self,
+                after: Option<SessionId>,
+                limit: usize,
+            ) -> Vec<(SessionId, LockSession)> {
+                self.rows().lock_sessions(after, limit)
+            }
+
+            fn node_wishes(&self) -> Vec<(DatanodeUuid, Wish)> {
+                let row = self.rows().point::<NodeWishes>(Table::NodeWishes, &keys::node_wishes::encode());
                 row.map_or_else(Vec::new, |row| row.0)
             }
 

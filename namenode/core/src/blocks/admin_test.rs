@@ -96,7 +96,6 @@ fn with_too_few_datanodes_it_stays_in_progress_and_nothing_new_goes_there() {
         avoid_local: false,
         block_size: 1,
         policy: 0,
-        policy: 0,
         seed: 1,
     };
     assert_eq!(world.map.topology().choose(&request).as_slice(), [storage(1)]);

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use steadfs_common::{BlockId, InodeId, ROOT_INODE};
 
 use super::MemoryView;
-use crate::record::{Block, BlockState, Counters, FileBody, Inode, InodeKind, Key, Record, Totals};
+use crate::policy;
+use crate::record::{
+    Block, BlockState, Counters, FileBody, Inode, InodeKind, Key, Record, Settled, Totals,
+};
 use crate::view::View;
 
 /// Verifies every invariant of the namespace: entries and inodes name each other, child counts and totals are exact,
@@ -18,6 +21,11 @@ pub fn check(view: &MemoryView) -> Result<(), String> {
     let counters = view.counters().ok_or("there are no counters")?;
     let mut checker = Checker { view, counters, seen: BTreeSet::new(), blocks: 0, complete: 0 };
     checker.tree(ROOT_INODE, true)?;
+    for (id, _) in view.leases(None, usize::MAX) {
+        if view.inode(id).is_some_and(|inode| inode.name.is_none() && id != ROOT_INODE) {
+            checker.tree(id, true)?;
+        }
+    }
     for (id, after) in view.reclaims(usize::MAX) {
         if checker.seen.contains(&id) {
             return Err(format!("inode {id} is to be reclaimed, and part of a tree"));
@@ -89,8 +97,8 @@ impl Checker<'_> {
                 levels.pop();
                 self.totals(id, used, attached)?;
                 used.directories += 1;
-                if let Some(level) = levels.last_mut() {
-                    level.sum = sum(level.sum, used);
+                if let (Some(level), Some(inode)) = (levels.last_mut(), self.view.inode(id)) {
+                    level.sum = sum(level.sum, settled(used, &inode));
                 }
             }
         }
@@ -110,6 +118,12 @@ impl Checker<'_> {
         require!(self.seen.insert(id), "inode {id} is in two places");
         require!(id < self.counters.next_inode, "inode {id} was not given out");
         require!(inode.changed <= self.counters.last_tx, "inode {id} was changed by a transaction to come");
+        require!(
+            inode.storage_policy == 0 || policy::by_id(inode.storage_policy).is_some(),
+            "inode {id} has the unknown storage policy {}",
+            inode.storage_policy
+        );
+        require!(inode.quota().is_none_or(|quota| !quota.is_empty()), "inode {id} has an empty quota");
         require!(inode.mode <= 0o1777, "inode {id} has mode {:o}", inode.mode);
         if let Some(parent) = parent {
             require!(inode.parent == parent, "inode {id} lies in {parent}, and says {}", inode.parent);
@@ -131,16 +145,16 @@ impl Checker<'_> {
             body.blocks,
             rows.len()
         );
-        let (mut length, mut space) = (0, 0);
+        let (mut length, mut charged) = (0, 0);
         for (index, row) in rows.into_iter().enumerate() {
             let block = self.block(inode, body, index as u32, row)?;
             length += block.length;
             let whole = matches!(block.state, BlockState::UnderConstruction { .. });
-            space += if whole { body.block_size } else { block.length };
+            charged += if whole { body.block_size } else { block.length };
         }
         require!(length == body.length, "file {id} is {} bytes long, its blocks {length}", body.length);
-        let space = space * u64::from(body.replication());
-        Ok(Totals { files: 1, bytes: length, space, ..Totals::default() })
+        let space = charged * u64::from(body.replication());
+        Ok(settled(Totals { files: 1, bytes: length, space, charged, ..Totals::default() }, inode))
     }
 
     fn block(&mut self, file: &Inode, body: &FileBody, index: u32, id: BlockId) -> Result<Block, String> {
@@ -196,7 +210,7 @@ impl Checker<'_> {
                     stored += 1;
                     true
                 }
-                Key::Retry(_) | Key::Counters => true,
+                Key::Retry(_) | Key::Counters | Key::NodeWishes | Key::LockSession(_) => true,
             };
             require!(wanted, "nothing leads to {key:?}: {record:?}");
             require!(agree(key, record), "{key:?} stands for {record:?}");
@@ -222,7 +236,19 @@ const fn agree(key: &Key, record: &Record) -> bool {
             | (Key::Retry(_), Record::Retry(_))
             | (Key::Counters, Record::Counters(_))
             | (Key::XAttrs(_), Record::XAttrs(_))
+            | (Key::NodeWishes, Record::NodeWishes(_))
+            | (Key::LockSession(_), Record::LockSession(_))
     )
+}
+
+/// What an inode uses, seen from above: with the storage policy that it has of its own.
+fn settled(used: Totals, inode: &Inode) -> Totals {
+    let Some(policy) = policy::by_id(inode.storage_policy) else { return used };
+    let charged = used.charged - used.settled.charged;
+    let space = used.space - used.settled.space;
+    let rest = policy.space_by_type(charged as i64, space as i64);
+    let types = std::array::from_fn(|at| used.settled.types[at] + rest[at] as u64);
+    Totals { settled: Settled { charged: used.charged, space: used.space, types }, ..used }
 }
 
 fn sum(a: Totals, b: Totals) -> Totals {
@@ -231,7 +257,12 @@ fn sum(a: Totals, b: Totals) -> Totals {
         files: a.files + b.files,
         bytes: a.bytes + b.bytes,
         space: a.space + b.space,
-        types: std::array::from_fn(|index| a.types[index] + b.types[index]),
+        charged: a.charged + b.charged,
+        settled: Settled {
+            charged: a.settled.charged + b.settled.charged,
+            space: a.settled.space + b.settled.space,
+            types: std::array::from_fn(|at| a.settled.types[at] + b.settled.types[at]),
+        },
         guarded: a.guarded,
     }
 }

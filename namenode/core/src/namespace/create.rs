@@ -42,6 +42,21 @@ pub(crate) fn mkdirs(
     if !create_parent {
         require_parent(&at)?;
     }
+    place_folder(p, at, modes)
+}
+
+/// [`crate::Command::MakeFolder`]
+pub(crate) fn make_folder(p: &mut Planner<'_>, path: &FsPath, modes: Modes) -> FsResult<Reply> {
+    let at = p.resolve(path, Purpose::Create)?;
+    if at.target().is_some() {
+        return Err(FsError::exists(format!("{path} already exists")));
+    }
+    at.check_ancestor_write(&p.guard)?;
+    require_parent(&at)?;
+    place_folder(p, at, modes)
+}
+
+fn place_folder(p: &mut Planner<'_>, at: Resolved<'_>, modes: Modes) -> FsResult<Reply> {
     let modes = kept(modes);
     let folders = Modes { masked: modes.masked & 0o777 | OWNER_PASSES, ..modes };
     let inode = place(p, &at, InodeKind::Directory { children: 0, quota: None }, modes, folders)?;

@@ -113,6 +113,19 @@ impl Planner<'_> {
         self.tell(events);
     }
 
+    /// All bytes of a file are replaced by those that it has now.
+    pub(crate) fn replaced(&mut self, inode: &Inode) {
+        let Some(path) = resolve::full_path(&self.tx, inode.id) else { return };
+        let (inode, mtime) = (self.as_changed(inode), self.ctx.now);
+        let length = inode.file().map(|body| body.length);
+        let kinds = [
+            EventKind::Truncate { length: 0, mtime },
+            EventKind::Append { new_block: false },
+            EventKind::Close { length, mtime },
+        ];
+        self.tell(kinds.into_iter().map(|kind| event(&inode, path.clone(), kind)).collect());
+    }
+
     /// A file as it is once its bytes have changed in this transaction.
     fn as_changed(&self, inode: &Inode) -> Inode {
         let mut inode = inode.clone();

@@ -12,7 +12,7 @@ use super::permission::Guard;
 use super::planner::Planner;
 use super::read::Action;
 use super::resolve::{self, Purpose};
-use super::{blocks, delete, usage};
+use super::{blocks, delete, replace, usage};
 use crate::command::{BlockRef, Context, Effect, FileRef, Reply, Settings};
 use crate::record::{Block, BlockState, Inode, InodeKind, Key, Lease, Record, Recovery};
 use crate::view::View;
@@ -190,6 +190,10 @@ pub(crate) fn expire(p: &mut Planner<'_>, file: InodeId) -> FsResult<Reply> {
     let Some(lease) = p.tx.lease(file) else { return Ok(Reply::Bool(true)) };
     if !is_past(p.ctx.renewals, &lease.holder, p.ctx.steady, p.ctx.settings.lease_hard_limit) {
         return Ok(Reply::Bool(false));
+    }
+    if let Some(staged) = p.tx.inode(file).filter(|inode| replace::is_staged(inode)) {
+        replace::discard(p, &staged);
+        return Ok(Reply::Bool(true));
     }
     let (Some(inode), Some(path)) = (p.tx.inode(file), resolve::full_path(&p.tx, file)) else {
         // Deleted: the lease goes when the file is reclaimed.

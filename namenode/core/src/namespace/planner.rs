@@ -7,6 +7,7 @@ use steadfs_common::{
 };
 
 use super::permission::{Guard, STICKY};
+use super::replace;
 use super::resolve::{self, Purpose, Resolved};
 use super::usage::Usage;
 use crate::command::{Context, Effect, Outcome, Reply};
@@ -178,6 +179,10 @@ impl<'p> Planner<'p> {
     /// Writes a file whose blocks or replication changed, `before` being what it used.
     pub(crate) fn write_file(&mut self, inode: Inode, before: Usage) -> FsResult<Inode> {
         let inode = self.write(inode);
+        if replace::is_staged(&inode) {
+            // No folder counts it: what it holds is counted once it is a file's content.
+            return Ok(inode);
+        }
         let change = self.usage(&inode) - before;
         self.add_totals(inode.parent, change, false)?;
         Ok(inode)

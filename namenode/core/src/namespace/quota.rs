@@ -13,6 +13,7 @@ use super::read::Action;
 use super::resolve::{self, Purpose};
 use super::usage::{Usage, effective_policy};
 use crate::command::Reply;
+use crate::event::MetadataChange;
 use crate::policy::{self, StoragePolicy};
 use crate::record::{Inode, InodeKind, Quota};
 
@@ -136,6 +137,7 @@ pub(crate) fn set_quota(
     let new = (!new.is_empty()).then(|| Box::new(new));
     if *quota != new {
         *quota = new;
+        p.metadata_changed(inode.id, MetadataChange::Other);
         p.write(inode);
     }
     Ok(Reply::Done)
@@ -181,6 +183,7 @@ pub(crate) fn set_policy(p: &mut Planner<'_>, path: &FsPath, name: Option<&str>)
     inode.storage_policy = wanted.map_or(0, |policy| policy.id);
     if inode.storage_policy != target.storage_policy {
         let before = p.usage(target);
+        p.metadata_changed(inode.id, MetadataChange::Other);
         let inode = p.write(inode);
         let change = p.usage(&inode) - before;
         if inode.id != ROOT_INODE {

@@ -16,6 +16,7 @@ pub const fn is_at_most_once(command: &Command) -> bool {
     matches!(
         command,
         Command::Create { .. }
+            | Command::MakeFolder { .. }
             | Command::Append { .. }
             | Command::Rename { .. }
             | Command::Delete { .. }
@@ -77,7 +78,12 @@ fn answer_again(view: &dyn View, command: &Command, saved: &RetryReply) -> FsRes
         }
         (Command::Rename { .. } | Command::Delete { .. }, RetryReply::Bool(value)) => Ok(Reply::Bool(*value)),
         (
-            Command::Rename { .. } | Command::UpdatePipeline { .. } | Command::Concat { .. },
+            Command::Rename { .. }
+            | Command::UpdatePipeline { .. }
+            | Command::Concat { .. }
+            | Command::MakeFolder { .. }
+            | Command::SetXAttr { .. }
+            | Command::RemoveXAttr { .. },
             RetryReply::Done,
         ) => Ok(Reply::Done),
         _ => Err(FsError::invalid_argument("The call's number was used before, for another operation")),

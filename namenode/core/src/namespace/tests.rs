@@ -13,6 +13,7 @@ mod leases;
 mod model;
 mod reads;
 mod renames;
+mod replaces;
 mod retries;
 mod truncates;
 mod world;

@@ -154,9 +154,9 @@ fn any_machine() -> impl Strategy<Value = (u8, bool, bool, Vec<u64>)> {
 }
 
 /// Nodes, each with a volume of each of these types.
-fn typed(kinds: &[&[StorageType]]) -> Topology {
-    let machines = kinds.iter().zip(0..).map(|(kinds, number)| {
-        let volume = |(kind, at): (&StorageType, u128)| Volume {
+fn typed(kinds: Vec<Vec<StorageType>>) -> Topology {
+    let machines = kinds.iter().zip(0_u32..).map(|(kinds, number)| {
+        let volume = |(kind, at): (&StorageType, u32)| Volume {
             id: storage(number * 8 + at),
             kind: *kind,
             free: 100 * GIB,
@@ -187,7 +187,7 @@ fn types_on(topology: &Topology, policy: &str, existing: &[StorageId], wanted: u
 #[test]
 fn replicas_go_to_the_types_of_their_policy() {
     use StorageType::{Archive, Disk, RamDisk, Ssd};
-    let all = typed(&[&[Disk, Ssd, Archive, RamDisk]; 5]);
+    let all = typed(vec![vec![Disk, Ssd, Archive, RamDisk]; 5]);
     assert_eq!(types_on(&all, "HOT", &[], 3), [Disk, Disk, Disk]);
     assert_eq!(types_on(&all, "COLD", &[], 3), [Archive, Archive, Archive]);
     assert_eq!(types_on(&all, "WARM", &[], 3), [Disk, Archive, Archive]);
@@ -199,22 +199,22 @@ fn replicas_go_to_the_types_of_their_policy() {
 #[test]
 fn where_a_type_is_missing_the_policy_says_what_else() {
     use StorageType::{Archive, Disk, Ssd};
-    let disks = typed(&[&[Disk]; 4]);
+    let disks = typed(vec![vec![Disk]; 4]);
     for policy in ["WARM", "ONE_SSD", "ALL_SSD", "ALL_NVDIMM", "PROVIDED"] {
         assert_eq!(types_on(&disks, policy, &[], 3), [Disk, Disk, Disk], "{policy}");
     }
     assert_eq!(types_on(&disks, "COLD", &[], 3), []);
-    let archives = typed(&[&[Archive]; 4]);
+    let archives = typed(vec![vec![Archive]; 4]);
     assert_eq!(types_on(&archives, "HOT", &[], 3), [], "a new block has no fallback");
     assert_eq!(types_on(&archives, "HOT", &[storage(0)], 2), [Archive, Archive], "a lost replica has one");
-    let one = typed(&[&[Disk], &[Disk], &[Disk, Ssd], &[Disk]]);
+    let one = typed(vec![vec![Disk], vec![Disk], vec![Disk, Ssd], vec![Disk]]);
     assert_eq!(types_on(&one, "ALL_SSD", &[], 3), [Disk, Disk, Ssd]);
 }
 
 #[test]
 fn a_lost_replica_gets_the_type_that_is_lacking() {
     use StorageType::{Archive, Disk, Ssd};
-    let all = typed(&[&[Disk, Ssd, Archive]; 5]);
+    let all = typed(vec![vec![Disk, Ssd, Archive]; 5]);
     let (disk, ssd, other_disk) = (storage(0), storage(9), storage(16));
     assert_eq!(types_on(&all, "ONE_SSD", &[disk, other_disk], 1), [Ssd]);
     assert_eq!(types_on(&all, "ONE_SSD", &[disk, ssd], 1), [Disk]);

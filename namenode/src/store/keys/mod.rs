@@ -8,6 +8,8 @@ pub mod entry;
 pub mod file_block;
 pub mod inode;
 pub mod lease;
+pub mod lock_session;
+pub mod node_wishes;
 pub mod reclaim;
 pub mod retry;
 pub mod totals;
@@ -73,6 +75,10 @@ tables! {
     Counters = 9, "counters";
     /// Inode → its extended attributes. Lives while the inode has any.
     XAttrs = 10, "xattrs";
+    /// One row: what operators want of single datanodes. Lives while they want anything.
+    NodeWishes = 12, "node_wishes";
+    /// Session → whose it is. Lives until it is closed, or its holder is gone.
+    LockSession = 11, "lock_session";
 }
 
 /// The table that a key is of.
@@ -89,6 +95,8 @@ pub const fn table_of(key: &Key) -> Table {
         Key::Retry(_) => Table::Retry,
         Key::Counters => Table::Counters,
         Key::XAttrs(_) => Table::XAttrs,
+        Key::NodeWishes => Table::NodeWishes,
+        Key::LockSession(_) => Table::LockSession,
     }
 }
 
@@ -106,6 +114,8 @@ pub fn encode(key: &Key) -> Vec<u8> {
         Key::Retry(call) => retry::encode(call).to_vec(),
         Key::Counters => counters::encode().to_vec(),
         Key::XAttrs(id) => xattrs::encode(*id).to_vec(),
+        Key::NodeWishes => node_wishes::encode().to_vec(),
+        Key::LockSession(id) => lock_session::encode(*id).to_vec(),
     }
 }
 
@@ -134,6 +144,11 @@ pub fn decode(table: Table, bytes: &[u8]) -> Result<Key, CodecError> {
             Key::Counters
         }
         Table::XAttrs => Key::XAttrs(xattrs::decode(bytes)?),
+        Table::NodeWishes => {
+            node_wishes::decode(bytes)?;
+            Key::NodeWishes
+        }
+        Table::LockSession => Key::LockSession(lock_session::decode(bytes)?),
     })
 }
 

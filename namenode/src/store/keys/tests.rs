@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use steadfs_common::{BlockId, CallKey, InodeId, Name};
 use steadfs_namenode_core::Key;
+use steadfs_namenode_core::locks::SessionId;
 
 use super::{Table, decode, encode, table_of};
 
@@ -19,8 +20,10 @@ pub(crate) fn key() -> impl Strategy<Value = Key> {
         id.clone().prop_map(Key::Lease),
         id.clone().prop_map(Key::Reclaim),
         id.prop_map(Key::XAttrs),
+        any::<u64>().prop_map(|id| Key::LockSession(SessionId(id))),
         (any::<[u8; 16]>(), any::<i32>()).prop_map(|(client, call)| Key::Retry(CallKey { client, call })),
         Just(Key::Counters),
+        Just(Key::NodeWishes),
     ]
 }
 
@@ -31,12 +34,12 @@ fn ordinals_are_unique_and_found() {
         assert_eq!(Table::ALL.iter().filter(|other| other.family() == table.family()).count(), 1);
     }
     assert_eq!(Table::from_ordinal(0), None);
-    assert_eq!(Table::from_ordinal(11), None);
+    assert_eq!(Table::from_ordinal(12), None);
 }
 
 #[test]
 fn golden_bytes() {
-    let cases: [(Key, &[u8]); 10] = [
+    let cases: [(Key, &[u8]); 12] = [
         (Key::Inode(InodeId(16_385)), &[0, 0, 0, 0, 0, 0, 0x40, 1]),
         (Key::Entry(InodeId(258), Name::new("ü").unwrap()), &[0, 0, 0, 0, 0, 0, 1, 2, 0xc3, 0xbc]),
         (Key::Totals(InodeId(1)), &[0, 0, 0, 0, 0, 0, 0, 1]),
@@ -49,7 +52,9 @@ fn golden_bytes() {
             &[7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 0x7f, 0xff, 0xff, 0xff],
         ),
         (Key::Counters, &[0]),
+        (Key::NodeWishes, &[0]),
         (Key::XAttrs(InodeId(16_385)), &[0, 0, 0, 0, 0, 0, 0x40, 1]),
+        (Key::LockSession(SessionId(3)), &[0, 0, 0, 0, 0, 0, 0, 3]),
     ];
     for (key, bytes) in cases {
         assert_eq!(encode(&key), bytes, "{key:?}");

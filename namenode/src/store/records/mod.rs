@@ -3,6 +3,8 @@
 
 mod block;
 mod inode;
+mod node_wishes;
+mod lock_session;
 mod small;
 mod xattrs;
 
@@ -67,6 +69,8 @@ pub fn encode(record: &Record) -> Vec<u8> {
         Record::Retry(retry) => retry.encode(),
         Record::Counters(counters) => counters.encode(),
         Record::XAttrs(attributes) => xattrs::write(attributes),
+        Record::NodeWishes(wishes) => node_wishes::write(wishes),
+        Record::LockSession(session) => session.encode(),
     }
 }
 
@@ -86,9 +90,12 @@ pub fn decode(table: Table, bytes: &[u8]) -> Result<Record, CodecError> {
         Table::Retry => Record::Retry(record::Retry::decode(bytes)?),
         Table::Counters => Record::Counters(record::Counters::decode(bytes)?),
         Table::XAttrs => Record::XAttrs(XAttrs::decode(bytes)?.0),
+        Table::NodeWishes => Record::NodeWishes(NodeWishes::decode(bytes)?.0),
+        Table::LockSession => Record::LockSession(record::LockSession::decode(bytes)?),
     })
 }
 
+pub use node_wishes::NodeWishes;
 pub use small::{Entry, FileBlock, Reclaim};
 pub use xattrs::XAttrs;
 

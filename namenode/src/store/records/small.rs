@@ -1,8 +1,9 @@
-//! The records of a line or two. Version 1 of each is its fields in the order of the struct. Version 2 of totals has the
-//! space by type last, behind how many types there are; in version 1 everything was meant for disks.
+//! The records of a line or two. Version 1 of each is its fields in the order of the struct. Version 2 of totals has two
+//! more behind those: charged; and settled, as 0 if it is all zero, else 1, charged, space, how many types and each one's
+//! space. In version 1 charged is not known: it reads as the length, which is right where no file is being written.
 
 use steadfs_common::{BlockId, GenStamp, InodeId, Millis, Name, StorageType, TxId};
-use steadfs_namenode_core::record::{Counters, Lease, Retry, RetryReply, Totals};
+use steadfs_namenode_core::record::{Counters, Lease, Retry, RetryReply, Settled, Totals};
 
 use super::{Stored, unknown_version};
 use crate::store::codec::{CodecError, Reader, Writer};
@@ -83,9 +84,14 @@ impl Stored for Totals {
         out.number(self.bytes);
         out.number(self.space);
         out.number(self.guarded.0);
-        out.number(self.types.len() as u64);
-        for space in self.types {
+        out.number(self.charged);
+        let Settled { charged, space, types } = self.settled;
+        out.boolean(self.settled != Settled::default());
+        if self.settled != Settled::default() {
+            out.number(charged);
             out.number(space);
+            out.number(types.len() as u64);
+            types.into_iter().for_each(|space| out.number(space));
         }
     }
 
@@ -102,14 +108,19 @@ impl Stored for Totals {
             ..Self::default()
         };
         if version == 1 {
-            totals.types[StorageType::Disk.index()] = totals.space;
+            totals.charged = totals.bytes;
             return Ok(totals);
         }
+        totals.charged = input.number()?;
+        if !input.boolean()? {
+            return Ok(totals);
+        }
+        (totals.settled.charged, totals.settled.space) = (input.number()?, input.number()?);
         let count: u8 = input.narrow()?;
         if usize::from(count) > StorageType::COUNT {
             return Err(input.error("it counts unknown storage types"));
         }
-        for space in totals.types.iter_mut().take(count.into()) {
+        for space in totals.settled.types.iter_mut().take(count.into()) {
             *space = input.number()?;
         }
         Ok(totals)

@@ -1,11 +1,9 @@
 use proptest::prelude::*;
 use smallvec::SmallVec;
-use steadfs_common::{BlockId, GenStamp, InodeId, Millis, Name, StorageId, StorageType, TxId};
+use steadfs_common::{BlockId, DatanodeUuid, GenStamp, InodeId, Millis, Name, StorageId, StorageType, TxId};
+use steadfs_namenode_core::blocks::Wish;
 use steadfs_namenode_core::Record;
-use steadfs_namenode_core::record::{
-    Acl, AclEntry, AclKind, Block, BlockState, Counters, FileBody, Inode, InodeKind, Layout, Lease, Quota,
-    Recovery, Retry, RetryReply, Totals, XAttr, XAttrName, XAttrNamespace,
-};
+use steadfs_namenode_core::record::{Acl, AclEntry, AclKind, Block, BlockState, Counters, FileBody, Inode, InodeKind, Layout, Lease, LockSession, Quota, Recovery, Retry, RetryReply, Settled, Totals, XAttr, XAttrName, XAttrNamespace};
 use uuid::Uuid;
 
 use super::{decode, encode};
@@ -120,11 +118,24 @@ fn retry() -> impl Strategy<Value = Retry> {
     (any::<u64>(), reply).prop_map(|(expires, reply)| Retry { expires: Millis(expires), reply })
 }
 
+fn node_wishes() -> impl Strategy<Value = Vec<(DatanodeUuid, Wish)>> {
+    let until = proptest::option::of((1..u64::MAX).prop_map(Millis));
+    let wish = prop_oneof![
+        Just(Wish::Decommission),
+        until.prop_map(|until| Wish::Maintenance { until })
+    ];
+    let uuid = any::<u128>().prop_map(|bits| DatanodeUuid(Uuid::from_u128(bits)));
+    proptest::collection::vec((uuid, wish), 0..4)
+}
+
 /// Any record with its table.
 pub(crate) fn record() -> impl Strategy<Value = (Table, Record)> {
-    let totals = any::<([u64; 5], [u64; StorageType::COUNT])>().prop_map(
-        |([directories, files, bytes, space, guarded], types)| {
-            Record::Totals(Totals { directories, files, bytes, space, types, guarded: TxId(guarded) })
+    let settled = any::<(u64, u64, [u64; StorageType::COUNT])>()
+        .prop_map(|(charged, space, types)| Settled { charged, space, types });
+    let totals = (any::<[u64; 6]>(), prop_oneof![Just(Settled::default()), settled]).prop_map(
+        |([directories, files, bytes, space, charged, guarded], settled)| {
+            let guarded = TxId(guarded);
+            Record::Totals(Totals { directories, files, bytes, space, charged, settled, guarded })
         },
     );
     let counters = any::<[u64; 6]>().prop_map(|[inode, block, stamp, tx, complete_blocks, blocks]| {
@@ -150,6 +161,11 @@ pub(crate) fn record() -> impl Strategy<Value = (Table, Record)> {
         retry().prop_map(|retry| (Table::Retry, Record::Retry(retry))),
         counters.prop_map(|record| (Table::Counters, record)),
         xattrs().prop_map(|list| (Table::XAttrs, Record::XAttrs(list))),
+        node_wishes().prop_map(|wishes| (Table::NodeWishes, Record::NodeWishes(wishes))),
+        ("\\PC{0,30}", "\\PC{0,30}", any::<u64>()).prop_map(|(user, client, opened)| {
+            let session = LockSession { user, client, opened: Millis(opened) };
+            (Table::LockSession, Record::LockSession(session))
+        }),
     ]
 }
 
@@ -204,8 +220,8 @@ fn file() -> Inode {
 }
 
 fn totals() -> Totals {
-    let types = [0, 900, 0, 0, 0, 0];
-    Totals { directories: 1, files: 2, bytes: 300, space: 900, types, guarded: TxId(7) }
+    let settled = Settled { charged: 300, space: 600, types: [300, 300, 0, 0, 0, 0] };
+    Totals { directories: 1, files: 2, bytes: 300, space: 900, charged: 300, settled, guarded: TxId(7) }
 }
 
 /// A folder with all that few have.
@@ -269,7 +285,7 @@ fn golden_bytes() {
             "020181800181800103616e6e057374616666ed0380d095ffbc3100ac020002",
         ),
         (Table::Entry, Record::Entry(InodeId(16_390)), "01868001"),
-        (Table::Totals, Record::Totals(totals()), "020102ac028407070600840700000000"),
+        (Table::Totals, Record::Totals(totals()), "020102ac02840707ac0201ac02d80406ac02ac0200000000"),
         (Table::Block, block(BlockState::Complete), "01008180808004e907050386800100 01"),
         (
             Table::Block,
@@ -301,6 +317,19 @@ fn golden_bytes() {
                 value: vec![1, 2],
             }]),
             "0101010161020102",
+        ),
+        (
+            Table::LockSession,
+            Record::LockSession(LockSession { user: "u".into(), client: "m1".into(), opened: Millis(5) }),
+            "01 0175 026d31 05",
+        ),
+        (
+            Table::NodeWishes,
+            Record::NodeWishes(vec![
+                (DatanodeUuid(Uuid::from_u128(1)), Wish::Decommission),
+                (DatanodeUuid(Uuid::from_u128(2)), Wish::Maintenance { until: Some(Millis(200)) }),
+            ]),
+            "0102 00000000000000000000000000000001 01 00000000000000000000000000000002 02c801",
         ),
         (
             Table::Counters,
@@ -337,7 +366,7 @@ fn old_golden_bytes() {
     if let InodeKind::File(body) = &mut of_version_1.kind {
         body.content = of_version_1.changed;
     }
-    let totals = Totals { types: [900, 0, 0, 0, 0, 0], ..totals() };
+    let totals = Totals { settled: Settled::default(), ..totals() };
     let cases = [
         (Table::Reclaim, Record::Reclaim { after: None }, "01"),
         (

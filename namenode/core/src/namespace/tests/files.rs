@@ -70,6 +70,7 @@ fn create_looks_at_what_is_there() {
         create_parent: true,
         replication: 1,
         block_size: BLOCK,
+        policy: 0,
     };
     assert_eq!(world.words("ann", &only_over), "Can't overwrite non-existent /open/none for client 10.0.0.7");
     assert_eq!(world.kind("ann", &only_over), FsErrorKind::NotFound);

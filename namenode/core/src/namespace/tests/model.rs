@@ -6,13 +6,17 @@ mod naive;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use steadfs_common::{FsErrorKind, FsPath, InodeId, Name};
+use steadfs_common::acl::{AclScope, ScopedAclEntry};
+use steadfs_common::xattr::{XAttrFlags, XAttrName};
+use steadfs_common::{FsErrorKind, FsPath, InodeId, Name, StorageType};
 
-use self::naive::{Answer, Model, Previous, Seen};
+use self::naive::{Answer, Model, Previous, Seen, Used};
 use super::world::{BLOCK, World, path, user};
+use crate::acl::AclChange;
 use crate::command::{BlockRef, FileRef, RenameMode};
-use crate::namespace::read::full_path;
-use crate::record::{Block, BlockState, Inode, InodeKind};
+use crate::namespace::quota::Bound;
+use crate::namespace::read::{Reader, full_path};
+use crate::record::{AclEntry, AclKind, Block, BlockState, Inode, InodeKind};
 use crate::view::View;
 use crate::{Command, Reply};
 
@@ -49,7 +53,7 @@ impl At {
 #[derive(Clone, Debug)]
 enum Op {
     Mkdirs { who: usize, at: At, mode: u16, parents: bool },
-    Create { who: usize, at: At, client: usize, overwrite: bool, parents: bool },
+    Create { who: usize, at: At, client: usize, overwrite: bool, parents: bool, policy: u8 },
     Append { who: usize, at: At, client: usize, new_block: bool },
     AddBlock { file: usize, client: usize, previous: Previous, length: u64, reported: bool },
     Abandon { file: usize, client: usize, previous: Previous },
@@ -61,8 +65,13 @@ enum Op {
     Truncate { who: usize, at: At, length: u64, client: usize },
     Reclaim,
     Chmod { who: usize, at: At, mode: u16 },
+    SetAcl { who: usize, at: At, change: AclChange },
+    SetXAttr { who: usize, at: At, name: &'static str, value: &'static str, flags: (bool, bool) },
+    RemoveXAttr { who: usize, at: At, name: &'static str },
     Chown { who: usize, at: At, owner: Option<usize>, group: Option<usize> },
     SetReplication { who: usize, at: At, replication: u16 },
+    SetQuota { who: usize, at: At, names: Bound, space: Bound, kind: Option<StorageType> },
+    SetPolicy { who: usize, at: At, policy: Option<&'static str> },
     Recover { who: usize, at: At },
     Expire { file: usize },
     Finish { recovery: usize, length: u64, nothing: bool },
@@ -117,12 +126,74 @@ fn client() -> impl Strategy<Value = usize> {
     prop_oneof![5 => Just(0_usize), 1 => 1..CLIENTS.len()]
 }
 
+fn names_bound() -> impl Strategy<Value = Bound> {
+    prop_oneof![1 => Just(Bound::Keep), 2 => Just(Bound::Clear), 3 => (0..9_u64).prop_map(Bound::Set)]
+}
+
+fn space_bound() -> impl Strategy<Value = Bound> {
+    prop_oneof![2 => Just(Bound::Keep), 2 => Just(Bound::Clear), 3 => (0..9 * BLOCK).prop_map(Bound::Set)]
+}
+
+fn kind() -> impl Strategy<Value = StorageType> {
+    prop::sample::select([StorageType::Disk, StorageType::Ssd, StorageType::RamDisk].as_slice())
+}
+
+fn policy() -> impl Strategy<Value = Option<&'static str>> {
+    prop_oneof![
+        1 => Just(None),
+        4 => prop::sample::select(["HOT", "one_ssd", "ALL_SSD", "WARM", "LAZY_PERSIST", "none such"].as_slice())
+            .prop_map(Some),
+    ]
+}
+
 fn previous() -> impl Strategy<Value = Previous> {
     prop_oneof![6 => Just(Previous::Last), 1 => Just(Previous::Penultimate), 2 => Just(Previous::None)]
 }
 
 fn reported() -> impl Strategy<Value = bool> {
     prop::bool::weighted(0.8)
+}
+
+fn attribute() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(["user.a", "user.b", "trusted.a"].as_slice())
+}
+
+/// Each entry is named once at most: of several HDFS takes the one that its search happens upon.
+fn acl_change() -> impl Strategy<Value = AclChange> {
+    let users = prop::option::weighted(0.6, prop::sample::select(USERS.as_slice()));
+    let groups = prop::option::weighted(0.6, prop::sample::select(GROUPS.as_slice()));
+    let whom = prop_oneof![
+        3 => users.prop_map(|name| (AclKind::User, name)),
+        3 => groups.prop_map(|name| (AclKind::Group, name)),
+        1 => Just((AclKind::Mask, None)),
+        1 => Just((AclKind::Other, None)),
+    ];
+    let spec = prop::collection::btree_map((any::<bool>(), whom), 0..8_u8, 0..6).prop_map(|entries| {
+        let entry = |((default, (kind, name)), permission): ((bool, (AclKind, Option<&str>)), u8)| {
+            let scope = if default { AclScope::Default } else { AclScope::Access };
+            let entry = AclEntry { kind, name: name.map(str::to_owned), permission };
+            ScopedAclEntry { scope, entry }
+        };
+        entries.into_iter().map(entry).collect::<Vec<_>>()
+    });
+    let whole = spec.clone().prop_map(|spec| {
+        let base = ScopedAclEntry::parse_list("user::rwx,group::r-x,other::--x", true).unwrap();
+        let mut all: Vec<_> = base.into_iter().filter(|base| !spec.iter().any(|one| same(one, base))).collect();
+        all.extend(spec);
+        all
+    });
+    prop_oneof![
+        5 => spec.clone().prop_map(AclChange::Modify),
+        2 => spec.clone().prop_map(AclChange::RemoveEntries),
+        1 => spec.prop_map(AclChange::Set),
+        2 => whole.prop_map(AclChange::Set),
+        1 => Just(AclChange::RemoveDefault),
+        1 => Just(AclChange::Remove),
+    ]
+}
+
+fn same(a: &ScopedAclEntry, b: &ScopedAclEntry) -> bool {
+    (a.scope, a.entry.kind, &a.entry.name) == (b.scope, b.entry.kind, &b.entry.name)
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -132,8 +203,17 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => (who(), at(), mode(), prop::bool::weighted(0.8))
             .prop_map(|(who, at, mode, parents)| Op::Mkdirs { who, at, mode, parents }),
-        6 => (who(), prop_oneof![3 => at(), 1 => file_at()], client(), any::<bool>(), prop::bool::weighted(0.8))
-            .prop_map(|(who, at, client, overwrite, parents)| Op::Create { who, at, client, overwrite, parents }),
+        6 => (who(), prop_oneof![3 => at(), 1 => file_at()], client(), any::<bool>(), prop::bool::weighted(0.8),
+              prop_oneof![4 => Just(0_u8), 1 => Just(10), 1 => Just(15)])
+            .prop_map(|(who, at, client, overwrite, parents, policy)| {
+                Op::Create { who, at, client, overwrite, parents, policy }
+            }),
+        4 => (prop_oneof![6 => Just(0_usize), 1 => who()], at(), names_bound(), space_bound(), Just(None))
+            .prop_map(|(who, at, names, space, kind)| Op::SetQuota { who, at, names, space, kind }),
+        2 => (Just(0_usize), at(), prop_oneof![9 => Just(Bound::Keep), 1 => names_bound()], space_bound(), kind())
+            .prop_map(|(who, at, names, space, kind)| Op::SetQuota { who, at, names, space, kind: Some(kind) }),
+        4 => (who(), prop_oneof![2 => at(), 1 => file_at()], policy())
+            .prop_map(|(who, at, policy)| Op::SetPolicy { who, at, policy }),
         5 => (who(), file_at(), client(), prop::bool::weighted(0.3))
             .prop_map(|(who, at, client, new_block)| Op::Append { who, at, client, new_block }),
         10 => (file.clone(), client(), previous(), length(), reported())
@@ -157,6 +237,10 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(who, at, length, client)| Op::Truncate { who, at, length, client }),
         1 => Just(Op::Reclaim),
         2 => (who(), at(), mode()).prop_map(|(who, at, mode)| Op::Chmod { who, at, mode }),
+        5 => (who(), at(), acl_change()).prop_map(|(who, at, change)| Op::SetAcl { who, at, change }),
+        2 => (who(), at(), attribute(), name(), (prop::bool::weighted(0.9), prop::bool::weighted(0.8)))
+            .prop_map(|(who, at, name, value, flags)| Op::SetXAttr { who, at, name, value, flags }),
+        1 => (who(), at(), attribute()).prop_map(|(who, at, name)| Op::RemoveXAttr { who, at, name }),
         2 => (who(), at(), prop::option::of(0..USERS.len()), prop::option::of(0..GROUPS.len()))
             .prop_map(|(who, at, owner, group)| Op::Chown { who, at, owner, group }),
         2 => (who(), file_at(), 0..5_u16)
@@ -202,7 +286,7 @@ impl Both {
                 };
                 (USERS[*who], command, model.mkdirs(&user(USERS[*who]), &at, *mode, *parents))
             }
-            Op::Create { who, at, client, overwrite, parents } => {
+            Op::Create { who, at, client, overwrite, parents, policy } => {
                 let at = at.path(model);
                 let command = Command::Create {
                     path: at.clone(),
@@ -214,9 +298,11 @@ impl Both {
                     create_parent: *parents,
                     replication: 2,
                     block_size: BLOCK,
+                    policy: *policy,
                 };
-                let expected = model.create(&user(USERS[*who]), &at, CLIENTS[*client], *overwrite, *parents);
-                (USERS[*who], command, expected)
+                let who = USERS[*who];
+                let expected = model.create(&user(who), &at, CLIENTS[*client], (*overwrite, *parents), *policy);
+                (who, command, expected)
             }
             Op::Append { who, at, client, new_block } => {
                 let at = at.path(model);
@@ -301,10 +387,41 @@ impl Both {
                 };
                 (USERS[*who], command, model.chown(&user(USERS[*who]), &at, owner, group))
             }
+            Op::SetAcl { who, at, change } => {
+                let at = at.path(model);
+                let command = Command::SetAcl { path: at.clone(), change: change.clone() };
+                (USERS[*who], command, model.set_acl(&user(USERS[*who]), &at, change))
+            }
+            Op::SetXAttr { who, at, name, value, flags } => {
+                let at = at.path(model);
+                let command = Command::SetXAttr {
+                    path: at.clone(),
+                    name: XAttrName::parse(name).unwrap(),
+                    value: Some(value.as_bytes().to_vec()),
+                    flags: XAttrFlags { create: flags.0, replace: flags.1 },
+                };
+                (USERS[*who], command, model.set_xattr(&user(USERS[*who]), &at, name, value, *flags))
+            }
+            Op::RemoveXAttr { who, at, name } => {
+                let at = at.path(model);
+                let command =
+                    Command::RemoveXAttr { path: at.clone(), name: XAttrName::parse(name).unwrap() };
+                (USERS[*who], command, model.remove_xattr(&user(USERS[*who]), &at, name))
+            }
             Op::SetReplication { who, at, replication } => {
                 let at = at.path(model);
                 let command = Command::SetReplication { path: at.clone(), replication: *replication };
                 (USERS[*who], command, model.set_replication(&user(USERS[*who]), &at, *replication))
+            }
+            Op::SetQuota { who, at, names, space, kind } => {
+                let (path, names, space, kind) = (at.path(model), *names, *space, *kind);
+                let expected = model.set_quota(&user(USERS[*who]), &path, names, space, kind);
+                (USERS[*who], Command::SetQuota { path, names, space, kind }, expected)
+            }
+            Op::SetPolicy { who, at, policy } => {
+                let path = at.path(model);
+                let expected = model.set_policy(&user(USERS[*who]), &path, *policy);
+                (USERS[*who], Command::SetStoragePolicy { path, policy: policy.map(str::to_owned) }, expected)
             }
             Op::Recover { who, at } => {
                 let at = at.path(model);
@@ -378,7 +495,27 @@ fn shown(world: &World, at: &str, inode: &Inode) -> Seen {
             Some((body.replication(), body.length, blocks.collect(), holder))
         }
     };
-    (at.to_owned(), inode.owner.clone(), inode.group.clone(), inode.mode, file)
+    let extra = extra(world, inode);
+    (at.to_owned(), inode.owner.clone(), inode.group.clone(), inode.mode, file, extra)
+}
+
+/// Lists and attributes, as the model shows them.
+fn extra(world: &World, inode: &Inode) -> String {
+    let entries = |list: &[AclEntry]| {
+        let entry = |entry: &AclEntry| format!("{}:{:?}:{}", entry.kind as u8, entry.name, entry.permission);
+        list.iter().map(entry).collect::<Vec<_>>().join(",")
+    };
+    let (access, default) = match inode.acl.as_deref() {
+        Some(acl) => (entries(&acl.access), entries(&acl.default)),
+        None => Default::default(),
+    };
+    let attributes: Vec<(String, String)> = world
+        .view
+        .xattrs(inode.id)
+        .into_iter()
+        .map(|attribute| (attribute.name.to_string(), String::from_utf8(attribute.value).unwrap()))
+        .collect();
+    format!("{access} {default} {attributes:?}")
 }
 
 fn name_of(text: &str) -> Name {
@@ -402,6 +539,7 @@ fn answer(reply: Reply) -> Answer {
             Answer::Appended(last.map(|last| (last.offset, last.block.length, !last.storages.is_empty())))
         }
         Reply::Block(placed) => Answer::Block(placed.offset),
+        Reply::Session(_) => Answer::Done,
         Reply::Failed(error) => panic!("{error}"),
     }
 }

@@ -266,6 +266,7 @@ pub(super) fn create(at: &str, client: &str) -> Command {
         create_parent: true,
         replication: 2,
         block_size: BLOCK,
+        policy: 0,
     }
 }
 

@@ -1,16 +1,22 @@
 //! A file system as a plain tree of owned nodes, written from HDFS's rules alone: no ids, totals, entries or counters.
 
+mod attributes;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use steadfs_common::{FsErrorKind, FsPath, InodeId, Millis};
+use steadfs_common::{FsErrorKind, FsPath, InodeId, Millis, StorageType};
 
 use super::super::world::BLOCK;
 use crate::Caller;
 use crate::command::RenameMode;
+use crate::namespace::quota::{Bound, TYPES_WITH_QUOTA};
+use crate::policy;
+use crate::record::Quota;
 use FsErrorKind::{
     AccessDenied, AlreadyBeingCreated, AlreadyExists, InvalidArgument, IsADirectory, LeaseExpired, NotEmpty,
-    NotFound, NotReplicatedYet, ParentNotDirectory, RecoveryInProgress, Refused, Retriable,
+    NamespaceQuota, NotADirectory, NotFound, NotReplicatedYet, ParentNotDirectory, RecoveryInProgress, Refused,
+    Retriable, SpaceQuota, TypeQuota, UnsupportedAction,
 };
 
 /// What a client hears.
@@ -52,14 +58,16 @@ pub(super) enum State {
     Complete,
 }
 
-/// Path, owner, group, mode; of a file replication, length, blocks and writer.
-pub(super) type Seen = (String, String, String, u16, Option<(u16, u64, Vec<(u64, State)>, Option<String>)>);
+/// Path, owner, group, mode; of a file replication, length, blocks and writer; lists and attributes.
+pub(super) type Seen =
+    (String, String, String, u16, Option<(u16, u64, Vec<(u64, State)>, Option<String>)>, String);
 
 #[derive(Clone, Debug)]
 struct Node {
     owner: String,
     group: String,
     mode: u16,
+    extra: attributes::Extra,
     kind: Kind,
 }
 
@@ -112,7 +120,8 @@ fn names(at: &FsPath) -> Vec<String> {
 
 impl Node {
     fn folder(owner: &str, group: &str, mode: u16) -> Self {
-        Self { owner: owner.into(), group: group.into(), mode, kind: Kind::Folder(BTreeMap::new()) }
+        let (owner, group, kind) = (owner.into(), group.into(), Kind::Folder(BTreeMap::new()));
+        Self { owner, group, mode, extra: attributes::Extra::default(), kind }
     }
 
     fn children(&self) -> Option<&BTreeMap<String, Self>> {
@@ -137,7 +146,7 @@ impl Node {
         } else {
             self.mode
         };
-        who.superuser || class & bits == bits
+        who.superuser || self.list_allows(who, bits).unwrap_or(class & bits == bits)
     }
 
     fn sticks(&self, who: &Caller, child: &Self) -> bool {
@@ -150,12 +159,35 @@ impl Node {
         self.may(who, ALL) && children.values().all(|child| !self.sticks(who, child) && child.deletable(who))
     }
 
-    fn all(&self, at: &str, seen: &mut Vec<Seen>) {
+    /// What this and all below use, where nothing above it but `inherited` says how it is stored.
+    fn used(&self, inherited: u8) -> Used {
+        let policy = if self.policy == 0 { inherited } else { self.policy };
+        let mut used = Used { names: 1, ..Used::default() };
+        let Kind::File(file) = &self.kind else {
+            for below in self.children().into_iter().flatten().map(|(_, child)| child.used(policy)) {
+                used.names += below.names;
+                used.space += below.space;
+                (0..StorageType::COUNT).for_each(|at| used.types[at] += below.types[at]);
+            }
+            return used;
+        };
+        for block in &file.blocks {
+            let bytes = if block.state == State::Open { BLOCK } else { block.length }.cast_signed();
+            used.space += bytes * i64::from(file.replication);
+            let types = policy::by_id(policy).map(|policy| policy.types_of(file.replication.into()));
+            for kind in types.into_iter().flatten() {
+                used.types[kind.index()] += bytes;
+            }
+        }
+        used
+    }
+
+    fn all(&self, at: &str, inherited: u8, seen: &mut Vec<Seen>) {
         let file = self.file().map(|file| {
             let blocks = file.blocks.iter().map(|block| (block.length, block.state)).collect();
             (file.replication, file.length(), blocks, file.writer.clone())
         });
-        seen.push((at.to_owned(), self.owner.clone(), self.group.clone(), self.mode, file));
+        seen.push((at.to_owned(), self.owner.clone(), self.group.clone(), self.mode, file, self.extra.shown()));
         for (name, child) in self.children().into_iter().flatten() {
             child.all(&format!("{at}/{name}"), seen);
         }
@@ -231,8 +263,8 @@ impl Model {
 
     pub(super) fn all(&self) -> Vec<Seen> {
         let mut seen = Vec::new();
-        self.root.all("", &mut seen);
-        seen.sort();
+        self.root.all("", 0, &mut seen);
+        seen.sort_by(|a, b| a.0.cmp(&b.0));
         seen
     }
 
@@ -266,6 +298,119 @@ impl Model {
             Kind::Folder(children) => children.get_mut(name),
             Kind::File(_) => None,
         })
+    }
+
+    fn used_at(&self, names: &[String]) -> Used {
+        let inherited = (0..names.len()).rev().filter_map(|depth| self.find(&names[..depth])).map(|node| node.policy);
+        let inherited = inherited.into_iter().find(|policy| *policy != 0).unwrap_or(0);
+        self.find(names).map_or_else(Used::default, |node| node.used(inherited))
+    }
+
+    /// Which quota of a folder, or of those above it that have `least` names or more, `self` breaks where `before` is
+    /// what was there.
+    fn exceeds(&self, before: &Self, folder: &[String], least: usize) -> Result<(), FsErrorKind> {
+        for depth in (least..=folder.len()).rev() {
+            let at = &folder[..depth];
+            let Some(quota) = self.find(at).map(|node| &node.quota) else { continue };
+            let (was, is) = (before.used_at(at), self.used_at(at));
+            let broken = |bound: Option<u64>, was: i64, is: i64| {
+                bound.is_some_and(|bound| is > was && is > bound.cast_signed())
+            };
+            if broken(quota.names, was.names, is.names) {
+                return Err(NamespaceQuota);
+            }
+            if broken(quota.space, was.space, is.space) {
+                return Err(SpaceQuota);
+            }
+            let by_type = |kind: &StorageType| {
+                let at = kind.index();
+                broken(quota.types[at], was.types[at], is.types[at])
+            };
+            if TYPES_WITH_QUOTA.iter().any(by_type) {
+                return Err(TypeQuota);
+            }
+        }
+        Ok(())
+    }
+
+    fn path_of(&self, id: InodeId) -> Vec<String> {
+        fn search(node: &Node, id: InodeId, at: &mut Vec<String>) -> bool {
+            if node.file().is_some_and(|file| file.id == id) {
+                return true;
+            }
+            for (name, child) in node.children().into_iter().flatten() {
+                at.push(name.clone());
+                if search(child, id, at) {
+                    return true;
+                }
+                at.pop();
+            }
+            false
+        }
+        let mut at = Vec::new();
+        search(&self.root, id, &mut at);
+        at
+    }
+
+    /// Whether the quotas above a file take what `change` makes of it. It is not changed.
+    fn would_exceed(&self, id: InodeId, change: impl FnOnce(&mut File)) -> Result<(), FsErrorKind> {
+        let mut after = self.clone();
+        change(after.by_id(id)?);
+        let at = self.path_of(id);
+        after.exceeds(self, &at[..at.len() - 1], 0)
+    }
+
+    pub(super) fn set_quota(
+        &mut self,
+        who: &Caller,
+        at: &FsPath,
+        names_bound: Bound,
+        space: Bound,
+        kind: Option<StorageType>,
+    ) -> Outcome {
+        if !who.superuser {
+            return Err(AccessDenied);
+        }
+        let names = names(at);
+        self.pass(who, &names, AccessDenied)?;
+        if kind.is_some() && names_bound != Bound::Keep {
+            return Err(UnsupportedAction);
+        }
+        let node = self.find_mut(&names).ok_or(NotFound)?;
+        if node.file().is_some() {
+            return Err(NotADirectory);
+        }
+        let set = |old: &mut Option<u64>, bound| match bound {
+            Bound::Keep => {}
+            Bound::Clear => *old = None,
+            Bound::Set(bound) => *old = Some(bound),
+        };
+        match kind {
+            None => {
+                set(&mut node.quota.names, names_bound);
+                set(&mut node.quota.space, space);
+            }
+            Some(StorageType::RamDisk) => {}
+            Some(kind) => set(&mut node.quota.types[kind.index()], space),
+        }
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn set_policy(&mut self, who: &Caller, at: &FsPath, name: Option<&str>) -> Outcome {
+        let wanted = match name {
+            None => None,
+            Some(name) => Some(policy::by_name(name).ok_or(InvalidArgument)?),
+        };
+        let names = names(at);
+        self.pass(who, &names, AccessDenied)?;
+        self.write(who, &names)?;
+        let node = self.find_mut(&names).ok_or(NotFound)?;
+        let lasts = |id| policy::by_id(id).is_some_and(|policy| policy.name == "LAZY_PERSIST");
+        if node.file().is_some() && (lasts(node.policy) || wanted.is_some_and(|policy| lasts(policy.id))) {
+            return Err(InvalidArgument);
+        }
+        node.policy = wanted.map_or(0, |policy| policy.id);
+        Ok(Answer::Done)
     }
 
     fn by_id(&mut self, id: InodeId) -> Result<&mut File, FsErrorKind> {
@@ -321,11 +466,12 @@ impl Model {
     }
 
     fn make_parents(&mut self, who: &Caller, names: &[String], mode: Option<u16>) {
+        let there = self.ancestor(names).and_then(|above| self.find(above)).map(|above| above.mode);
+        let mode = mode.or(there).unwrap_or(0) & 0o777 | 0o300;
         for depth in 1..names.len() {
             if self.find(&names[..depth]).is_none() {
                 let above = self.find(&names[..depth - 1]).unwrap();
-                let mode = mode.unwrap_or(above.mode) & 0o777 | 0o300;
-                let folder = Node::folder(&who.user, &above.group, mode);
+                let folder = Node::folder(&who.user, &above.group, mode).inherit(above);
                 self.put(&names[..depth], folder);
             }
         }
@@ -344,8 +490,9 @@ impl Model {
             return Err(NotFound);
         }
         self.make_parents(who, &names, Some(mode));
-        let group = self.find(&names[..names.len() - 1]).unwrap().group.clone();
-        self.put(&names, Node::folder(&who.user, &group, mode));
+        let parent = self.find(&names[..names.len() - 1]).unwrap();
+        let folder = Node::folder(&who.user, &parent.group, mode).inherit(parent);
+        self.put(&names, folder);
         Ok(Answer::Done)
     }
 
@@ -354,8 +501,8 @@ impl Model {
         who: &Caller,
         at: &FsPath,
         client: &str,
-        overwrite: bool,
-        parents: bool,
+        (overwrite, parents): (bool, bool),
+        policy: u8,
     ) -> Outcome {
         let names = names(at);
         self.pass(who, &names, ParentNotDirectory)?;
@@ -374,14 +521,23 @@ impl Model {
             }
             self.parent_write(who, &names)?;
             self.write(who, &names)?;
-            self.take(&names);
         }
-        self.make_parents(who, &names, None);
-        let group = self.find(&names[..names.len() - 1]).unwrap().group.clone();
-        let file = File { id: InodeId(0), replication: 2, blocks: Vec::new(), writer: Some(client.into()) };
-        self.put(&names, Node { owner: who.user.clone(), group, mode: 0o660, kind: Kind::File(file) });
-        self.renewals.insert(client.into(), self.now);
-        Ok(Answer::File)
+        let made = self.whole(|model| {
+            model.take(&names);
+            let before = model.clone();
+            model.make_parents(who, &names, None);
+            let group = model.find(&names[..names.len() - 1]).unwrap().group.clone();
+            let file =
+                File { id: InodeId(0), replication: 2, blocks: Vec::new(), writer: Some(client.into()) };
+            let (kind, quota) = (Kind::File(file), Quota::default());
+            model.put(&names, Node { owner: who.user.clone(), group, mode: 0o660, kind, quota, policy });
+            model.exceeds(&before, &names[..names.len() - 1], 0)?;
+            Ok(Answer::File)
+        });
+        if made.is_ok() {
+            self.renewals.insert(client.into(), self.now);
+        }
+        made
     }
 
     /// Closes a file whose writer has been silent for long, or begins to. What it did stays done.
@@ -441,6 +597,10 @@ impl Model {
         if file.blocks.last().is_some_and(|last| last.state != State::Complete) {
             return Err(Retriable);
         }
+        if !file.blocks.is_empty() {
+            self.would_exceed(id, |file| file.blocks.last_mut().unwrap().state = State::Open)?;
+        }
+        let file = self.by_id(id)?;
         file.writer = Some(client.into());
         let last = file.blocks.last_mut().map(|last| (length - last.length, last));
         let answer = match last {
@@ -487,13 +647,9 @@ impl Model {
                 file.commit(named, length, reported)?;
             }
             let offset = file.length();
-            file.blocks.push(PlainBlock {
-                serial,
-                length: 0,
-                state: State::Open,
-                recovery: None,
-                goal: None,
-            });
+            let block = PlainBlock { serial, length: 0, state: State::Open, recovery: None, goal: None };
+            model.would_exceed(id, |file| file.blocks.push(block.clone()))?;
+            model.by_id(id)?.blocks.push(block);
             Ok(Answer::Block(offset))
         })
     }
@@ -611,10 +767,15 @@ impl Model {
         if self.find(&target[..target.len() - 1]).is_none() {
             return refuse(NotFound);
         }
-        let node = self.take(&source).unwrap();
-        self.take(&target);
-        self.put(&target, node);
-        Ok(if classic { Answer::Bool(true) } else { Answer::Done })
+        self.whole(|model| {
+            let before = model.clone();
+            let node = model.take(&source).unwrap();
+            model.take(&target);
+            model.put(&target, node);
+            let common = source.iter().zip(&target).take_while(|(from, to)| from == to).count();
+            model.exceeds(&before, &target[..target.len() - 1], common + 1)?;
+            Ok(if classic { Answer::Bool(true) } else { Answer::Done })
+        })
     }
 
     pub(super) fn delete(&mut self, who: &Caller, at: &FsPath, recursive: bool) -> Outcome {
@@ -666,6 +827,15 @@ impl Model {
         if file.length() == length {
             return Ok(Answer::Bool(true));
         }
+        self.would_exceed(id, |file| {
+            while file.blocks.last().is_some_and(|last| file.length() - last.length >= length) {
+                file.blocks.pop();
+            }
+            if file.length() > length {
+                file.blocks.last_mut().unwrap().state = State::Open;
+            }
+        })?;
+        let file = self.by_id(id)?;
         while file.blocks.last().is_some_and(|last| file.length() - last.length >= length) {
             file.blocks.pop();
         }
@@ -709,14 +879,18 @@ impl Model {
         if (1..sources.len()).any(|index| sources[..index].contains(&sources[index])) {
             return Err(InvalidArgument);
         }
-        for source in &sources {
-            let Kind::File(file) = self.take(source).unwrap().kind else { unreachable!() };
-            match &mut self.find_mut(&to).unwrap().kind {
-                Kind::File(target) => target.blocks.extend(file.blocks),
-                Kind::Folder(_) => unreachable!(),
+        self.whole(|model| {
+            let before = model.clone();
+            for source in &sources {
+                let Kind::File(file) = model.take(source).unwrap().kind else { unreachable!() };
+                match &mut model.find_mut(&to).unwrap().kind {
+                    Kind::File(target) => target.blocks.extend(file.blocks),
+                    Kind::Folder(_) => unreachable!(),
+                }
             }
-        }
-        Ok(Answer::Done)
+            model.exceeds(&before, &to[..to.len() - 1], 0)?;
+            Ok(Answer::Done)
+        })
     }
 
     pub(super) fn reclaim(&mut self) {
@@ -760,11 +934,15 @@ impl Model {
         let names = names(at);
         self.pass(who, &names, AccessDenied)?;
         self.write(who, &names)?;
-        match self.find_mut(&names).map(|node| &mut node.kind) {
-            Some(Kind::File(file)) => file.replication = replication,
-            _ => return Ok(Answer::Bool(false)),
-        }
-        Ok(Answer::Bool(true))
+        self.whole(|model| {
+            let before = model.clone();
+            match model.find_mut(&names).map(|node| &mut node.kind) {
+                Some(Kind::File(file)) => file.replication = replication,
+                _ => return Ok(Answer::Bool(false)),
+            }
+            model.exceeds(&before, &names[..names.len() - 1], 0)?;
+            Ok(Answer::Bool(true))
+        })
     }
 
     pub(super) fn recover(&mut self, who: &Caller, at: &FsPath) -> Outcome {
