@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 
 use protox::prost_reflect::{Cardinality, DescriptorPool, Kind, MessageDescriptor};
 
-const OURS: [&str; 4] = [
+const OURS: [&str; 5] = [
     "steadfs/common.proto",
     "steadfs/attributes.proto",
+    "steadfs/mounts.proto",
     "steadfs/namespace.proto",
     "steadfs/datanode.proto",
 ];

@@ -1,0 +1,152 @@
+//! Locks across mounts.
+
+use std::time::Duration;
+
+use steadfs_common::{FsError, FsPath, FsResult, InodeId};
+use steadfs_namenode_core::locks::{ByteRange, LockKind, LockOwner, LockRequest, SessionId};
+use steadfs_namenode_core::{Caller, Command, Reply};
+
+use super::Service;
+use crate::locks::{LEASE, LockOutcome, Step};
+
+/// The longest that a call waits for a lock.
+const MAX_WAIT: Duration = Duration::from_secs(20);
+/// Permission bits that let a caller lock a file: it may read or write it.
+const READ: u8 = 4;
+const WRITE: u8 = 2;
+
+/// A session as its mount needs to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionState {
+    /// The session.
+    pub id: SessionId,
+    /// Without a renewal for so long, it is gone.
+    pub lease: Duration,
+    /// The namenode's life. In another one, locks must be taken up again.
+    pub life: u64,
+}
+
+impl Service {
+    fn session_state(&self, id: SessionId) -> SessionState {
+        SessionState { id, lease: LEASE, life: self.identity.epoch }
+    }
+
+    /// Whose sessions a caller may use: its own, or, for a superuser, anybody's.
+    fn session_user(caller: &Caller) -> Option<&str> {
+        (!caller.superuser).then_some(&*caller.user)
+    }
+
+    /// Opens a session for a mount that calls itself `client`.
+    ///
+    /// # Errors
+    /// Refused: there are too many.
+    pub async fn open_lock_session(&self, caller: &Caller, client: String) -> FsResult<SessionState> {
+        match self.submit(caller, None, Command::OpenLockSession { client }).await? {
+            Reply::Session(id) => {
+                self.locks.opened(id, &caller.user);
+                Ok(self.session_state(id))
+            }
+            other => Err(FsError::refused(format!("a session was opened with {other:?}"))),
+        }
+    }
+
+    /// Keeps a session alive.
+    ///
+    /// # Errors
+    /// LeaseExpired: it is gone, and its locks are. AccessDenied: it is another user's.
+    pub fn renew_lock_session(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        reclaimed: bool,
+    ) -> FsResult<SessionState> {
+        self.locks.renew(id, Self::session_user(caller), reclaimed)?;
+        Ok(self.session_state(id))
+    }
+
+    /// Ends a session and gives up its locks.
+    ///
+    /// # Errors
+    /// AccessDenied: it is another user's.
+    pub async fn close_lock_session(&self, caller: &Caller, id: SessionId) -> FsResult<()> {
+        self.submit(caller, None, Command::CloseLockSession { session: id }).await?;
+        self.locks.close(id);
+        Ok(())
+    }
+
+    /// Asks for a lock, and waits for it for at most `wait` if the request has a name.
+    ///
+    /// # Errors
+    /// LeaseExpired, AccessDenied: of the session; NotFound, AccessDenied: of the file.
+    pub async fn lock(
+        &self,
+        caller: &Caller,
+        request: LockRequest,
+        name: u64,
+        wait: Duration,
+        reclaim: bool,
+    ) -> FsResult<LockOutcome> {
+        self.check_lockable(caller, request.inode).await?;
+        let user = Self::session_user(caller);
+        let told = match self.locks.ask(user, request, name, reclaim)? {
+            Step::Done(outcome) => return Ok(outcome),
+            Step::Wait(told) => told,
+        };
+        // Whoever is told looks what it is: the waiting may have ended for other reasons.
+        tokio::select! {
+            () = told.notified() => {}
+            () = tokio::time::sleep(wait.min(MAX_WAIT)) => {}
+            () = self.events.stopped() => {}
+        }
+        self.locks.outcome(user, request.owner.session, name)
+    }
+
+    /// Gives up what an owner holds of these bytes.
+    ///
+    /// # Errors
+    /// LeaseExpired, AccessDenied: of the session.
+    pub fn unlock(
+        &self,
+        caller: &Caller,
+        inode: InodeId,
+        kind: LockKind,
+        owner: LockOwner,
+        range: ByteRange,
+    ) -> FsResult<()> {
+        self.locks.unlock(Self::session_user(caller), inode, kind, owner, range)
+    }
+
+    /// Which lock would be in the way of a request.
+    ///
+    /// # Errors
+    /// As [`Service::lock`].
+    pub async fn test_lock(&self, caller: &Caller, request: &LockRequest) -> FsResult<LockOutcome> {
+        self.check_lockable(caller, request.inode).await?;
+        self.locks.test(Self::session_user(caller), request)
+    }
+
+    /// Takes a waiting request back.
+    ///
+    /// # Errors
+    /// LeaseExpired, AccessDenied: of the session.
+    pub fn cancel_lock(&self, caller: &Caller, session: SessionId, name: u64) -> FsResult<LockOutcome> {
+        self.locks.cancel(Self::session_user(caller), session, name)
+    }
+
+    async fn check_lockable(&self, caller: &Caller, inode: InodeId) -> FsResult<()> {
+        let path = FsPath::parse(&format!("/.reserved/.inodes/{inode}"))?;
+        match self.check_access(caller, &path, READ).await {
+            Ok(()) => Ok(()),
+            Err(_) => self.check_access(caller, &path, WRITE).await,
+        }
+    }
+
+    /// Ends sessions that nobody renews.
+    pub(super) async fn expire_lock_sessions(&self) -> FsResult<()> {
+        for session in self.locks.expire() {
+            tracing::info!(session = session.0, "nobody renews this lock session: its locks are gone");
+            self.commits.submit(self.own.clone(), None, Command::CloseLockSession { session }, None).await?;
+        }
+        Ok(())
+    }
+}
