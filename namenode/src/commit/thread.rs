@@ -61,12 +61,7 @@ fn flush(store: &Arc<Store>) {
     tracing::debug!(index, "the store is flushed");
 }
 
-fn drive(
-    mut commits: CommitLoop,
-    queue: &Queue,
-    ask_flush: &SyncSender<()>,
-    config: &JournalConfig,
-) {
+fn drive(mut commits: CommitLoop, queue: &Queue, ask_flush: &SyncSender<()>, config: &JournalConfig) {
     while queue.wait() {
         // What comes while a batch is planned may still be of it.
         let jobs = std::iter::from_fn(|| queue.next()).take(config.batch);
@@ -78,7 +73,9 @@ fn drive(
         if !rolls.is_empty() {
             commits.roll();
             // Who asked may have gone.
-            rolls.into_iter().for_each(|answer| drop(answer.send(())));
+            for answer in rolls {
+                let _ = answer.send(());
+            }
         }
         if commits.flush_is_due(config.flush_distance_bytes, config.flush_distance_entries) {
             match ask_flush.try_send(()) {

@@ -118,7 +118,7 @@ mod tests {
             ("remove_default_acl", "removeDefaultAcl"),
             ("unset_storage_policy", "unsetStoragePolicy"),
             ("quota_usage", "quotaUsage"),
-            ("set_quota", "setSpaceQuota"),
+            ("set_space_quota", "setSpaceQuota"),
         ] {
             let named = named(operation);
             assert_eq!((&*named.command, named.when, named.about_a_path), (command, When::Always, true));
