@@ -294,6 +294,7 @@ async fn du_one(remote: &Remote, args: &DuArgs, out: &mut Out) -> Outcome<()> {
                 files: 1,
                 directories: 0,
                 space: entry.length.saturating_mul(u64::from(entry.replication)),
+                ..ContentSummary::default()
             },
         };
         usage(&path, summary, args, out).await?;
@@ -302,7 +303,7 @@ async fn du_one(remote: &Remote, args: &DuArgs, out: &mut Out) -> Outcome<()> {
 }
 
 async fn usage(path: &str, summary: ContentSummary, args: &DuArgs, out: &mut Out) -> Outcome<()> {
-    let ContentSummary { length, files, directories, space } = summary;
+    let ContentSummary { length, files, directories, space, .. } = summary;
     if args.json {
         return out.json(&UsageJson { path, length, space, files, directories }).await;
     }
