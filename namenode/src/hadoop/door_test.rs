@@ -247,6 +247,11 @@ async fn tools_get_the_answers_that_let_them_go_on() {
         client.call::<GetContentSummaryResponseProto>("getContentSummary", &summary).await.unwrap().summary;
     assert_eq!((summary.directory_count, summary.file_count, summary.quota), (4, 0, u64::MAX));
 
+    for path in ["/b", "/none/deeper"] {
+        let zone = GetEzForPathRequestProto { src: path.into() };
+        let zone = client.call::<GetEzForPathResponseProto>("getEZForPath", &zone).await.unwrap();
+        assert_eq!(zone.zone, None, "{path}");
+    }
     let groups = GetGroupsForUserRequestProto { user: "alice".into() }.encode_to_vec();
     let mappings = "org.apache.hadoop.tools.GetUserMappingsProtocol";
     let groups = client.raw(mappings, "getGroupsForUser", (900, 0), groups).await.unwrap();

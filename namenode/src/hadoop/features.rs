@@ -1,9 +1,6 @@
 //! Questions about what a file or the cluster does not have yet: encryption, tokens, snapshots. Stock clients ask before they do anything, and "none" lets them go on.
 
-use std::sync::Arc;
-
-use steadfs_common::{FsError, FsResult};
-use steadfs_namenode_core::record::Inode;
+use steadfs_common::FsResult;
 use steadfs_proto::hadoop::{
     GetDataEncryptionKeyRequestProto, GetDataEncryptionKeyResponseProto, GetEzForPathRequestProto,
     GetEzForPathResponseProto, GetSnapshottableDirListingRequestProto,
@@ -13,18 +10,18 @@ use steadfs_proto::hadoop::{
 
 use super::{Asked, convert};
 
-async fn existing(asked: &Asked, src: &str) -> FsResult<Arc<Inode>> {
-    let path = convert::path(src)?;
-    let status =
-        asked.service.status(&asked.caller, &path).await?.ok_or_else(|| FsError::not_found(&path))?;
-    Ok(status.inode)
-}
+/// The bit of a mode that lets read.
+const READ: u8 = 0o4;
 
+/// Of a path that leads nowhere too there is no zone; Hive asks before it makes a folder.
 pub(super) async fn get_ez_for_path(
     asked: Asked,
     request: GetEzForPathRequestProto,
 ) -> FsResult<GetEzForPathResponseProto> {
-    existing(&asked, &request.src).await?;
+    let path = convert::path(&request.src)?;
+    if asked.service.status(&asked.caller, &path).await?.is_some() {
+        asked.service.check_access(&asked.caller, &path, READ).await?;
+    }
     Ok(GetEzForPathResponseProto { zone: None })
 }
 
