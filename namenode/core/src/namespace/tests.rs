@@ -11,6 +11,7 @@ mod follower;
 mod inode_paths;
 mod leases;
 mod model;
+mod quotas;
 mod reads;
 mod renames;
 mod replaces;

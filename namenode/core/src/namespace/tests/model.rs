@@ -478,7 +478,7 @@ impl Both {
                 }
             }
         }
-        found.sort();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!(found, self.model.all(), "(rules, model)");
     }
 }
@@ -496,7 +496,16 @@ fn shown(world: &World, at: &str, inode: &Inode) -> Seen {
         }
     };
     let extra = extra(world, inode);
-    (at.to_owned(), inode.owner.clone(), inode.group.clone(), inode.mode, file, extra)
+    let root = user("hdfs");
+    let reader = Reader { view: &world.view, caller: &root, settings: &world.settings };
+    let sums = reader.content_summary(&path(if at.is_empty() { "/" } else { at })).unwrap();
+    let used = Used {
+        names: sums.names().cast_signed(),
+        space: sums.space.cast_signed(),
+        types: sums.types.map(u64::cast_signed),
+    };
+    let limits = (inode.quota().cloned().unwrap_or_default(), inode.storage_policy, used);
+    (at.to_owned(), inode.owner.clone(), inode.group.clone(), inode.mode, file, extra, limits)
 }
 
 /// Lists and attributes, as the model shows them.

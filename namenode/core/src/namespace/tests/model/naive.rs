@@ -1,22 +1,21 @@
 //! A file system as a plain tree of owned nodes, written from HDFS's rules alone: no ids, totals, entries or counters.
 
 mod attributes;
+mod quotas;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use steadfs_common::{FsErrorKind, FsPath, InodeId, Millis, StorageType};
+use steadfs_common::{FsErrorKind, FsPath, InodeId, Millis};
 
+pub(super) use self::quotas::Used;
 use super::super::world::BLOCK;
 use crate::Caller;
 use crate::command::RenameMode;
-use crate::namespace::quota::{Bound, TYPES_WITH_QUOTA};
-use crate::policy;
 use crate::record::Quota;
 use FsErrorKind::{
     AccessDenied, AlreadyBeingCreated, AlreadyExists, InvalidArgument, IsADirectory, LeaseExpired, NotEmpty,
-    NamespaceQuota, NotADirectory, NotFound, NotReplicatedYet, ParentNotDirectory, RecoveryInProgress, Refused,
-    Retriable, SpaceQuota, TypeQuota, UnsupportedAction,
+    NotFound, NotReplicatedYet, ParentNotDirectory, RecoveryInProgress, Refused, Retriable,
 };
 
 /// What a client hears.
@@ -58,9 +57,17 @@ pub(super) enum State {
     Complete,
 }
 
-/// Path, owner, group, mode; of a file replication, length, blocks and writer; lists and attributes.
-pub(super) type Seen =
-    (String, String, String, u16, Option<(u16, u64, Vec<(u64, State)>, Option<String>)>, String);
+/// Path, owner, group, mode; of a file replication, length, blocks and writer; lists and attributes; quota, own storage
+/// policy, and what is used.
+pub(super) type Seen = (
+    String,
+    String,
+    String,
+    u16,
+    Option<(u16, u64, Vec<(u64, State)>, Option<String>)>,
+    String,
+    (Quota, u8, Used),
+);
 
 #[derive(Clone, Debug)]
 struct Node {
@@ -69,6 +76,8 @@ struct Node {
     mode: u16,
     extra: attributes::Extra,
     kind: Kind,
+    quota: Quota,
+    policy: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -121,7 +130,8 @@ fn names(at: &FsPath) -> Vec<String> {
 impl Node {
     fn folder(owner: &str, group: &str, mode: u16) -> Self {
         let (owner, group, kind) = (owner.into(), group.into(), Kind::Folder(BTreeMap::new()));
-        Self { owner, group, mode, extra: attributes::Extra::default(), kind }
+        let (extra, quota) = Default::default();
+        Self { owner, group, mode, extra, kind, quota, policy: 0 }
     }
 
     fn children(&self) -> Option<&BTreeMap<String, Self>> {
@@ -159,37 +169,17 @@ impl Node {
         self.may(who, ALL) && children.values().all(|child| !self.sticks(who, child) && child.deletable(who))
     }
 
-    /// What this and all below use, where nothing above it but `inherited` says how it is stored.
-    fn used(&self, inherited: u8) -> Used {
-        let policy = if self.policy == 0 { inherited } else { self.policy };
-        let mut used = Used { names: 1, ..Used::default() };
-        let Kind::File(file) = &self.kind else {
-            for below in self.children().into_iter().flatten().map(|(_, child)| child.used(policy)) {
-                used.names += below.names;
-                used.space += below.space;
-                (0..StorageType::COUNT).for_each(|at| used.types[at] += below.types[at]);
-            }
-            return used;
-        };
-        for block in &file.blocks {
-            let bytes = if block.state == State::Open { BLOCK } else { block.length }.cast_signed();
-            used.space += bytes * i64::from(file.replication);
-            let types = policy::by_id(policy).map(|policy| policy.types_of(file.replication.into()));
-            for kind in types.into_iter().flatten() {
-                used.types[kind.index()] += bytes;
-            }
-        }
-        used
-    }
-
     fn all(&self, at: &str, inherited: u8, seen: &mut Vec<Seen>) {
         let file = self.file().map(|file| {
             let blocks = file.blocks.iter().map(|block| (block.length, block.state)).collect();
             (file.replication, file.length(), blocks, file.writer.clone())
         });
-        seen.push((at.to_owned(), self.owner.clone(), self.group.clone(), self.mode, file, self.extra.shown()));
+        let (owner, group) = (self.owner.clone(), self.group.clone());
+        let limits = (self.quota.clone(), self.policy, self.used(inherited));
+        seen.push((at.to_owned(), owner, group, self.mode, file, self.extra.shown(), limits));
+        let below = if self.policy == 0 { inherited } else { self.policy };
         for (name, child) in self.children().into_iter().flatten() {
-            child.all(&format!("{at}/{name}"), seen);
+            child.all(&format!("{at}/{name}"), below, seen);
         }
     }
 
@@ -300,119 +290,6 @@ impl Model {
         })
     }
 
-    fn used_at(&self, names: &[String]) -> Used {
-        let inherited = (0..names.len()).rev().filter_map(|depth| self.find(&names[..depth])).map(|node| node.policy);
-        let inherited = inherited.into_iter().find(|policy| *policy != 0).unwrap_or(0);
-        self.find(names).map_or_else(Used::default, |node| node.used(inherited))
-    }
-
-    /// Which quota of a folder, or of those above it that have `least` names or more, `self` breaks where `before` is
-    /// what was there.
-    fn exceeds(&self, before: &Self, folder: &[String], least: usize) -> Result<(), FsErrorKind> {
-        for depth in (least..=folder.len()).rev() {
-            let at = &folder[..depth];
-            let Some(quota) = self.find(at).map(|node| &node.quota) else { continue };
-            let (was, is) = (before.used_at(at), self.used_at(at));
-            let broken = |bound: Option<u64>, was: i64, is: i64| {
-                bound.is_some_and(|bound| is > was && is > bound.cast_signed())
-            };
-            if broken(quota.names, was.names, is.names) {
-                return Err(NamespaceQuota);
-            }
-            if broken(quota.space, was.space, is.space) {
-                return Err(SpaceQuota);
-            }
-            let by_type = |kind: &StorageType| {
-                let at = kind.index();
-                broken(quota.types[at], was.types[at], is.types[at])
-            };
-            if TYPES_WITH_QUOTA.iter().any(by_type) {
-                return Err(TypeQuota);
-            }
-        }
-        Ok(())
-    }
-
-    fn path_of(&self, id: InodeId) -> Vec<String> {
-        fn search(node: &Node, id: InodeId, at: &mut Vec<String>) -> bool {
-            if node.file().is_some_and(|file| file.id == id) {
-                return true;
-            }
-            for (name, child) in node.children().into_iter().flatten() {
-                at.push(name.clone());
-                if search(child, id, at) {
-                    return true;
-                }
-                at.pop();
-            }
-            false
-        }
-        let mut at = Vec::new();
-        search(&self.root, id, &mut at);
-        at
-    }
-
-    /// Whether the quotas above a file take what `change` makes of it. It is not changed.
-    fn would_exceed(&self, id: InodeId, change: impl FnOnce(&mut File)) -> Result<(), FsErrorKind> {
-        let mut after = self.clone();
-        change(after.by_id(id)?);
-        let at = self.path_of(id);
-        after.exceeds(self, &at[..at.len() - 1], 0)
-    }
-
-    pub(super) fn set_quota(
-        &mut self,
-        who: &Caller,
-        at: &FsPath,
-        names_bound: Bound,
-        space: Bound,
-        kind: Option<StorageType>,
-    ) -> Outcome {
-        if !who.superuser {
-            return Err(AccessDenied);
-        }
-        let names = names(at);
-        self.pass(who, &names, AccessDenied)?;
-        if kind.is_some() && names_bound != Bound::Keep {
-            return Err(UnsupportedAction);
-        }
-        let node = self.find_mut(&names).ok_or(NotFound)?;
-        if node.file().is_some() {
-            return Err(NotADirectory);
-        }
-        let set = |old: &mut Option<u64>, bound| match bound {
-            Bound::Keep => {}
-            Bound::Clear => *old = None,
-            Bound::Set(bound) => *old = Some(bound),
-        };
-        match kind {
-            None => {
-                set(&mut node.quota.names, names_bound);
-                set(&mut node.quota.space, space);
-            }
-            Some(StorageType::RamDisk) => {}
-            Some(kind) => set(&mut node.quota.types[kind.index()], space),
-        }
-        Ok(Answer::Done)
-    }
-
-    pub(super) fn set_policy(&mut self, who: &Caller, at: &FsPath, name: Option<&str>) -> Outcome {
-        let wanted = match name {
-            None => None,
-            Some(name) => Some(policy::by_name(name).ok_or(InvalidArgument)?),
-        };
-        let names = names(at);
-        self.pass(who, &names, AccessDenied)?;
-        self.write(who, &names)?;
-        let node = self.find_mut(&names).ok_or(NotFound)?;
-        let lasts = |id| policy::by_id(id).is_some_and(|policy| policy.name == "LAZY_PERSIST");
-        if node.file().is_some() && (lasts(node.policy) || wanted.is_some_and(|policy| lasts(policy.id))) {
-            return Err(InvalidArgument);
-        }
-        node.policy = wanted.map_or(0, |policy| policy.id);
-        Ok(Answer::Done)
-    }
-
     fn by_id(&mut self, id: InodeId) -> Result<&mut File, FsErrorKind> {
         self.root.files_mut().into_iter().find(|file| file.id == id).ok_or(NotFound)
     }
@@ -489,11 +366,15 @@ impl Model {
         if !parents && self.find(&names[..names.len() - 1]).is_none() {
             return Err(NotFound);
         }
-        self.make_parents(who, &names, Some(mode));
-        let parent = self.find(&names[..names.len() - 1]).unwrap();
-        let folder = Node::folder(&who.user, &parent.group, mode).inherit(parent);
-        self.put(&names, folder);
-        Ok(Answer::Done)
+        self.whole(|model| {
+            let before = model.clone();
+            model.make_parents(who, &names, Some(mode));
+            let parent = model.find(&names[..names.len() - 1]).unwrap();
+            let folder = Node::folder(&who.user, &parent.group, mode).inherit(parent);
+            model.put(&names, folder);
+            model.exceeds(&before, &names[..names.len() - 1], 0)?;
+            Ok(Answer::Done)
+        })
     }
 
     pub(super) fn create(
@@ -526,11 +407,12 @@ impl Model {
             model.take(&names);
             let before = model.clone();
             model.make_parents(who, &names, None);
-            let group = model.find(&names[..names.len() - 1]).unwrap().group.clone();
+            let parent = model.find(&names[..names.len() - 1]).unwrap();
             let file =
                 File { id: InodeId(0), replication: 2, blocks: Vec::new(), writer: Some(client.into()) };
-            let (kind, quota) = (Kind::File(file), Quota::default());
-            model.put(&names, Node { owner: who.user.clone(), group, mode: 0o660, kind, quota, policy });
+            let folder = Node::folder(&who.user, &parent.group, 0);
+            let file = Node { mode: 0o660, kind: Kind::File(file), policy, ..folder }.inherit(parent);
+            model.put(&names, file);
             model.exceeds(&before, &names[..names.len() - 1], 0)?;
             Ok(Answer::File)
         });
