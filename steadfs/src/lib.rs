@@ -5,6 +5,7 @@
 pub mod dev;
 mod nodes;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,6 +21,17 @@ struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    #[command(flatten)]
+    Threaded(Threaded),
+    /// Mount a folder of a cluster on a folder of this machine
+    Mount(steadfs_fuse::MountArgs),
+    /// Take a mount away
+    Umount(steadfs_fuse::UmountArgs),
+}
+
+/// What runs on the threads of one runtime.
+#[derive(Subcommand, Debug)]
+enum Threaded {
     /// Serve the namespace
     Namenode(NodeArguments),
     /// Serve replicas
@@ -45,20 +57,27 @@ struct NodeArguments {
 
 /// Does what the command line says; `main` calls nothing else.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let arguments = Arguments::parse_from(steadfs_fuse::as_mount_helper(&line).unwrap_or(line));
+    let command = match arguments.command {
+        // The processes of a mount choose their own threads: the one that must not die has as few as can be.
+        Command::Mount(arguments) => return steadfs_fuse::mount(arguments),
+        Command::Umount(arguments) => return steadfs_fuse::umount(&arguments),
+        Command::Threaded(command) => command,
+    };
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(run(arguments.command)),
+        Ok(runtime) => runtime.block_on(run(command)),
         Err(error) => fail(&anyhow::Error::from(error).context("starting threads")),
     }
 }
 
-async fn run(command: Command) -> ExitCode {
+async fn run(command: Threaded) -> ExitCode {
     let done = match command {
-        Command::Namenode(arguments) => nodes::namenode(&arguments).await,
-        Command::Datanode(arguments) => nodes::datanode(&arguments).await,
-        Command::Dev(arguments) => dev::run(arguments).await,
-        Command::Fs(arguments) => return steadfs_cli::run_fs(arguments).await,
-        Command::Admin(arguments) => return steadfs_cli::run_admin(arguments).await,
+        Threaded::Namenode(arguments) => nodes::namenode(&arguments).await,
+        Threaded::Datanode(arguments) => nodes::datanode(&arguments).await,
+        Threaded::Dev(arguments) => dev::run(arguments).await,
+        Threaded::Fs(arguments) => return steadfs_cli::run_fs(arguments).await,
+        Threaded::Admin(arguments) => return steadfs_cli::run_admin(arguments).await,
     };
     done.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
 }
@@ -84,7 +103,7 @@ mod tests {
     fn the_options_of_dev_are_read() {
         let line = "steadfs dev --dir d --datanodes 4 --port 0 --http-port 0 --block-size 4MiB --set dead_after_ms=9 --set a=b --processes";
         let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
-        let Command::Dev(dev) = arguments.command else { panic!("{arguments:?}") };
+        let Command::Threaded(Threaded::Dev(dev)) = arguments.command else { panic!("{arguments:?}") };
         let options = dev::Options::try_from(dev).unwrap();
         assert_eq!(
             (options.datanodes, options.port, options.replication, options.block_size),

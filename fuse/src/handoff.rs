@@ -1,0 +1,236 @@
+//! What a holder hands to each server: the kernel's descriptor, and a file in memory of what must outlive a server.
+//!
+//! The file begins with one page:
+//!
+//! | at | bytes | what |
+//! | --- | --- | --- |
+//! | 0 | 8 | [`MAGIC`], with the version |
+//! | 8 | 16 | the mount: the name under which its servers hold leases and repeat calls |
+//! | 24 | 4 | length of the kernel's first request |
+//! | 32 | 8 | what the first server answered to it: the flags agreed on; 0 while there is no answer |
+//! | 64 | 512 | the kernel's first request |
+//!
+//! From [`SLOTS`] on follow the open files and folders, 32 bytes each, in the order of their numbers (the first is 1): inode,
+//! user, flags of `open`, kind (0: free), and whether its name is gone.
+
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
+};
+
+const MAGIC: &[u8; 8] = b"SFSMNT01";
+/// Longest first request that is kept. Today's kernels send 104 bytes.
+const MAX_FIRST: usize = 512;
+/// What a holder says with its descriptors, and a server when it answers.
+const TAKE: &[u8] = b"take";
+const SERVING: &[u8] = b"serving";
+
+/// Where the open files begin, and the bytes of each.
+const SLOTS: u64 = 4_096;
+const SLOT: u64 = 32;
+
+/// What is remembered of an open file or folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) inode: u64,
+    pub(crate) user: u32,
+    pub(crate) flags: i32,
+    pub(crate) kind: SlotKind,
+    pub(crate) unlinked: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SlotKind {
+    Reading = 1,
+    Writing = 2,
+    Folder = 3,
+}
+
+impl Slot {
+    fn bytes(self) -> [u8; SLOT as usize] {
+        let mut bytes = [0; SLOT as usize];
+        bytes[..8].copy_from_slice(&self.inode.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.user.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.flags.to_le_bytes());
+        (bytes[16], bytes[17]) = (self.kind as u8, u8::from(self.unlinked));
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (inode, rest) = bytes.split_first_chunk::<8>()?;
+        let (user, rest) = rest.split_first_chunk::<4>()?;
+        let (flags, rest) = rest.split_first_chunk::<4>()?;
+        let kind = match rest.first()? {
+            1 => SlotKind::Reading,
+            2 => SlotKind::Writing,
+            3 => SlotKind::Folder,
+            _ => return None,
+        };
+        Some(Self {
+            inode: u64::from_le_bytes(*inode),
+            user: u32::from_le_bytes(*user),
+            flags: i32::from_le_bytes(*flags),
+            kind,
+            unlinked: rest.get(1) == Some(&1),
+        })
+    }
+}
+
+/// The file in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory {
+    file: Arc<File>,
+}
+
+impl Memory {
+    /// A new one, of a mount whose kernel sent `first`.
+    pub(crate) fn new(mount: [u8; 16], first: &[u8]) -> io::Result<Self> {
+        let length = u32::try_from(first.len()).ok().filter(|length| *length as usize <= MAX_FIRST);
+        let length = length.ok_or_else(|| io::Error::other("the kernel's first request is too long"))?;
+        let file = rustix::fs::memfd_create("steadfs-mount", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let file = File::from(file);
+        file.write_all_at(&mount, 8)?;
+        file.write_all_at(&length.to_le_bytes(), 24)?;
+        file.write_all_at(&[0; 8], 32)?;
+        file.write_all_at(first, 64)?;
+        file.write_all_at(&[0; 1], 4_095)?;
+        file.write_all_at(MAGIC, 0)?;
+        Ok(Self { file: Arc::new(file) })
+    }
+
+    /// One that another process made.
+    fn open(file: OwnedFd) -> io::Result<Self> {
+        let file = File::from(file);
+        let mut magic = [0; 8];
+        file.read_exact_at(&mut magic, 0)?;
+        if &magic != MAGIC {
+            return Err(io::Error::other("the holder is of another version: unmount and mount again"));
+        }
+        Ok(Self { file: Arc::new(file) })
+    }
+
+    /// The mount's own name.
+    pub(crate) fn mount(&self) -> io::Result<[u8; 16]> {
+        let mut mount = [0; 16];
+        self.file.read_exact_at(&mut mount, 8)?;
+        Ok(mount)
+    }
+
+    /// The kernel's first request.
+    pub(crate) fn first(&self) -> io::Result<Vec<u8>> {
+        let mut length = [0; 4];
+        self.file.read_exact_at(&mut length, 24)?;
+        let mut first = vec![0; (u32::from_le_bytes(length) as usize).min(MAX_FIRST)];
+        self.file.read_exact_at(&mut first, 64)?;
+        Ok(first)
+    }
+
+    /// The flags that were agreed on with the kernel; none before the first server answered.
+    pub(crate) fn agreed(&self) -> io::Result<Option<u64>> {
+        let mut flags = [0; 8];
+        self.file.read_exact_at(&mut flags, 32)?;
+        Ok(Some(u64::from_le_bytes(flags)).filter(|flags| *flags != 0))
+    }
+
+    pub(crate) fn set_agreed(&self, flags: u64) -> io::Result<()> {
+        self.file.write_all_at(&flags.to_le_bytes(), 32)
+    }
+}
+
+impl Memory {
+    /// Remembers what is open as `number`; none: nothing any more.
+    pub(crate) fn set_slot(&self, number: u64, slot: Option<Slot>) -> io::Result<()> {
+        let bytes = slot.map_or([0; SLOT as usize], Slot::bytes);
+        self.file.write_all_at(&bytes, SLOTS + (number - 1) * SLOT)
+    }
+
+    /// What is open, by number.
+    pub(crate) fn slots(&self) -> io::Result<Vec<(u64, Slot)>> {
+        let length = self.file.metadata()?.len().saturating_sub(SLOTS);
+        let mut bytes = vec![0; usize::try_from(length - length % SLOT).map_err(io::Error::other)?];
+        self.file.read_exact_at(&mut bytes, SLOTS)?;
+        let slots = bytes.chunks_exact(SLOT as usize).map(Slot::read);
+        Ok((1..).zip(slots).filter_map(|(number, slot)| Some((number, slot?))).collect())
+    }
+}
+
+/// Gives a server what it needs.
+pub(crate) fn give(to: &UnixDatagram, device: &File, memory: &Memory) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut rights = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [device.as_fd(), memory.file.as_fd()];
+    if !rights.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::Error::other("no room for two descriptors"));
+    }
+    rustix::net::sendmsg(to, &[io::IoSlice::new(TAKE)], &mut rights, SendFlags::empty())?;
+    Ok(())
+}
+
+/// Takes what a holder gives.
+pub(crate) fn take(from: &UnixDatagram) -> io::Result<(File, Memory)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut rights = RecvAncillaryBuffer::new(&mut space);
+    let mut text = [0; TAKE.len()];
+    rustix::net::recvmsg(from, &mut [io::IoSliceMut::new(&mut text)], &mut rights, RecvFlags::CMSG_CLOEXEC)?;
+    let mut descriptors = rights.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(rights) => Some(rights),
+        _ => None,
+    });
+    let mut descriptors = descriptors.next().into_iter().flatten();
+    match (descriptors.next(), descriptors.next()) {
+        (Some(device), Some(memory)) if text == TAKE => Ok((File::from(device), Memory::open(memory)?)),
+        _ => Err(io::Error::other("the holder gave no descriptors")),
+    }
+}
+
+/// Tells the holder that requests are answered.
+pub(crate) fn say_serving(to: &UnixDatagram) -> io::Result<()> {
+    to.send(SERVING).map(|_| ())
+}
+
+/// Whether that was said.
+pub(crate) fn is_serving(said: &[u8]) -> bool {
+    said == SERVING
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_handed_over_arrives() {
+        let (holder, server) = UnixDatagram::pair().unwrap();
+        let memory = Memory::new([7; 16], b"hello kernel").unwrap();
+        give(&holder, &File::open("/dev/null").unwrap(), &memory).unwrap();
+        let (_device, taken) = take(&server).unwrap();
+        assert_eq!((taken.mount().unwrap(), taken.first().unwrap()), ([7; 16], b"hello kernel".to_vec()));
+        assert_eq!(taken.agreed().unwrap(), None);
+        let slot = Slot { inode: 77, user: 5, flags: -3, kind: SlotKind::Writing, unlinked: true };
+        memory.set_slot(3, Some(slot)).unwrap();
+        memory.set_slot(9, Some(Slot { kind: SlotKind::Folder, unlinked: false, ..slot })).unwrap();
+        memory.set_slot(9, None).unwrap();
+        assert_eq!(taken.slots().unwrap(), [(3, slot)]);
+        taken.set_agreed(5).unwrap();
+        assert_eq!(memory.agreed().unwrap(), Some(5));
+        say_serving(&server).unwrap();
+        let mut said = [0; 16];
+        let length = holder.recv(&mut said).unwrap();
+        assert!(is_serving(&said[..length]));
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused() {
+        assert!(Memory::new([0; 16], &[0; MAX_FIRST + 1]).is_err());
+        let other = File::from(rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+        other.write_all_at(b"SFSMNT99", 0).unwrap();
+        assert!(Memory::open(other.into()).is_err());
+    }
+}

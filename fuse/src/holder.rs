@@ -1,0 +1,197 @@
+//! The process that keeps a mount alive: it holds the kernel's descriptor and starts servers, and does nothing else.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::mount::{MountFlags, UnmountFlags};
+use tokio::process::Child;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::handoff::{self, Memory};
+use crate::options::{MountArgs, Role};
+use crate::table;
+
+/// Longest first request of a kernel.
+const MAX_FIRST: usize = 8 << 10;
+/// A server that ends sooner than this is not started again at once.
+const SETTLED: Duration = Duration::from_secs(5);
+/// Waits between starts of servers that do not settle: first and longest.
+const WAITS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+/// How far ahead the kernel reads.
+const READ_AHEAD_KB: &str = "1024";
+
+/// Mounts, and keeps the mount until it is unmounted. `ready` is called once requests are answered.
+pub(crate) fn run(args: &MountArgs, ready: impl FnOnce()) -> anyhow::Result<()> {
+    // Nothing the holder does may go through a mount, its own least of all.
+    std::env::set_current_dir("/")?;
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .context("opening /dev/fuse: is the kernel module loaded (modprobe fuse), and the device passed to this container?")?;
+    mount(args, &device)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let kept = match remember(&device) {
+        Ok(memory) => runtime.block_on(keep(args, &device, &memory, ready)),
+        Err(error) => Err(error),
+    };
+    if kept.is_err() {
+        let _ = rustix::mount::unmount(&args.mountpoint, UnmountFlags::DETACH);
+    }
+    kept
+}
+
+fn mount(args: &MountArgs, device: &File) -> anyhow::Result<()> {
+    let mut data = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+    if args.allow_other {
+        data.push_str(",allow_other");
+    }
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    if args.read_only {
+        flags |= MountFlags::RDONLY;
+    }
+    let data = std::ffi::CString::new(data)?;
+    rustix::mount::mount(args.url.as_str(), &args.mountpoint, table::KIND, flags, Some(&*data)).map_err(
+        |error| match error {
+            rustix::io::Errno::PERM => anyhow::anyhow!(
+                "mounting wants CAP_SYS_ADMIN: run it as root (in a container: privileged, or with that capability)"
+            ),
+            error => anyhow::anyhow!("mounting on {}: {error}", args.mountpoint.display()),
+        },
+    )
+}
+
+/// Reads the kernel's first request, which is there as soon as it is mounted, and keeps it.
+fn remember(device: &File) -> anyhow::Result<Memory> {
+    let mut first = vec![0; MAX_FIRST];
+    let length = (&mut &*device).read(&mut first).context("reading the kernel's first request")?;
+    Ok(Memory::new(uuid::Uuid::new_v4().into_bytes(), &first[..length])?)
+}
+
+/// Memory is short when servers die: this process stays. What it has touched stays in memory, where that is allowed.
+fn hold_on() {
+    let locked = rustix::mm::mlockall(
+        rustix::mm::MlockAllFlags::CURRENT
+            | rustix::mm::MlockAllFlags::FUTURE
+            | rustix::mm::MlockAllFlags::ONFAULT,
+    );
+    let spared = std::fs::write("/proc/self/oom_score_adj", "-1000");
+    if locked.is_err() || spared.is_err() {
+        tracing::info!("the holder is not spared when memory is short: it is not allowed to ask for it");
+    }
+}
+
+async fn keep(args: &MountArgs, device: &File, memory: &Memory, ready: impl FnOnce()) -> anyhow::Result<()> {
+    hold_on();
+    let mut stop =
+        Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    let mut ready = Some(ready);
+    let mut wait = WAITS.0;
+    loop {
+        let started = Instant::now();
+        let (mut server, channel) = start(args, device, memory)?;
+        let ended = loop {
+            let mut said = [0; 16];
+            tokio::select! {
+                ended = server.wait() => break ended.context("waiting for a server")?,
+                Ok(length) = channel.recv(&mut said) => {
+                    if handoff::is_serving(&said[..length]) && let Some(ready) = ready.take() {
+                        set_read_ahead(&args.mountpoint);
+                        ready();
+                    }
+                }
+                () = stop.asked() => unmount(args),
+            }
+        };
+        // A server ends by itself when its mount is gone.
+        if is_gone(device) {
+            return Ok(());
+        }
+        if ready.is_some() {
+            bail!("the mount was not served ({ended})");
+        }
+        tracing::error!(%ended, "a server of the mount ended: another one takes over");
+        if started.elapsed() < SETTLED {
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(WAITS.1);
+        } else {
+            wait = WAITS.0;
+        }
+    }
+}
+
+/// Whether the file system is unmounted.
+fn is_gone(device: &File) -> bool {
+    let mut polled = [rustix::event::PollFd::new(device, rustix::event::PollFlags::empty())];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|count| count > 0)
+}
+
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Takes the mount away. Programs that use it keep what they have open, and the mount lives until they close it.
+fn unmount(args: &MountArgs) {
+    if let Err(error) = rustix::mount::unmount(&args.mountpoint, UnmountFlags::DETACH) {
+        tracing::error!(%error, "unmounting {}", args.mountpoint.display());
+    }
+}
+
+fn start(
+    args: &MountArgs,
+    device: &File,
+    memory: &Memory,
+) -> anyhow::Result<(Child, tokio::net::UnixDatagram)> {
+    let (ours, theirs) = UnixDatagram::pair()?;
+    handoff::give(&ours, device, memory)?;
+    let mut command = Command::new(program()?);
+    command.args(args.for_role(Role::Server)).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
+    // Signals of the terminal are for the holder.
+    command.process_group(0);
+    let server = tokio::process::Command::from(command).kill_on_drop(true).spawn();
+    let server = server.context("starting a server of the mount")?;
+    if let Some(id) = server.id() {
+        // The holder is spared when memory is short; who may grow is not.
+        let _ = std::fs::write(format!("/proc/{id}/oom_score_adj"), "0");
+    }
+    ours.set_nonblocking(true)?;
+    Ok((server, tokio::net::UnixDatagram::from_std(ours)?))
+}
+
+/// This program's file: also after another version has taken its place.
+fn program() -> anyhow::Result<std::path::PathBuf> {
+    let program = std::env::current_exe()?;
+    let text = program.to_string_lossy();
+    Ok(text.strip_suffix(" (deleted)").map_or_else(|| program.clone(), std::path::PathBuf::from))
+}
+
+/// Without this the kernel reads no further ahead than 128 KiB.
+fn set_read_ahead(mountpoint: &Path) {
+    let device = table::find(mountpoint).ok().flatten().map(|row| row.device);
+    let set = device.map(|device| {
+        let mut file =
+            OpenOptions::new().write(true).open(format!("/sys/class/bdi/{device}/read_ahead_kb"))?;
+        file.write_all(READ_AHEAD_KB.as_bytes())
+    });
+    if !matches!(set, Some(Ok(()))) {
+        tracing::info!("the kernel's read-ahead was not raised: reads in order are slower");
+    }
+}

@@ -1,0 +1,315 @@
+//! What all handles of one inode share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use steadfs_client::{Client, Millis, Writer};
+use tokio::sync::{mpsc, watch};
+
+use super::stage::StagePlace;
+use super::task::{Op, QUEUE, Start, Task, Write, ask};
+use crate::budget::Share;
+use crate::errno::Answer;
+
+/// The inodes that are open on this mount.
+pub(crate) struct OpenInodes {
+    table: Mutex<HashMap<u64, Arc<OpenInode>>>,
+    place: Arc<StagePlace>,
+}
+
+/// One of them.
+pub(crate) struct OpenInode {
+    pub(crate) number: u64,
+    state: Mutex<State>,
+    /// Counts commits: a reader that opened before one knows an old length.
+    commits: AtomicU64,
+    /// It has no name any more (or one that nobody sees): what is left of it goes with the last handle.
+    unlinked: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    handles: usize,
+    writing: Option<Writing>,
+}
+
+struct Writing {
+    ops: mpsc::Sender<Op>,
+    written: Arc<Written>,
+    handles: usize,
+}
+
+/// What the task of a file tells, without being asked.
+pub(crate) struct Written {
+    inode: Arc<OpenInode>,
+    size: AtomicU64,
+    dirty: AtomicBool,
+    /// Milliseconds since the epoch of the last change that is not committed.
+    modified: AtomicU64,
+    /// Whether length and state are known: not while a file is taken over.
+    known: watch::Sender<bool>,
+    done: watch::Sender<bool>,
+}
+
+impl Written {
+    /// Tells how long the file is, and whether something waits to be committed.
+    pub(super) fn note(&self, size: u64, dirty: bool) {
+        if dirty && (self.size.load(Ordering::Relaxed) != size || !self.dirty.load(Ordering::Relaxed)) {
+            self.modified.store(now(), Ordering::Relaxed);
+        }
+        self.size.store(size, Ordering::Relaxed);
+        self.dirty.store(dirty, Ordering::Release);
+        if !*self.known.borrow() {
+            self.known.send_replace(true);
+        }
+    }
+
+    pub(super) fn inode(&self) -> u64 {
+        self.inode.number
+    }
+
+    /// Something was committed.
+    pub(super) fn changed(&self) {
+        self.inode.commits.fetch_add(1, Ordering::Release);
+    }
+
+    /// The task has ended: the next writer begins with a new one.
+    pub(super) fn end(self: &Arc<Self>) {
+        let mut state = self.inode.state.lock();
+        if state.writing.as_ref().is_some_and(|writing| Arc::ptr_eq(&writing.written, self)) {
+            state.writing = None;
+        }
+        drop(state);
+        self.done.send_replace(true);
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+impl OpenInodes {
+    pub(crate) fn new(place: Arc<StagePlace>) -> Self {
+        Self { table: Mutex::default(), place }
+    }
+
+    /// The inode, with one handle more.
+    pub(crate) fn open(&self, number: u64) -> Arc<OpenInode> {
+        let mut table = self.table.lock();
+        let inode = table.entry(number).or_insert_with(|| {
+            Arc::new(OpenInode {
+                number,
+                state: Mutex::default(),
+                commits: AtomicU64::new(0),
+                unlinked: AtomicBool::new(false),
+            })
+        });
+        inode.state.lock().handles += 1;
+        inode.clone()
+    }
+
+    /// One handle less; true if it was the last.
+    pub(crate) fn close(&self, inode: &OpenInode) -> bool {
+        let mut table = self.table.lock();
+        let left = {
+            let mut state = inode.state.lock();
+            state.handles -= 1;
+            state.handles
+        };
+        if left == 0 {
+            table.remove(&inode.number);
+        }
+        left == 0
+    }
+
+    /// The inode, if it is open.
+    pub(crate) fn get(&self, number: u64) -> Option<Arc<OpenInode>> {
+        self.table.lock().get(&number).cloned()
+    }
+
+    /// Whether nothing is open.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.lock().is_empty()
+    }
+
+    /// Joins the writers of an inode, as the first of them if there is none: then `begin` says how.
+    pub(crate) async fn join_writers(
+        &self,
+        inode: &Arc<OpenInode>,
+        client: Client,
+        path: String,
+        begin: Begin,
+    ) -> WriteHandle {
+        let mut begin = Some(begin);
+        loop {
+            let ending = {
+                let mut state = inode.state.lock();
+                match &mut state.writing {
+                    None => {
+                        let begin = begin.take().unwrap_or(Begin::TakeOver);
+                        let writing = self.begin(inode, client, path, begin);
+                        let handle = writing.handle(inode);
+                        state.writing = Some(writing);
+                        return handle;
+                    }
+                    Some(writing) if writing.handles > 0 => {
+                        writing.handles += 1;
+                        return writing.handle(inode);
+                    }
+                    Some(writing) => writing.written.done.subscribe(),
+                }
+            };
+            wait(ending).await;
+        }
+    }
+
+    fn begin(&self, inode: &Arc<OpenInode>, client: Client, path: String, begin: Begin) -> Writing {
+        let (ops, received) = mpsc::channel(QUEUE);
+        let (length, fresh, takes_over) = match begin {
+            Begin::Created(writer) => (0, Some(writer), false),
+            Begin::Opened(length) => (length, None, false),
+            Begin::TakeOver => (0, None, true),
+        };
+        let written = Arc::new(Written {
+            inode: inode.clone(),
+            size: AtomicU64::new(length),
+            dirty: AtomicBool::new(fresh.is_some()),
+            modified: AtomicU64::new(now()),
+            known: watch::channel(!takes_over).0,
+            done: watch::channel(false).0,
+        });
+        let (written_too, place) = (written.clone(), self.place.clone());
+        let start = Start { client, path, written: written_too, place, length, fresh, takes_over };
+        tokio::spawn(Task::new(start).run(received));
+        Writing { ops, written, handles: 1 }
+    }
+}
+
+/// What the first writer of an inode begins with.
+pub(crate) enum Begin {
+    /// The file is new, and this is its lease.
+    Created(Writer),
+    /// The file has so many bytes.
+    Opened(u64),
+    /// A process that was killed had it open for writing.
+    TakeOver,
+}
+
+/// Waits for the last commit of a task that nobody writes to any more.
+async fn wait(mut ending: watch::Receiver<bool>) {
+    let _ = ending.wait_for(|done| *done).await;
+}
+
+impl Writing {
+    fn handle(&self, inode: &Arc<OpenInode>) -> WriteHandle {
+        WriteHandle { ops: self.ops.clone(), inode: inode.clone() }
+    }
+}
+
+impl OpenInode {
+    /// Counts what was committed from here.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Acquire)
+    }
+
+    /// Length and time of the last change, if something is not yet committed.
+    pub(crate) async fn dirty(&self) -> Option<(u64, Millis)> {
+        let written = self.state.lock().writing.as_ref()?.written.clone();
+        let mut known = written.known.subscribe();
+        let _ = known.wait_for(|known| *known).await;
+        let dirty = written.dirty.load(Ordering::Acquire);
+        dirty
+            .then(|| (written.size.load(Ordering::Relaxed), Millis(written.modified.load(Ordering::Relaxed))))
+    }
+
+    /// Waits until nothing written here is on its way any more, unless somebody has it open for writing: then the way to
+    /// its task.
+    pub(crate) async fn settled(&self) -> Option<WriteRequests> {
+        loop {
+            let ending = {
+                let state = self.state.lock();
+                let writing = state.writing.as_ref()?;
+                if writing.handles > 0 {
+                    return Some(WriteRequests { ops: writing.ops.clone() });
+                }
+                writing.written.done.subscribe()
+            };
+            wait(ending).await;
+        }
+    }
+
+    pub(crate) fn is_unlinked(&self) -> bool {
+        self.unlinked.load(Ordering::Acquire)
+    }
+
+    /// Notes that it has lost its name.
+    pub(crate) fn set_unlinked(&self) {
+        self.unlinked.store(true, Ordering::Release);
+    }
+}
+
+/// A handle open for writing: while it lives, so does the file's task.
+pub(crate) struct WriteHandle {
+    ops: mpsc::Sender<Op>,
+    inode: Arc<OpenInode>,
+}
+
+impl Drop for WriteHandle {
+    fn drop(&mut self) {
+        let mut state = self.inode.state.lock();
+        if let Some(writing) = &mut state.writing {
+            writing.handles -= 1;
+            if writing.handles == 0 {
+                // The task ends when the last sender goes.
+                writing.ops = mpsc::channel(1).0;
+            }
+        }
+    }
+}
+
+impl WriteHandle {
+    pub(crate) fn requests(&self) -> WriteRequests {
+        WriteRequests { ops: self.ops.clone() }
+    }
+}
+
+/// What may be asked of the task of a file.
+#[derive(Clone)]
+pub(crate) struct WriteRequests {
+    ops: mpsc::Sender<Op>,
+}
+
+impl WriteRequests {
+    pub(crate) async fn write(&self, write: Write, share: Share) -> Answer<u32> {
+        ask(&self.ops, |answer| Op::Write { write, share, answer }).await
+    }
+
+    pub(crate) async fn read(&self, offset: u64, length: usize) -> Answer<Bytes> {
+        ask(&self.ops, |answer| Op::Read { offset, length, answer }).await
+    }
+
+    pub(crate) async fn commit(&self, owner: Option<u64>) -> Answer<()> {
+        ask(&self.ops, |answer| Op::Commit { owner, answer }).await
+    }
+
+    pub(crate) async fn truncate(&self, length: u64) -> Answer<()> {
+        ask(&self.ops, |answer| Op::Truncate { length, answer }).await
+    }
+
+    pub(crate) async fn reach(&self, length: u64) -> Answer<()> {
+        ask(&self.ops, |answer| Op::Reach { length, answer }).await
+    }
+
+    pub(crate) async fn set_times(&self, modified: Option<Millis>, accessed: Option<Millis>) -> Answer<()> {
+        ask(&self.ops, |answer| Op::SetTimes { modified, accessed, answer }).await
+    }
+
+    /// The file has lost its name: nothing of it needs to be committed.
+    pub(crate) async fn forget(&self) {
+        let _ = self.ops.send(Op::Forget).await;
+    }
+}

@@ -1,0 +1,12 @@
+//! Open files: reading ahead, staging, committing.
+
+mod extents;
+mod file;
+mod stage;
+mod task;
+mod window;
+
+pub(crate) use file::{Begin, OpenInode, OpenInodes, WriteHandle};
+pub(crate) use stage::StagePlace;
+pub(crate) use task::{Position, Write, cut};
+pub(crate) use window::Window;

@@ -1,0 +1,376 @@
+//! Bytes that wait on the local disk until they are committed.
+//!
+//! The staged bytes of an inode lie in two files of the mount's folder: `<inode>`, with the bytes at the offsets that they
+//! have in the file, and `<inode>.log`, which says which those are. A server that takes over from one that was killed finds
+//! both. (What a power failure leaves of them is nobody's: a write that was not followed by `fsync` or `close` may be lost
+//! to it anywhere.)
+//!
+//! The log is a header of 32 bytes (magic, length that the file had in the cluster, zeros) and records of 24 bytes: start
+//! and end of a range that is newer here, and the number of the request that brought it. A record that begins at
+//! [`CUT`] says that the file was cut or made longer, to its end. A write that goes on where the one before it ended
+//! changes that one's record.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use fuser::Errno;
+use steadfs_daemon::pool::DiskPool;
+
+use super::extents::Extents;
+use crate::errno::{Answer, local};
+
+const MAGIC: &[u8; 8] = b"SFSSTG01";
+const HEADER: u64 = 32;
+const RECORD: usize = 24;
+/// The start of a record about the file's length.
+const CUT: u64 = u64::MAX;
+/// Records of one log at most: a program that scatters more has its file committed in between.
+const MAX_RECORDS: u64 = 1 << 20;
+
+/// The folder of staged bytes, and how many it may hold.
+pub(crate) struct StagePlace {
+    folder: PathBuf,
+    pool: DiskPool,
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl StagePlace {
+    /// Makes the folder if it is missing, for its owner alone.
+    pub(crate) fn open(folder: &Path, limit: u64, pool: DiskPool) -> io::Result<Self> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        Ok(Self { folder: folder.to_owned(), pool, limit, used: AtomicU64::new(0) })
+    }
+
+    fn names(&self, inode: u64) -> (PathBuf, PathBuf) {
+        (self.folder.join(inode.to_string()), self.folder.join(format!("{inode}.log")))
+    }
+
+    /// Takes `bytes` of what may be staged.
+    fn take(&self, bytes: u64) -> Answer<()> {
+        let room = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).map(|_| ()).map_err(|_| {
+            tracing::warn!(limit = self.limit, "the place for staged bytes is full: see --staging-bytes");
+            Errno::ENOSPC
+        })
+    }
+}
+
+/// The staged bytes of one inode.
+pub(crate) struct Stage {
+    place: Arc<StagePlace>,
+    inode: u64,
+    data: Arc<File>,
+    log: Arc<File>,
+    /// Bytes accounted.
+    held: u64,
+    records: u64,
+    last: Record,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Record {
+    start: u64,
+    end: u64,
+    request: u64,
+}
+
+impl Record {
+    fn bytes(self) -> [u8; RECORD] {
+        let mut bytes = [0; RECORD];
+        bytes[..8].copy_from_slice(&self.start.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.end.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.request.to_le_bytes());
+        bytes
+    }
+
+    fn read(bytes: &[u8; RECORD]) -> Self {
+        let number = |at: usize| {
+            let mut number = [0; 8];
+            number.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_le_bytes(number)
+        };
+        Self { start: number(0), end: number(8), request: number(16) }
+    }
+}
+
+/// What a server that died had staged.
+pub(crate) struct Found {
+    pub(crate) stage: Stage,
+    /// The file's length in the cluster when it began to be staged.
+    pub(crate) committed: u64,
+    /// How much of that is still part of the content.
+    pub(crate) kept: u64,
+    pub(crate) size: u64,
+    pub(crate) extents: Extents,
+    /// The last request that is in it.
+    pub(crate) request: u64,
+}
+
+impl Stage {
+    /// An empty one, of a file that has `committed` bytes in the cluster.
+    pub(crate) async fn new(place: Arc<StagePlace>, inode: u64, committed: u64) -> Answer<Self> {
+        let (data, log) = place.names(inode);
+        let made = place.pool.run(move || {
+            let open = |path: &Path| {
+                OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+            };
+            let (data, log) = (open(&data)?, open(&log)?);
+            let mut header = [0; HEADER as usize];
+            header[..8].copy_from_slice(MAGIC);
+            header[8..16].copy_from_slice(&committed.to_le_bytes());
+            log.write_all_at(&header, 0)?;
+            io::Result::Ok((data, log))
+        });
+        let (data, log) = made.await.map_err(|error| local("a staged file was not made", &error))?;
+        Ok(Self {
+            place,
+            inode,
+            data: Arc::new(data),
+            log: Arc::new(log),
+            held: 0,
+            records: 0,
+            last: Record { start: CUT, end: committed, request: 0 },
+        })
+    }
+
+    /// What a server before this one has staged of `inode`, if anything.
+    pub(crate) async fn find(place: Arc<StagePlace>, inode: u64) -> Answer<Option<Found>> {
+        let (data, log) = place.names(inode);
+        let read = place.pool.run(move || {
+            let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
+            let (data, log) = match (open(&data), open(&log)) {
+                (Ok(data), Ok(log)) => (data, log),
+                (Err(error), _) | (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok(None);
+                }
+                (Err(error), _) | (_, Err(error)) => return Err(error),
+            };
+            let read = read_log(&log)?;
+            io::Result::Ok(read.map(|read| (data, log, read)))
+        });
+        let read = read.await.map_err(|error| local("a staged file was not read", &error))?;
+        Ok(read.map(|(data, log, read)| {
+            let held = read.extents.bytes();
+            place.used.fetch_add(held, Ordering::Relaxed);
+            let stage = Self {
+                place,
+                inode,
+                data: Arc::new(data),
+                log: Arc::new(log),
+                held,
+                records: read.records,
+                last: read.last,
+            };
+            Found {
+                stage,
+                committed: read.committed,
+                kept: read.kept,
+                size: read.size,
+                request: read.last.request,
+                extents: read.extents,
+            }
+        }))
+    }
+
+    /// Whether its log has room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.records >= MAX_RECORDS
+    }
+
+    /// Accounts for bytes that will be written.
+    pub(crate) fn hold(&mut self, bytes: u64) -> Answer<()> {
+        self.place.take(bytes)?;
+        self.held += bytes;
+        Ok(())
+    }
+
+    /// Gives bytes back that are not needed here any more.
+    pub(crate) fn release(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.held);
+        self.held -= bytes;
+        self.place.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Keeps `bytes` at `offset`; without any, the range `offset..end` reads as zeros.
+    pub(crate) async fn write(&mut self, offset: u64, end: u64, bytes: Bytes, request: u64) -> Answer<()> {
+        let goes_on = self.last.start != CUT && self.last.end == offset;
+        let start = if goes_on { self.last.start } else { offset };
+        self.record(Record { start, end, request }, goes_on, Some((offset, bytes))).await
+    }
+
+    /// The file is `length` bytes long now, and what was behind reads as zeros if it grows again.
+    pub(crate) async fn set_length(&mut self, length: u64) -> Answer<()> {
+        self.record(Record { start: CUT, end: length, request: 0 }, false, None).await
+    }
+
+    async fn record(&mut self, record: Record, replaces: bool, bytes: Option<(u64, Bytes)>) -> Answer<()> {
+        let at = if replaces { self.records - 1 } else { self.records };
+        let (data, log) = (self.data.clone(), self.log.clone());
+        let kept = self.place.pool.run(move || {
+            match bytes {
+                // First the bytes: a record without them would claim what is not there.
+                Some((offset, bytes)) => data.write_all_at(&bytes, offset)?,
+                None if data.metadata()?.len() > record.end => data.set_len(record.end)?,
+                None => {}
+            }
+            log.write_all_at(&record.bytes(), HEADER + at * RECORD as u64)
+        });
+        kept.await.map_err(|error| local("staged bytes were not written", &error))?;
+        self.records = at + 1;
+        self.last = record;
+        Ok(())
+    }
+
+    /// The bytes at `offset`; zeros where nothing was written.
+    pub(crate) async fn read(&self, offset: u64, length: usize) -> Answer<Bytes> {
+        let data = self.data.clone();
+        let read = self.place.pool.run(move || {
+            let mut bytes = vec![0; length];
+            let mut at = 0;
+            while at < length {
+                match data.read_at(&mut bytes[at..], offset + at as u64) {
+                    Ok(0) => break,
+                    Ok(count) => at += count,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(Bytes::from(bytes))
+        });
+        read.await.map_err(|error| local("staged bytes were not read", &error))
+    }
+
+    /// Takes the files away: what is in them is in the cluster, or nobody's.
+    pub(crate) async fn discard(self) {
+        let (data, log) = self.place.names(self.inode);
+        // The log first: without it the rest says nothing.
+        let gone =
+            self.place.pool.run(move || std::fs::remove_file(log).and_then(|()| std::fs::remove_file(data)));
+        if let Err(error) = gone.await {
+            tracing::warn!(%error, "a staged file was not removed");
+        }
+    }
+
+    /// Gives the disk's room for `range` back: it is in the cluster.
+    pub(crate) async fn punch(&mut self, start: u64, end: u64) {
+        let data = self.data.clone();
+        let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        let punched =
+            self.place.pool.run(move || rustix::fs::fallocate(&data, flags, start, end - start)).await;
+        if let Err(error) = punched {
+            tracing::debug!(%error, "the room of staged bytes was not given back early");
+        }
+        self.release(end - start);
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.place.used.fetch_sub(self.held, Ordering::Relaxed);
+    }
+}
+
+/// What a log says.
+struct Read {
+    committed: u64,
+    kept: u64,
+    size: u64,
+    extents: Extents,
+    records: u64,
+    last: Record,
+}
+
+/// None if it was never begun.
+fn read_log(log: &File) -> io::Result<Option<Read>> {
+    let mut header = [0; HEADER as usize];
+    match log.read_exact_at(&mut header, 0) {
+        Ok(()) if header.starts_with(MAGIC) => {}
+        Ok(()) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let mut number = [0; 8];
+    number.copy_from_slice(&header[8..16]);
+    let committed = u64::from_le_bytes(number);
+    let last = Record { start: CUT, end: committed, request: 0 };
+    let mut read =
+        Read { committed, kept: committed, size: committed, extents: Extents::default(), records: 0, last };
+    let count = (log.metadata()?.len().saturating_sub(HEADER) / RECORD as u64).min(MAX_RECORDS + 1);
+    for index in 0..count {
+        let mut bytes = [0; RECORD];
+        log.read_exact_at(&mut bytes, HEADER + index * RECORD as u64)?;
+        let record = Record::read(&bytes);
+        if record.start == CUT {
+            read.extents.truncate(record.end);
+            (read.size, read.kept) = (record.end, read.kept.min(record.end));
+        } else if record.start < record.end {
+            read.extents.insert(record.start..record.end);
+            read.size = read.size.max(record.end);
+        } else {
+            return Err(io::Error::other("a record of staged bytes makes no sense"));
+        }
+        (read.records, read.last) = (index + 1, record);
+    }
+    Ok(Some(read))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(folder: &Path, limit: u64) -> Arc<StagePlace> {
+        let pool = DiskPool::new("stage", 1, 4).unwrap();
+        Arc::new(StagePlace::open(&folder.join("s"), limit, pool).unwrap())
+    }
+
+    #[tokio::test]
+    async fn bytes_come_back_and_the_bound_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = place(folder.path(), 100);
+        let mut stage = Stage::new(place.clone(), 1, 0).await.unwrap();
+        stage.hold(60).unwrap();
+        stage.write(1 << 30, (1 << 30) + 5, Bytes::from_static(b"hello"), 1).await.unwrap();
+        assert_eq!(stage.read((1 << 30) - 1, 8).await.unwrap(), &b"\0hello\0\0"[..]);
+        let mut other = Stage::new(place.clone(), 2, 0).await.unwrap();
+        assert_eq!(other.hold(41).unwrap_err().code(), Errno::ENOSPC.code());
+        stage.release(20);
+        other.hold(60).unwrap();
+        stage.discard().await;
+        other.discard().await;
+        assert_eq!(place.used.load(Ordering::Relaxed), 0);
+        assert_eq!(std::fs::read_dir(folder.path().join("s")).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn another_process_finds_what_was_staged() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = place(folder.path(), 1 << 20);
+        assert!(Stage::find(place.clone(), 7).await.unwrap().is_none());
+        let mut stage = Stage::new(place.clone(), 7, 10).await.unwrap();
+        for (start, text, request) in [(10, "abc", 2), (13, "de", 4), (20, "xyz", 6), (23, "!", 8)] {
+            stage.hold(text.len() as u64).unwrap();
+            stage.write(start, start + text.len() as u64, Bytes::from(text), request).await.unwrap();
+        }
+        // It dies: nothing is taken away.
+        std::mem::forget(stage);
+        let found = Stage::find(place.clone(), 7).await.unwrap().unwrap();
+        assert_eq!((found.committed, found.kept, found.size, found.request), (10, 10, 24, 8));
+        assert_eq!(found.extents.pieces(8..26).len(), 5);
+        assert_eq!(found.stage.read(8, 18).await.unwrap(), &b"\0\0abcde\0\0\0\0\0xyz!\0\0"[..]);
+        let mut stage = found.stage;
+        stage.set_length(12).await.unwrap();
+        stage.write(14, 15, Bytes::from_static(b"z"), 10).await.unwrap();
+        std::mem::forget(stage);
+        let found = Stage::find(place.clone(), 7).await.unwrap().unwrap();
+        assert_eq!((found.kept, found.size), (10, 15));
+        assert_eq!(found.stage.read(10, 6).await.unwrap(), &b"ab\0\0z\0"[..]);
+        found.stage.discard().await;
+        assert!(Stage::find(place, 7).await.unwrap().is_none());
+    }
+}

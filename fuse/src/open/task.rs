@@ -1,0 +1,702 @@
+//! The task that owns a file open for writing.
+//!
+//! What is written lies in a staged file first, together with a list of which bytes those are. When it is committed (at
+//! `close`, `fsync`, or when the last handle goes), the cheapest way that gives the right content is taken:
+//!
+//! | what changed | how it is committed |
+//! | --- | --- |
+//! | nothing but bytes behind the old end, in any order | they are appended |
+//! | only the length, downwards | the file is truncated |
+//! | anything else | the whole new content takes the place of the old at once |
+//!
+//! A writer that goes on past [`STREAM_AFTER`] bytes in order is given a pipeline of its own: from then on only what the
+//! datanodes have not acknowledged stays staged, until it writes somewhere else.
+//!
+//! A task that takes over from one whose process was killed finds what was staged, has the cluster close the file, and
+//! goes on: what a program was told is written is in one of the two.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use fuser::Errno;
+use steadfs_client::{Client, FsErrorKind, FsResult, Millis, Reader, Writer};
+use tokio::sync::{mpsc, oneshot};
+
+use super::extents::Extents;
+use super::file::Written;
+use super::stage::{Stage, StagePlace};
+use crate::budget::Share;
+use crate::errno::{Answer, failed};
+
+/// Bytes written in order after which a file is streamed instead of staged.
+const STREAM_AFTER: u64 = 8 << 20;
+/// Bytes read from a staged file or the cluster at a time while a file is committed.
+const COPY_BYTES: u64 = 1 << 20;
+/// Most separate ranges of one staged file: a bound on memory. A program that scatters more gets them committed in between.
+const MAX_EXTENTS: usize = 16_384;
+/// Bytes that the datanodes have acknowledged and that are still staged, before they are given back.
+const PUNCH_AFTER: u64 = 8 << 20;
+/// How long a file that a killed process was writing is waited for, and how often it is looked at.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(120);
+const RECOVERY_LOOK: Duration = Duration::from_millis(100);
+/// Operations that wait for one file at most.
+pub(super) const QUEUE: usize = 32;
+/// Between two looks at a truncation that is under way, and how long it is waited for.
+const CUT_LOOK: Duration = Duration::from_millis(50);
+const CUT_LIMIT: Duration = Duration::from_secs(60);
+
+/// What the task is asked to do.
+pub(crate) enum Op {
+    Write {
+        write: Write,
+        share: Share,
+        answer: oneshot::Sender<Answer<u32>>,
+    },
+    Read {
+        offset: u64,
+        length: usize,
+        answer: oneshot::Sender<Answer<Bytes>>,
+    },
+    /// Makes what `owner` wrote (`None`: what anybody wrote) durable, and visible to all.
+    Commit {
+        owner: Option<u64>,
+        answer: oneshot::Sender<Answer<()>>,
+    },
+    Truncate {
+        length: u64,
+        answer: oneshot::Sender<Answer<()>>,
+    },
+    /// Makes the file at least so long.
+    Reach {
+        length: u64,
+        answer: oneshot::Sender<Answer<()>>,
+    },
+    /// Times that a program set while there was something to commit, which would set them anew.
+    SetTimes {
+        modified: Option<Millis>,
+        accessed: Option<Millis>,
+        answer: oneshot::Sender<Answer<()>>,
+    },
+    /// The file has no name any more: nothing needs to be committed.
+    Forget,
+}
+
+/// A write.
+pub(crate) struct Write {
+    pub(crate) at: Position,
+    pub(crate) data: Bytes,
+    /// Who wrote, as far as the kernel says.
+    pub(crate) owner: Option<u64>,
+    /// The number of the request.
+    pub(crate) request: u64,
+}
+
+/// Where a write goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Position {
+    At(u64),
+    /// Wherever the end is (`O_APPEND`).
+    End,
+}
+
+/// How a whole new content takes the place of an old one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Change {
+    Nothing,
+    Append,
+    Truncate,
+    Replace,
+}
+
+pub(super) struct Task {
+    pub(super) client: Client,
+    pub(super) path: String,
+    pub(super) written: Arc<Written>,
+    pub(super) place: Arc<StagePlace>,
+    /// Whether a process that was killed may have been writing the file.
+    takes_over: bool,
+    /// The last request that is in what was taken over.
+    taken: u64,
+    /// Up to where staged bytes were given back.
+    punched: u64,
+    /// Bytes that the file has in the cluster.
+    committed: u64,
+    /// How many of them are still part of the content.
+    kept: u64,
+    size: u64,
+    base: Option<Reader>,
+    stage: Option<Stage>,
+    extents: Extents,
+    /// The lease from when the file was created, while nothing was written.
+    fresh: Option<Writer>,
+    stream: Option<Writer>,
+    /// Who wrote since the last commit; unknown writers count as everybody.
+    owners: Owners,
+    times: (Option<Millis>, Option<Millis>),
+    /// An error of a stream, which has lost bytes that were taken: every later call gets it.
+    broken: Option<Errno>,
+    forgotten: bool,
+}
+
+#[derive(Default)]
+struct Owners {
+    anybody: bool,
+    known: Vec<u64>,
+}
+
+/// Owners told apart at most.
+const MAX_OWNERS: usize = 64;
+
+impl Owners {
+    fn note(&mut self, owner: Option<u64>) {
+        match owner {
+            Some(owner) if self.known.contains(&owner) => {}
+            Some(owner) if self.known.len() < MAX_OWNERS => self.known.push(owner),
+            _ => self.anybody = true,
+        }
+    }
+
+    /// Whether a commit for `owner` has something to do.
+    fn concern(&self, owner: Option<u64>) -> bool {
+        owner.is_none_or(|owner| self.anybody || self.known.contains(&owner))
+    }
+}
+
+/// What a task begins with.
+pub(super) struct Start {
+    pub(super) client: Client,
+    pub(super) path: String,
+    pub(super) written: Arc<Written>,
+    pub(super) place: Arc<StagePlace>,
+    pub(super) length: u64,
+    pub(super) fresh: Option<Writer>,
+    pub(super) takes_over: bool,
+}
+
+impl Task {
+    pub(super) fn new(start: Start) -> Self {
+        // A new file is there for all, complete, when whoever made it closes it, though nothing was written.
+        let owners = Owners { anybody: start.fresh.is_some(), known: Vec::new() };
+        Self {
+            client: start.client,
+            path: start.path,
+            written: start.written,
+            place: start.place,
+            takes_over: start.takes_over,
+            taken: 0,
+            punched: 0,
+            committed: start.length,
+            kept: start.length,
+            size: start.length,
+            base: None,
+            stage: None,
+            extents: Extents::default(),
+            fresh: start.fresh,
+            stream: None,
+            owners,
+            times: (None, None),
+            broken: None,
+            forgotten: false,
+        }
+    }
+
+    /// Works until nobody has the file open for writing any more.
+    pub(super) async fn run(mut self, mut ops: mpsc::Receiver<Op>) {
+        if self.takes_over
+            && let Err(errno) = self.take_over().await
+        {
+            tracing::error!(path = %self.path, "what a killed process was writing is lost: whoever wrote it is told");
+            self.broken = Some(errno);
+        }
+        self.written.note(self.size, self.is_dirty());
+        while let Some(op) = ops.recv().await {
+            self.apply(op).await;
+            self.written.note(self.size, self.is_dirty());
+        }
+        // Nobody is left who could be told; what could be told was told by the commit of the last close.
+        if let Err(error) = self.commit(None).await {
+            tracing::error!(path = %self.path, ?error, "the last bytes of a file were lost: nobody was left to be told");
+        }
+        if let Some(stage) = self.stage.take() {
+            stage.discard().await;
+        }
+        self.written.note(self.size, false);
+        self.written.end();
+    }
+
+    /// Goes on where a killed process was.
+    async fn take_over(&mut self) -> Answer<()> {
+        let found = Stage::find(self.place.clone(), self.written.inode()).await?;
+        let mut status = self.known().await?;
+        let writing = status.under_construction
+            && (self.client.is_writing(&self.path, status.inode).await)
+                .map_err(|error| failed("a file that is taken over", &error))?;
+        if writing {
+            status = self.closed().await?;
+        }
+        let length = status.length;
+        (self.committed, self.kept, self.size) = (length, length, length);
+        let Some(found) = found else { return Ok(()) };
+        self.taken = found.request;
+        let mut extents = found.extents;
+        if extents.is_empty() && found.kept == found.committed {
+            found.stage.discard().await;
+            return Ok(());
+        }
+        if found.kept == found.committed
+            && length >= found.committed
+            && extents.is_exactly(&(found.committed..found.size))
+        {
+            // It was appended to: what arrived needs no sending again.
+            let arrived = length.min(found.size);
+            let rest = arrived..found.size;
+            extents = Extents::default();
+            extents.insert(rest);
+            self.kept = length;
+        } else {
+            self.kept = found.kept.min(length);
+        }
+        (self.extents, self.size) = (extents, found.size.max(if self.kept == length { length } else { 0 }));
+        self.stage = Some(found.stage);
+        self.owners.note(None);
+        Ok(())
+    }
+
+    /// What the cluster knows of the file, as soon as it answers.
+    async fn known(&self) -> Answer<steadfs_client::FileStatus> {
+        let deadline = tokio::time::Instant::now() + RECOVERY_LIMIT;
+        loop {
+            match self.client.stat(&self.path).await {
+                Err(error) if error.is_transient() && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(RECOVERY_LOOK).await;
+                }
+                known => return known.map_err(|error| failed("a file that is taken over", &error)),
+            }
+        }
+    }
+
+    /// Has the cluster close a file that nobody writes any more, and waits for it.
+    async fn closed(&self) -> Answer<steadfs_client::FileStatus> {
+        let deadline = tokio::time::Instant::now() + RECOVERY_LIMIT;
+        loop {
+            let closed = self.client.recover_lease(&self.path).await;
+            let closed = closed.map_err(|error| failed("the lease of a killed process", &error))?;
+            let status = self.client.stat(&self.path).await;
+            let status = status.map_err(|error| failed("a file that is taken over", &error))?;
+            if closed && !status.under_construction {
+                return Ok(status);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                tracing::error!(path = %self.path, "the last block is not recovered: are its datanodes up?");
+                return Err(Errno::EIO);
+            }
+            tokio::time::sleep(RECOVERY_LOOK).await;
+        }
+    }
+
+    /// Carries out one operation. Who asked may have gone away: that changes nothing.
+    async fn apply(&mut self, op: Op) {
+        match op {
+            Op::Write { write, share, answer } => {
+                let done = self.write(write).await;
+                drop(share);
+                let _ = answer.send(done);
+            }
+            Op::Read { offset, length, answer } => {
+                let _ = answer.send(self.read(offset, length).await);
+            }
+            Op::Commit { owner, answer } => {
+                let _ = answer.send(self.commit(owner).await);
+            }
+            Op::Truncate { length, answer } => {
+                let _ = answer.send(self.truncate(length).await);
+            }
+            Op::Reach { length, answer } => {
+                let _ = answer.send(self.reach(length).await);
+            }
+            Op::SetTimes { modified, accessed, answer } => {
+                {
+                    let _ = answer.send(self.set_times(modified, accessed).await);
+                };
+            }
+            Op::Forget => self.forgotten = true,
+        }
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.stream.is_some() || self.change() != Change::Nothing
+    }
+
+    fn change(&self) -> Change {
+        if self.extents.is_empty() && self.kept == self.size {
+            return if self.kept == self.committed { Change::Nothing } else { Change::Truncate };
+        }
+        if self.kept == self.committed && self.extents.is_exactly(&(self.committed..self.size)) {
+            Change::Append
+        } else {
+            Change::Replace
+        }
+    }
+
+    async fn write(&mut self, write: Write) -> Answer<u32> {
+        self.check()?;
+        let Write { at, data, owner, request } = write;
+        let length = u32::try_from(data.len()).map_err(|_| Errno::EINVAL)?;
+        self.owners.note(owner);
+        if request == self.taken && request != 0 {
+            // Done by the process before this one, which could not say so any more.
+            return Ok(length);
+        }
+        let offset = match at {
+            Position::At(offset) => offset,
+            Position::End => self.size,
+        };
+        let end = offset.checked_add(u64::from(length)).ok_or(Errno::EFBIG)?;
+        if self.stream.is_some() && offset == self.size {
+            self.stage(offset..end, data.clone(), request).await?;
+            return self.push(data).await.map(|()| length);
+        }
+        self.settle().await?;
+        if self.extents.count() >= MAX_EXTENTS || self.stage.as_ref().is_some_and(Stage::is_full) {
+            self.commit_all().await?;
+        }
+        if offset > self.size {
+            self.grow(offset).await?;
+        }
+        self.stage(offset..end, data, request).await?;
+        if end == self.size && self.size - self.committed >= STREAM_AFTER && self.change() == Change::Append {
+            self.start_stream().await?;
+        }
+        Ok(length)
+    }
+
+    fn check(&self) -> Answer<()> {
+        self.broken.map_or(Ok(()), Err)
+    }
+
+    /// Sends what was just staged.
+    async fn push(&mut self, data: Bytes) -> Answer<()> {
+        let writer = self.stream.as_mut().expect("only called while there is one");
+        if let Err(error) = writer.write_all(data).await {
+            self.stream = None;
+            return Err(self.lost("bytes of a file were not written", &error));
+        }
+        let arrived = writer.acknowledged().min(self.size);
+        if arrived.saturating_sub(self.punched.max(self.committed)) >= PUNCH_AFTER
+            && let Some(stage) = &mut self.stage
+        {
+            stage.punch(self.punched.max(self.committed), arrived).await;
+            self.punched = arrived;
+        }
+        Ok(())
+    }
+
+    /// Remembers that bytes which a program was told are written are gone.
+    fn lost(&mut self, what: &'static str, error: &steadfs_client::FsError) -> Errno {
+        tracing::error!(path = %self.path, %error, "{what}");
+        let errno = crate::errno::errno(error);
+        self.broken = Some(errno);
+        errno
+    }
+
+    async fn stage(&mut self, range: Range<u64>, data: Bytes, request: u64) -> Answer<()> {
+        let more = self.extents.missing(range.clone());
+        let stage = self.staged().await?;
+        stage.hold(more)?;
+        if let Err(error) = stage.write(range.start, range.end, data, request).await {
+            stage.release(more);
+            return Err(error);
+        }
+        self.size = self.size.max(range.end);
+        self.extents.insert(range);
+        Ok(())
+    }
+
+    async fn staged(&mut self) -> Answer<&mut Stage> {
+        if self.stage.is_none() {
+            let stage = Stage::new(self.place.clone(), self.written.inode(), self.committed).await?;
+            self.punched = self.committed;
+            self.stage = Some(stage);
+        }
+        Ok(self.stage.as_mut().expect("just set"))
+    }
+
+    /// Makes the file longer, with zeros: the staged file reads as zeros where nothing was written to it.
+    async fn grow(&mut self, length: u64) -> Answer<()> {
+        self.stage(self.size..length, Bytes::new(), 0).await
+    }
+
+    /// Opens a pipeline and sends it what is staged, all of it behind the committed end.
+    async fn start_stream(&mut self) -> Answer<()> {
+        let mut writer = self.appender().await?;
+        if let Err(error) = self.send(&mut writer, self.committed..self.size).await {
+            writer.abort().await;
+            return Err(error);
+        }
+        self.stream = Some(writer);
+        Ok(())
+    }
+
+    /// A writer at the committed end.
+    async fn appender(&mut self) -> Answer<Writer> {
+        if let Some(writer) = self.fresh.take() {
+            return Ok(writer);
+        }
+        self.client
+            .append(&self.path)
+            .await
+            .map_err(|error| failed("a file was not opened for appending", &error))
+    }
+
+    /// Sends a range of the new content.
+    async fn send(&self, writer: &mut Writer, range: Range<u64>) -> Answer<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min(at + COPY_BYTES);
+            let bytes = self.content(at..end).await?;
+            writer.write_all(bytes).await.map_err(|error| failed("staged bytes were not sent", &error))?;
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Ends a stream: what was written by it is in the cluster, and the file closed.
+    async fn settle(&mut self) -> Answer<()> {
+        let Some(writer) = self.stream.take() else { return Ok(()) };
+        match writer.close().await {
+            Ok(()) => {
+                self.is_now(self.size).await;
+                Ok(())
+            }
+            Err(error) => Err(self.lost("a file was not closed", &error)),
+        }
+    }
+
+    /// The cluster has the content as it is here.
+    async fn is_now(&mut self, length: u64) {
+        (self.committed, self.kept, self.size) = (length, length, length);
+        self.extents = Extents::default();
+        if let Some(stage) = self.stage.take() {
+            stage.discard().await;
+        }
+        self.base = None;
+        self.written.changed();
+    }
+
+    async fn read(&mut self, offset: u64, length: usize) -> Answer<Bytes> {
+        self.check()?;
+        let end = offset.saturating_add(length as u64).min(self.size);
+        if offset >= end {
+            return Ok(Bytes::new());
+        }
+        self.settle().await?;
+        if self.base.is_none() && self.kept > 0 {
+            let opened = self.client.open(&self.path).await;
+            self.base = Some(opened.map_err(|error| failed("a file was not opened", &error))?);
+        }
+        self.content(offset..end).await
+    }
+
+    /// Bytes of the new content. `base` is open if any of the old is wanted.
+    async fn content(&self, range: Range<u64>) -> Answer<Bytes> {
+        let mut parts = Vec::new();
+        for (piece, staged) in self.extents.pieces(range) {
+            let length = (piece.end - piece.start) as usize;
+            match (&self.stage, &self.base) {
+                (Some(stage), _) if staged => parts.push(stage.read(piece.start, length).await?),
+                (None, _) if staged => parts.push(Bytes::from(vec![0; length])),
+                (_, Some(base)) => {
+                    let old = base.read_at(piece.start, length).await;
+                    let old = old.map_err(|error| failed("the old content was not read", &error))?;
+                    if old.len() != length {
+                        tracing::warn!(path = %self.path, "a file became shorter while it was changed here");
+                        return Err(Errno::EIO);
+                    }
+                    parts.push(old);
+                }
+                (_, None) => return Err(Errno::EIO),
+            }
+        }
+        if parts.len() == 1 {
+            return Ok(parts.remove(0));
+        }
+        let mut all = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+        parts.iter().for_each(|part| all.extend_from_slice(part));
+        Ok(all.freeze())
+    }
+
+    async fn commit(&mut self, owner: Option<u64>) -> Answer<()> {
+        if self.forgotten {
+            return Ok(());
+        }
+        self.check()?;
+        if self.owners.concern(owner) {
+            self.commit_all().await?;
+        }
+        Ok(())
+    }
+
+    async fn commit_all(&mut self) -> Answer<()> {
+        self.settle().await?;
+        match self.change() {
+            Change::Nothing => self.close_fresh().await?,
+            Change::Append => self.append().await?,
+            Change::Truncate => self.cut(self.size).await?,
+            Change::Replace => self.replace().await?,
+        }
+        self.owners = Owners::default();
+        let (modified, accessed) = std::mem::take(&mut self.times);
+        if modified.is_some() || accessed.is_some() {
+            let set = self.client.set_times(&self.path, modified, accessed).await;
+            set.map_err(|error| failed("the times of a file were not set", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Gives up the lease of a file into which nothing was written.
+    async fn close_fresh(&mut self) -> Answer<()> {
+        let Some(writer) = self.fresh.take() else { return Ok(()) };
+        writer.close().await.map_err(|error| failed("a file was not closed", &error))
+    }
+
+    async fn append(&mut self) -> Answer<()> {
+        let mut writer = self.appender().await?;
+        if writer.position() != self.committed {
+            // Somebody else has appended meanwhile: what a program wrote at an offset cannot come behind that.
+            writer.abort().await;
+            tracing::warn!(path = %self.path, "a file was changed elsewhere while it was written here");
+            return Err(Errno::ESTALE);
+        }
+        if let Err(error) = self.send(&mut writer, self.committed..self.size).await {
+            writer.abort().await;
+            return Err(error);
+        }
+        writer.close().await.map_err(|error| failed("a file was not closed", &error))?;
+        self.is_now(self.size).await;
+        Ok(())
+    }
+
+    /// Puts the whole new content in place of the old.
+    async fn replace(&mut self) -> Answer<()> {
+        self.close_fresh().await?;
+        if self.base.is_none() && self.kept > 0 {
+            let opened = self.client.open(&self.path).await;
+            self.base = Some(opened.map_err(|error| failed("a file was not opened", &error))?);
+        }
+        self.replace_content().await?;
+        self.is_now(self.size).await;
+        Ok(())
+    }
+
+    /// Copies what is still wanted of the old content here, then writes the file anew.
+    async fn replace_content(&mut self) -> Answer<()> {
+        let mut at = 0;
+        while at < self.kept {
+            let end = self.kept.min(at + COPY_BYTES);
+            let bytes = self.content(at..end).await?;
+            self.stage(at..end, bytes, 0).await?;
+            at = end;
+        }
+        self.base = None;
+        cut(&self.client, &self.path, 0).await.map_err(|error| failed("a file was not emptied", &error))?;
+        (self.committed, self.kept) = (0, 0);
+        let mut writer = self.appender().await?;
+        if let Err(error) = self.send(&mut writer, 0..self.size).await {
+            writer.abort().await;
+            return Err(error);
+        }
+        writer.close().await.map_err(|error| failed("a file was not closed", &error))
+    }
+
+    async fn truncate(&mut self, length: u64) -> Answer<()> {
+        self.check()?;
+        self.settle().await?;
+        self.owners.note(None);
+        if length > self.size {
+            return self.grow(length).await;
+        }
+        if length == self.size {
+            return Ok(());
+        }
+        if self.extents.is_empty() && self.kept == self.committed {
+            return self.cut(length).await;
+        }
+        let stage = self.staged().await?;
+        stage.set_length(length).await?;
+        let gone = self.extents.truncate(length);
+        self.staged().await?.release(gone);
+        self.size = length;
+        self.kept = self.kept.min(length);
+        Ok(())
+    }
+
+    /// Cuts the file in the cluster.
+    async fn cut(&mut self, length: u64) -> Answer<()> {
+        self.close_fresh().await?;
+        cut(&self.client, &self.path, length)
+            .await
+            .map_err(|error| failed("a file was not truncated", &error))?;
+        self.is_now(length).await;
+        Ok(())
+    }
+
+    async fn reach(&mut self, length: u64) -> Answer<()> {
+        self.check()?;
+        if length <= self.size {
+            return Ok(());
+        }
+        self.settle().await?;
+        self.owners.note(None);
+        self.grow(length).await
+    }
+
+    async fn set_times(&mut self, modified: Option<Millis>, accessed: Option<Millis>) -> Answer<()> {
+        let set = self.client.set_times(&self.path, modified, accessed).await;
+        set.map_err(|error| failed("the times of a file were not set", &error))?;
+        if self.is_dirty() || self.fresh.is_some() {
+            self.times = (modified.or(self.times.0), accessed.or(self.times.1));
+        }
+        Ok(())
+    }
+}
+
+/// Truncates, and waits until the file is closed again.
+pub(crate) async fn cut(client: &Client, path: &str, length: u64) -> FsResult<()> {
+    let deadline = tokio::time::Instant::now() + CUT_LIMIT;
+    loop {
+        match client.truncate(path, length).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => break,
+            // The writer before has only just closed it, or a cut is under way.
+            Err(error)
+                if error.kind() == FsErrorKind::RecoveryInProgress
+                    && tokio::time::Instant::now() < deadline =>
+            {
+                tokio::time::sleep(CUT_LOOK).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    while client.stat(path).await?.under_construction {
+        if tokio::time::Instant::now() >= deadline {
+            return Err(steadfs_client::FsError::new(
+                FsErrorKind::Timeout,
+                format!("{path} is still being truncated: are its datanodes up?"),
+            ));
+        }
+        tokio::time::sleep(CUT_LOOK).await;
+    }
+    Ok(())
+}
+
+/// Sends an operation to the task of a file.
+pub(super) async fn ask<T>(
+    ops: &mpsc::Sender<Op>,
+    op: impl FnOnce(oneshot::Sender<Answer<T>>) -> Op,
+) -> Answer<T> {
+    let (answer, answered) = oneshot::channel();
+    ops.send(op(answer)).await.map_err(|_| Errno::EIO)?;
+    answered.await.map_err(|_| Errno::EIO)?
+}

@@ -1,0 +1,187 @@
+//! What the mount does for each request of the kernel, in terms of the client library.
+//!
+//! The number by which the kernel knows a file or folder is its inode id in the cluster (the root of the mount is 1), so
+//! that nothing has to be remembered about what the kernel has looked up: a renamed file keeps its number, and a new
+//! process knows the numbers that an old one gave out.
+
+mod attributes;
+mod change;
+mod files;
+mod folders;
+mod xattrs;
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fuser::Errno;
+use quick_cache::sync::Cache;
+use steadfs_client::{Client, FileStatus, FsErrorKind, FsPath};
+use steadfs_common::{InodeId, Name};
+use steadfs_daemon::pool::DiskPool;
+
+pub(crate) use self::attributes::{NewAttributes, When};
+pub(crate) use self::files::{FileHandle, Opened};
+pub(crate) use self::folders::{Entry, FolderHandle};
+use crate::budget::Budget;
+use crate::errno::{Answer, failed};
+use crate::handles::{Handle, Handles};
+use crate::handoff::{Memory, SlotKind};
+use crate::notify::Notify;
+use crate::open::{OpenInodes, StagePlace};
+use crate::users::{Kind, Names};
+
+/// The number of the mount's root.
+pub(crate) const ROOT: u64 = 1;
+/// Clients of different users kept at most.
+const MAX_CLIENTS: usize = 256;
+/// What a file is called that was deleted while somebody here had it open, until that one closes it.
+const UNLINKED: &str = ".steadfs-unlinked-";
+
+/// How a mount behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) folder: FsPath,
+    pub(crate) user: Option<String>,
+    pub(crate) read_only: bool,
+    pub(crate) ttl: Duration,
+    pub(crate) staging: PathBuf,
+    pub(crate) staging_bytes: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) block_size: u64,
+}
+
+/// Who sent a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) user: u32,
+}
+
+/// A mounted folder.
+pub(crate) struct Mount {
+    pub(super) settings: Settings,
+    pub(super) names: Names,
+    pub(super) open: OpenInodes,
+    pub(super) handles: Handles,
+    pub(super) budget: Budget,
+    pub(crate) notify: Notify,
+    /// The mount's own name.
+    id: [u8; 16],
+    client: Client,
+    root: InodeId,
+    clients: Cache<Arc<str>, Client>,
+}
+
+impl Mount {
+    /// Looks at the folder and prepares everything that needs no kernel.
+    pub(crate) async fn new(memory: Memory, client: Client, settings: Settings) -> anyhow::Result<Self> {
+        let id = memory.mount()?;
+        let folder = client.stat(&settings.folder.to_string()).await?;
+        anyhow::ensure!(folder.directory, "{} is not a folder: only folders are mounted", settings.folder);
+        let pool = DiskPool::new("mount-disk", 4, 64)?;
+        let folder_of_mount = settings.staging.join(uuid::Uuid::from_bytes(id).to_string());
+        let place =
+            StagePlace::open(&folder_of_mount, settings.staging_bytes, pool.clone()).map_err(|error| {
+                anyhow::anyhow!(
+                    "{}: {error}: choose another place with --staging",
+                    settings.staging.display()
+                )
+            })?;
+        let mount = Self {
+            names: Names::new(DiskPool::new("mount-names", 1, 64)?),
+            open: OpenInodes::new(Arc::new(place)),
+            handles: Handles::new(memory),
+            budget: Budget::new(settings.memory_bytes),
+            notify: Notify::new(pool),
+            root: folder.inode,
+            clients: Cache::new(MAX_CLIENTS),
+            id,
+            client,
+            settings,
+        };
+        mount.take_over().await?;
+        Ok(mount)
+    }
+
+    /// Opens again what a process before this one had open. Nothing is asked of the cluster yet.
+    async fn take_over(&self) -> anyhow::Result<()> {
+        for (number, slot) in self.handles.left()? {
+            let caller = Caller { user: slot.user };
+            let client = self
+                .client(caller)
+                .await
+                .map_err(|errno| anyhow::anyhow!("user {}: {errno:?}", slot.user))?;
+            let handle = match slot.kind {
+                SlotKind::Folder => Handle::Folder(Arc::new(FolderHandle::left(client, slot.inode))),
+                SlotKind::Reading | SlotKind::Writing => {
+                    Handle::File(Arc::new(self.left_file(client, slot).await))
+                }
+            };
+            self.handles.put_back(number, handle, slot);
+        }
+        Ok(())
+    }
+
+    /// The name under which the calls of a request are made: the same for the same request, in whichever process.
+    pub(crate) fn request_id(&self, unique: u64) -> [u8; 16] {
+        let mut id = self.id;
+        id[8..].copy_from_slice(&unique.to_le_bytes());
+        id
+    }
+
+    /// The cluster, as the caller.
+    pub(super) async fn client(&self, caller: Caller) -> Answer<Client> {
+        if self.settings.user.is_some() {
+            return Ok(self.client.clone());
+        }
+        let name = self.names.name(Kind::User, caller.user).await;
+        if let Some(client) = self.clients.get(&name) {
+            return Ok(client);
+        }
+        let client =
+            self.client.for_user(&name).map_err(|error| failed("a user's name cannot be sent", &error))?;
+        self.clients.insert(name, client.clone());
+        Ok(client)
+    }
+
+    /// The path of an inode, wherever it is.
+    pub(super) fn path(&self, inode: u64) -> String {
+        let id = if inode == ROOT { self.root.0 } else { inode };
+        format!("/.reserved/.inodes/{id}")
+    }
+
+    /// The path of an entry.
+    pub(super) fn entry(&self, parent: u64, name: &OsStr) -> Answer<String> {
+        let name = checked(name)?;
+        Ok(format!("{}/{name}", self.path(parent)))
+    }
+
+    /// The kernel's number of an inode.
+    pub(super) fn number(&self, status: &FileStatus) -> u64 {
+        if status.inode == self.root { ROOT } else { status.inode.0 }
+    }
+
+    /// Refuses changes of a mount that is read only.
+    pub(super) fn may_change(&self) -> Answer<()> {
+        if self.settings.read_only { Err(Errno::EROFS) } else { Ok(()) }
+    }
+}
+
+/// The name of an entry: EILSEQ for what is not UTF-8, which the cluster cannot hold; EINVAL for names that it refuses.
+fn checked(name: &OsStr) -> Answer<&str> {
+    let name = name.to_str().ok_or(Errno::EILSEQ)?;
+    Name::new(name).map_err(|error| failed("a name is refused", &error))?;
+    Ok(name)
+}
+
+/// Whether an entry is a deleted file that is still open somewhere.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with(UNLINKED)
+}
+
+/// The errno of a failed call about something that the kernel knows by its number: if it is gone, the kernel looks its
+/// name up again.
+fn by_number(what: &'static str, error: &steadfs_client::FsError) -> Errno {
+    if error.kind() == FsErrorKind::NotFound { Errno::ESTALE } else { failed(what, error) }
+}

@@ -1,0 +1,106 @@
+//! The process that answers the kernel's requests. It may die at any moment: the holder starts another.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+
+use anyhow::Context;
+use fuser::{Config, SessionACL};
+use steadfs_client::{Client, ClientOptions};
+
+use crate::handoff::{self, Memory};
+use crate::ops::Mount;
+use crate::options::MountArgs;
+use crate::session::Session;
+
+/// Threads that read the kernel's requests. More gave nothing.
+const READERS: usize = 2;
+/// Threads of the runtime.
+const WORKERS: usize = 4;
+/// Longest answer to the kernel's first request.
+const MAX_ANSWER: usize = 512;
+/// A notification: send again what was read and not answered. `fuse_out_header` of 16 bytes with code 7.
+const RESEND: [u8; 16] = [16, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Serves until the file system is unmounted.
+pub(crate) fn run(args: &MountArgs) -> anyhow::Result<()> {
+    // The holder is at the other end of the standard input.
+    let holder = UnixDatagram::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let (device, memory) = handoff::take(&holder).context("taking the mount over from its holder")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("mount")
+        .enable_all()
+        .build()
+        .context("starting threads")?;
+    let mount = runtime.block_on(connect(args, memory.clone()))?;
+    let session = Session::new(mount.clone(), runtime.handle().clone());
+    let session = shake_hands(session, &device, &memory)?;
+    {
+        let _in_runtime = runtime.enter();
+        mount.notify.connect(session.notifier());
+    }
+    resend(&device);
+    handoff::say_serving(&holder).context("telling the holder")?;
+    let ended = session.run();
+    // What is still on its way to the cluster has been answered or has nobody left to be told.
+    drop(runtime);
+    ended.context("answering the kernel")
+}
+
+async fn connect(args: &MountArgs, memory: Memory) -> anyhow::Result<Arc<Mount>> {
+    let mount = uuid::Uuid::from_bytes(memory.mount()?);
+    let options = ClientOptions { name: Some(format!("steadfs-mount_{mount}")), ..args.client_options() };
+    let client = Client::connect_with(&args.source()?.0.to_string(), options).await?;
+    Ok(Arc::new(Mount::new(memory, client, args.settings()?).await?))
+}
+
+/// fuser wants to see the kernel's first request, which only the holder has seen: it gets it through a pair of sockets,
+/// whose place the kernel's descriptor then takes. Its answer goes to the kernel once, and must be the same ever after.
+fn shake_hands(session: Session, device: &File, memory: &Memory) -> anyhow::Result<fuser::Session<Session>> {
+    let (ours, theirs) = UnixDatagram::pair()?;
+    ours.send(&memory.first()?)?;
+    let mut config = Config::default();
+    config.acl = SessionACL::All;
+    config.n_threads = Some(READERS);
+    let session = fuser::Session::from_fd(session, OwnedFd::from(theirs), SessionACL::All, config)
+        .context("agreeing with the kernel")?;
+    let mut answer = vec![0; MAX_ANSWER];
+    let length = File::from(OwnedFd::from(ours)).read(&mut answer)?;
+    answer.truncate(length);
+    let flags = answered_flags(&answer).context("the answer to the kernel's first request is too short")?;
+    match memory.agreed()? {
+        None => {
+            // Refused as unknown if a server before this one died just here, having answered.
+            match (&mut &*device as &mut dyn std::io::Write).write(&answer) {
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).context("answering the kernel's first request"),
+            }
+            memory.set_agreed(flags)?;
+        }
+        Some(agreed) => anyhow::ensure!(
+            agreed == flags,
+            "this version of steadfs agrees on other things with the kernel ({flags:#x}) than the one that mounted \
+             ({agreed:#x}): unmount and mount again"
+        ),
+    }
+    crate::device::replace(session.as_fd(), device).context("taking the kernel's descriptor")?;
+    Ok(session)
+}
+
+/// The flags in a `fuse_init_out` behind its header.
+fn answered_flags(answer: &[u8]) -> Option<u64> {
+    let word = |at: usize| Some(u64::from(u32::from_le_bytes(answer.get(at..at + 4)?.try_into().ok()?)));
+    Some(word(28)? | word(48)? << 32)
+}
+
+/// Asks for what a server before this one read and did not answer. Kernels before 6.9 do not know how.
+fn resend(device: &File) {
+    if let Err(error) = device.write_at(&RESEND, 0) {
+        tracing::info!(%error, "the kernel does not send requests again: those of a server that died wait for ever");
+    }
+}

@@ -1,0 +1,133 @@
+//! A mount that goes with the test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use steadfs_tests::LIMIT;
+use tempfile::TempDir;
+
+use crate::BINARY;
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A mounted folder. Dropping it takes the mount away, whoever uses it.
+pub(crate) struct Mounted {
+    folder: TempDir,
+}
+
+impl Mounted {
+    /// Mounts `url` with these further options.
+    pub(crate) async fn new(url: &str, options: &[&str]) -> anyhow::Result<Self> {
+        let mounted = Self { folder: tempfile::Builder::new().prefix("steadfs-mount-").tempdir()? };
+        std::fs::create_dir(mounted.path(""))?;
+        let line = mounted.line(url, options);
+        let output = on_thread(move || limited(&line)).await??;
+        ensure!(output.success, "mounting: {} {}", output.out, output.error);
+        Ok(mounted)
+    }
+
+    fn line(&self, url: &str, options: &[&str]) -> Vec<String> {
+        let at = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
+        let mut line = vec![BINARY.to_owned(), "mount".into(), url.into(), at("mnt")];
+        line.extend(["--staging".into(), at("staging"), "--log".into(), at("log")]);
+        line.extend(options.iter().map(|option| (*option).to_owned()));
+        line
+    }
+
+    /// A path in the mount.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("mnt").join(name)
+    }
+
+    /// Process ids of the server that answers for the mount now.
+    pub(crate) fn server(&self) -> anyhow::Result<u32> {
+        let wanted = self.path("");
+        let wanted = wanted.to_string_lossy();
+        let wanted = wanted.trim_end_matches('/');
+        let started = Instant::now();
+        while started.elapsed() < LIMIT {
+            for entry in std::fs::read_dir("/proc")? {
+                let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+                let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+                let line: Vec<_> = line.split(|byte| *byte == 0).collect();
+                let has = |text: &str| line.iter().any(|argument| *argument == text.as_bytes());
+                if has(wanted) && has("server") {
+                    return Ok(id);
+                }
+            }
+            std::thread::sleep(LOOK);
+        }
+        bail!("nobody serves {wanted}")
+    }
+
+    /// Kills the server, with no chance to say a word.
+    pub(crate) fn kill_server(&self) -> anyhow::Result<()> {
+        let id = self.server()?.to_string();
+        let killed = Command::new("kill").args(["-9", &id]).status()?;
+        ensure!(killed.success(), "killing {id}");
+        Ok(())
+    }
+
+    /// What the mount has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Takes the mount away, which fails if something uses it.
+    pub(crate) fn unmount(&self) -> anyhow::Result<()> {
+        let at = self.path("").to_string_lossy().trim_end_matches('/').to_owned();
+        let output = limited(&[BINARY.into(), "umount".into(), at])?;
+        ensure!(output.success, "{}", output.error);
+        Ok(())
+    }
+
+    /// Works on the mount on a thread of its own, as programs do.
+    pub(crate) async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let path = self.path("");
+        let done = tokio::time::timeout(LIMIT * 2, on_thread(move || work(&path))).await;
+        match done {
+            Ok(done) => done?.with_context(|| format!("the mount's log:\n{}", self.log())),
+            Err(_) => bail!("nothing came back; the mount's log:\n{}", self.log()),
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let at = self.path("").to_string_lossy().trim_end_matches('/').to_owned();
+        let _ = limited(&[BINARY.into(), "umount".into(), "--lazy".into(), at]);
+    }
+}
+
+/// What a program said.
+pub(crate) struct Output {
+    pub(crate) success: bool,
+    pub(crate) out: String,
+    pub(crate) error: String,
+}
+
+/// Runs a program for a limited time.
+pub(crate) fn limited(line: &[String]) -> anyhow::Result<Output> {
+    let seconds = LIMIT.as_secs().to_string();
+    let output = Command::new("timeout")
+        .args(["-k", "1", &seconds])
+        .args(line)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("{line:?}"))?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Output { success: output.status.success(), out: text(output.stdout), error: text(output.stderr) })
+}
+
+/// Blocking work beside the cluster that lives in this process.
+pub(crate) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+    let (send, received) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || drop(send.send(work())));
+    received.await.context("the test's thread ended")
+}
