@@ -10,6 +10,7 @@ use steadfs_common::{FsError, FsErrorKind, FsResult};
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::admin_client::AdminClient;
 use steadfs_proto::steadfs::attributes_client::AttributesClient;
+use steadfs_proto::steadfs::mounts_client::MountsClient;
 use steadfs_proto::steadfs::namespace_client::NamespaceClient;
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -38,6 +39,30 @@ pub(crate) struct Calls {
     next_call: AtomicU32,
     call_timeout: Duration,
     attempt_timeout: Duration,
+}
+
+tokio::task_local! {
+    static REPEATED: Repeated;
+}
+
+/// Calls that may have been made before, by a process that died.
+struct Repeated {
+    id: [u8; 16],
+    next: AtomicU32,
+}
+
+impl Repeated {
+    fn next(&self) -> pb::CallKey {
+        let call = self.next.fetch_add(1, Ordering::Relaxed);
+        pb::CallKey { client: Bytes::copy_from_slice(&self.id), call }
+    }
+}
+
+/// Makes the calls of `work` so that the server knows them again when the same work is done once more under the same `id`,
+/// by whichever process: what was carried out then is answered as it was, and not carried out again. `id` must be one that
+/// nothing else is done under, ever. The server remembers for about ten minutes.
+pub async fn repeatable<T>(id: [u8; 16], work: impl Future<Output = T>) -> T {
+    REPEATED.scope(Repeated { id, next: AtomicU32::new(0) }, work).await
 }
 
 impl Calls {
@@ -75,6 +100,9 @@ impl Calls {
 
     /// The key of a new call that must happen at most once; repetitions share it.
     pub(crate) fn key(&self) -> Option<pb::CallKey> {
+        if let Ok(key) = REPEATED.try_with(Repeated::next) {
+            return Some(key);
+        }
         let call = self.next_call.fetch_add(1, Ordering::Relaxed);
         Some(pb::CallKey { client: Bytes::copy_from_slice(&self.client), call })
     }
@@ -127,7 +155,28 @@ impl Calls {
         self.repeat(self.call_timeout, || send(client.clone(), self.request(request.clone()))).await
     }
 
-    fn request<Q>(&self, message: Q) -> Request<Q> {
+    /// Calls the service for mounts within the usual deadline.
+    pub(crate) async fn mounts<Q, R, F, Fut>(&self, request: Q, send: F) -> FsResult<R>
+    where
+        Q: Clone,
+        F: Fn(MountsClient<Channel>, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
+        let client = self.mounts_client();
+        self.repeat(self.call_timeout, || send(client.clone(), self.request(request.clone()))).await
+    }
+
+    /// The service for mounts, for calls that are not repeated.
+    pub(crate) fn mounts_client(&self) -> MountsClient<Channel> {
+        MountsClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// The longest that one try of a call may take.
+    pub(crate) const fn attempt_timeout(&self) -> Duration {
+        self.attempt_timeout
+    }
+
+    pub(crate) fn request<Q>(&self, message: Q) -> Request<Q> {
         let mut request = Request::new(message);
         request.metadata_mut().insert(USER_KEY, self.user.clone());
         request
@@ -205,7 +254,7 @@ fn transport_cause(status: &Status) -> Option<String> {
     Some(cause.to_string())
 }
 
-const fn may_repeat(kind: FsErrorKind) -> bool {
+pub(crate) const fn may_repeat(kind: FsErrorKind) -> bool {
     matches!(
         kind,
         FsErrorKind::Unreachable
@@ -284,5 +333,9 @@ mod tests {
     async fn every_call_has_its_own_key() {
         let calls = calls_to("hdfs://nn").await;
         assert_ne!(calls.key(), calls.key());
+        let work = || repeatable([7; 16], async { (calls.key(), calls.key()) });
+        let (first, second) = work().await;
+        assert_ne!(first, second);
+        assert_eq!(work().await, (first, second));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
-use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, Millis};
+use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis};
 use steadfs_proto::steadfs as pb;
 
 use crate::calls::Calls;
@@ -12,7 +12,7 @@ use crate::data::IdleConnections;
 use crate::lease::Leases;
 use crate::read::Reader;
 use crate::types::foreign;
-use crate::write::{Append, Create};
+use crate::write::{Append, Create, Replace};
 use crate::{ClientOptions, Defaults, FileChecksum, FileStatus, FsStats, FsUrl};
 
 /// A connection to a SteadFS cluster. Cloning is cheap and shares it; a program wants one for each user it acts as.
@@ -150,6 +150,16 @@ impl Client {
     /// When awaited: `AlreadyExists`, `AlreadyBeingCreated`, `ParentNotDirectory`, `AccessDenied`, and others.
     pub fn create(&self, path: &str) -> Create {
         Create::new(self.inner.clone(), path)
+    }
+
+    /// Writes a file's new content, which replaces what it holds whole and at once when the writer is closed. Until then,
+    /// and for ever if the writer is given up, the file holds what it held. It keeps its id, owner, mode and all else.
+    ///
+    /// # Errors
+    /// When awaited: `NotFound`, `IsADirectory`, `AccessDenied`. When closed: `ContentChanged` if the content is another
+    /// than the one expected; `AlreadyBeingCreated` while somebody writes the file; `SpaceQuota`.
+    pub fn replace(&self, path: &str) -> Replace {
+        Replace::new(self.inner.clone(), path)
     }
 
     /// Opens a file for appending.
@@ -442,6 +452,24 @@ impl Client {
         let request = pb::CheckAccessRequest { path: checked(path)?, mode: u32::from(access & 7) };
         self.inner.calls.namespace(request, |mut c, r| async move { c.check_access(r).await }).await?;
         Ok(())
+    }
+
+    /// Whether this client (or one that held its leases under the same [`ClientOptions::name`]) is writing the file.
+    ///
+    /// # Errors
+    /// Those of any call but `LeaseExpired` and `NotFound`, which are `false`.
+    pub async fn is_writing(&self, path: &str, inode: InodeId) -> FsResult<bool> {
+        let request = pb::FsyncRequest {
+            path: checked(path)?,
+            inode: inode.0,
+            client: self.inner.name.clone(),
+            last_block_length: 0,
+        };
+        match self.inner.calls.namespace(request, |mut c, r| async move { c.fsync(r).await }).await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), FsErrorKind::LeaseExpired | FsErrorKind::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes a file from a writer that is gone, so that it can be read and written; `false` while that is under way

@@ -48,13 +48,16 @@ mod fake;
 mod fake_namenode;
 #[cfg(test)]
 mod fake_test;
+mod inodes;
 mod lease;
 mod list;
+mod locks;
 mod options;
 mod quotas;
 mod read;
 mod types;
 mod url;
+mod watch;
 mod write;
 
 pub use admin::{
@@ -63,6 +66,8 @@ pub use admin::{
 pub use attributes::AclChange;
 pub use calls::repeatable;
 pub use client::Client;
+pub use inodes::{entry_path, inode_path};
+pub use locks::{LockHolder, LockResult, LockSession, LockTarget, LockWish};
 pub use quotas::{Bound, ContentSummary, TypeUsage};
 pub use options::{ClientOptions, ReplaceDatanode, current_user};
 pub use read::{FileChecksum, FileStream, Reader};
@@ -70,4 +75,5 @@ pub use steadfs_common::{ChecksumKind, ChecksumSpec, FsError, FsErrorKind, FsPat
 pub use steadfs_common::{StorageType, acl, xattr};
 pub use types::{BlockLocation, Defaults, FileStatus, FsStats, Replica};
 pub use url::{DEFAULT_PORT, FsUrl};
-pub use write::{Append, Create, Writer};
+pub use watch::{Change, ChangeKind, WatchFilter, Watched};
+pub use write::{Append, Create, Replace, Writer};

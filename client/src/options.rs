@@ -19,6 +19,9 @@ use crate::ChecksumSpec;
 pub struct ClientOptions {
     /// Who acts. Default: the variable `HADOOP_USER_NAME`, then the operating system's user.
     pub user: String,
+    /// The name under which leases are held. Default: one of its own for every client. A program that goes on with the
+    /// open files of one that died takes the same.
+    pub name: Option<String>,
     /// Bits that new files and folders do not get when no exact mode is asked for. Default 022.
     pub umask: u16,
     /// How long [`Client::connect`](crate::Client::connect) tries, and each connection to a datanode takes at most.
@@ -78,6 +81,7 @@ impl ClientOptions {
     pub fn for_user(user: impl Into<String>) -> Self {
         Self {
             user: user.into(),
+            name: None,
             umask: 0o022,
             connect_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(60),

@@ -35,6 +35,8 @@ pub struct FileStatus {
     pub children: u64,
     /// Whether somebody is writing it.
     pub under_construction: bool,
+    /// Of a file: changes with its bytes, and with nothing else. Another content never has the same.
+    pub content_version: u64,
     /// Whether it has access control entries beyond the mode.
     pub has_acl: bool,
 }
@@ -63,6 +65,7 @@ impl FileStatus {
             block_size: status.block_size,
             children: status.children,
             under_construction: status.under_construction,
+            content_version: status.content_version,
             has_acl: status.has_acl,
         })
     }

@@ -9,7 +9,7 @@ use steadfs_common::{ChecksumSpec, FsErrorKind, FsPath, FsResult};
 use steadfs_proto::steadfs as pb;
 use tokio::time::Instant;
 
-use super::streamer::{NewStreamer, Streamer};
+use super::streamer::{Finish, NewStreamer, Streamer};
 use super::writer::Writer;
 use crate::backoff::Backoff;
 use crate::client::{Inner, unnamed};
@@ -136,7 +136,7 @@ impl Create {
         let mut status = FileStatus::from_proto(unnamed(answer.status)?, &path)?;
         status.length = 0;
         let first = answer.block.map(BlockLocation::from_proto).transpose()?;
-        Ok(Streamer::spawn(inner, NewStreamer { status, checksum: self.checksum, first }))
+        Ok(Streamer::spawn(inner, NewStreamer { status, checksum: self.checksum, first, finish: Finish::Complete }))
     }
 }
 
@@ -180,7 +180,7 @@ impl Append {
         .await?;
         let status = FileStatus::from_proto(unnamed(answer.status)?, &path)?;
         let last = answer.last.map(BlockLocation::from_proto).transpose()?;
-        Streamer::append(inner, NewStreamer { status, checksum: self.checksum, first: last }).await
+        Streamer::append(inner, NewStreamer { status, checksum: self.checksum, first: last, finish: Finish::Complete }).await
     }
 }
 

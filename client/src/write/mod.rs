@@ -8,9 +8,11 @@ mod create;
 mod packetizer;
 mod pipeline;
 mod recovery;
+mod replace;
 mod streamer;
 mod window;
 mod writer;
 
 pub use create::{Append, Create};
+pub use replace::Replace;
 pub use writer::Writer;

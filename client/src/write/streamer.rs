@@ -1,5 +1,6 @@
 //! The task that owns a file being written.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -34,6 +35,17 @@ pub(super) struct NewStreamer {
     pub(super) checksum: ChecksumSpec,
     /// The block to begin with: a new one (after a create) or the file's last (after an append).
     pub(super) first: Option<BlockLocation>,
+    /// What closing makes of it.
+    pub(super) finish: Finish,
+}
+
+/// What becomes of a file when its writer closes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finish {
+    /// It is complete.
+    Complete,
+    /// It is a hidden file, and becomes the content of the file at the path, if that has this version (0 for any).
+    Replace { expected: u64 },
 }
 
 /// The block being written.
@@ -71,6 +83,7 @@ pub(super) struct Streamer {
     /// Somebody may rely on the block being written: it was flushed, or belongs to an append.
     pub(super) relied_on: bool,
     block_size: u64,
+    finish: Finish,
     /// Allocated and not yet begun.
     first: Option<BlockLocation>,
     /// The last block that is finished.
@@ -78,6 +91,8 @@ pub(super) struct Streamer {
     next_seqno: i64,
     excluded: Vec<(String, Instant)>,
     failure: Arc<OnceLock<FsError>>,
+    /// See [`Writer::acknowledged`].
+    acknowledged: Arc<AtomicU64>,
     _lease: LeaseGuard,
 }
 
@@ -85,7 +100,7 @@ impl Streamer {
     /// Starts the task of a new file.
     pub(super) fn spawn(inner: Arc<Inner>, file: NewStreamer) -> Writer {
         let (writer, end) = Writer::new(file.status.clone());
-        let streamer = Self::new(inner, file, end.failure);
+        let streamer = Self::new(inner, file, end.failure, end.acknowledged);
         tokio::spawn(streamer.run(end.commands));
         writer
     }
@@ -93,8 +108,8 @@ impl Streamer {
     /// Opens the pipeline of the file's last block, if it is to be continued, and starts the task.
     pub(super) async fn append(inner: Arc<Inner>, mut file: NewStreamer) -> FsResult<Writer> {
         let last = file.first.take();
-        let (writer, WriterEnd { commands, failure }) = Writer::new(file.status.clone());
-        let mut streamer = Self::new(inner, file, failure);
+        let (writer, WriterEnd { commands, failure, acknowledged }) = Writer::new(file.status.clone());
+        let mut streamer = Self::new(inner, file, failure, acknowledged);
         streamer.relied_on = true;
         let (opened, is_open) = tokio::sync::oneshot::channel();
         // Opening mends pipelines as well: it is not left half done when the caller goes away.
@@ -113,7 +128,12 @@ impl Streamer {
         Ok(writer)
     }
 
-    fn new(inner: Arc<Inner>, file: NewStreamer, failure: Arc<OnceLock<FsError>>) -> Self {
+    fn new(
+        inner: Arc<Inner>,
+        file: NewStreamer,
+        failure: Arc<OnceLock<FsError>>,
+        acknowledged: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             path: file.status.path,
             inode: file.status.inode.0,
@@ -122,11 +142,13 @@ impl Streamer {
             checksum: file.checksum,
             block: None,
             relied_on: false,
+            finish: file.finish,
             first: file.first,
             previous: None,
             next_seqno: 0,
             excluded: Vec::new(),
             failure,
+            acknowledged,
             _lease: LeaseGuard::hold(inner.clone()),
             inner,
         }
@@ -243,9 +265,11 @@ impl Streamer {
 
     async fn apply(&mut self, event: Event) -> FsResult<()> {
         let Some(block) = &mut self.block else { return Ok(()) };
+        let before = block.window.acked();
         let failure = match event {
             Event::Ack(ack) => match block.window.ack(&ack, block.nodes.len()) {
                 Ok(progress) => {
+                    self.acknowledged.fetch_add(block.window.acked() - before, Ordering::Release);
                     if progress {
                         block.failures = 0;
                     }
@@ -302,21 +326,9 @@ impl Streamer {
         if let Some(unused) = self.first.take() {
             self.abandon(unused.to_block()).await?;
         }
-        let request = pb::CompleteRequest {
-            path: self.path.to_string(),
-            inode: self.inode,
-            client: self.inner.name.clone(),
-            last: self.previous,
-        };
         let deadline = Instant::now() + REPLICAS_WAIT;
         let mut waits = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        while !self
-            .inner
-            .calls
-            .namespace(request.clone(), |mut c, r| async move { c.complete(r).await })
-            .await?
-            .done
-        {
+        while !self.finish().await? {
             let wait = waits.next_wait();
             if Instant::now() + wait >= deadline {
                 return Err(FsError::refused(format!(
@@ -329,8 +341,45 @@ impl Streamer {
         Ok(())
     }
 
+    /// Asks the namenode to make of the file what its writer wants. False while it waits for replicas.
+    async fn finish(&self) -> FsResult<bool> {
+        let (path, client, last) = (self.path.to_string(), self.inner.name.clone(), self.previous);
+        let calls = &self.inner.calls;
+        match self.finish {
+            Finish::Complete => {
+                let request = pb::CompleteRequest { path, inode: self.inode, client, last };
+                let answer = calls.namespace(request, |mut c, r| async move { c.complete(r).await });
+                Ok(answer.await?.done)
+            }
+            Finish::Replace { expected } => {
+                let request = pb::ReplaceContentRequest {
+                    path,
+                    staged: self.inode,
+                    client,
+                    last,
+                    expected_version: expected,
+                };
+                let answer = calls.mounts(request, |mut c, r| async move { c.replace_content(r).await });
+                Ok(answer.await?.result)
+            }
+        }
+    }
+
+    /// A hidden file that is given up is of no use to anybody.
+    async fn drop_staged(&self) {
+        let request = pb::DropStagedRequest { staged: self.inode, client: self.inner.name.clone() };
+        let dropped = self.inner.calls.mounts(request, |mut c, r| async move { c.drop_staged(r).await });
+        if let Err(error) = dropped.await {
+            tracing::debug!(path = %self.path, %error, "new content that was given up stays until its lease ends");
+        }
+    }
+
     /// Lets an unflushed block go and asks the namenode to close the file with what it has.
     async fn give_up(&mut self) {
+        if matches!(self.finish, Finish::Replace { .. }) {
+            self.block = None;
+            return self.drop_staged().await;
+        }
         let relied_on = self.relied_on;
         let unused = match self.block.take() {
             Some(block) if !block.noted && !relied_on => Some(block.to_block()),

@@ -1,5 +1,6 @@
 //! The handle of a file being written.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
@@ -57,6 +58,7 @@ pub struct Writer {
     failure: Arc<OnceLock<FsError>>,
     gathered: BytesMut,
     position: u64,
+    acknowledged: Arc<AtomicU64>,
     status: FileStatus,
     /// The task has been asked to close the file, and does so whoever waits.
     closing: bool,
@@ -66,22 +68,26 @@ pub struct Writer {
 pub(super) struct WriterEnd {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) failure: Arc<OnceLock<FsError>>,
+    /// Bytes of the file that every datanode of the pipeline has.
+    pub(super) acknowledged: Arc<AtomicU64>,
 }
 
 impl Writer {
     pub(super) fn new(status: FileStatus) -> (Self, WriterEnd) {
         let (send, commands) = mpsc::channel(QUEUE_COMMANDS);
         let failure = Arc::new(OnceLock::new());
+        let acknowledged = Arc::new(AtomicU64::new(status.length));
         let writer = Self {
             commands: send,
             room: Arc::new(Semaphore::new(QUEUE_BYTES as usize)),
             failure: failure.clone(),
             gathered: BytesMut::new(),
             position: status.length,
+            acknowledged: acknowledged.clone(),
             status,
             closing: false,
         };
-        (writer, WriterEnd { commands, failure })
+        (writer, WriterEnd { commands, failure, acknowledged })
     }
 
     /// The file as it was when it was opened.
@@ -94,6 +100,13 @@ impl Writer {
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Bytes of the file, from its start, that every datanode of the pipeline has: they stay in the file if this program
+    /// dies, though readers may not see them yet.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Acquire)
     }
 
     /// Appends `bytes` to the file. Waits while the datanodes are behind; copies only small writes.
