@@ -147,9 +147,8 @@ impl XAttrEncoding {
     /// Reads a value as Hadoop does: what it begins with tells how it is written; anything else is the text itself.
     ///
     /// # Errors
-    /// InvalidArgument: bad digits.
+    /// Refused: bad digits.
     pub fn decode(text: &str) -> FsResult<Vec<u8>> {
-        let wrong = |what: &str| FsError::invalid_argument(format!("The value is not {what}: {text:.80}"));
         let prefixed = |prefix: &str| {
             let head = text.get(..2)?;
             head.eq_ignore_ascii_case(prefix).then(|| &text[2..])
@@ -158,23 +157,30 @@ impl XAttrEncoding {
             return Ok(quoted.as_bytes().to_vec());
         }
         if let Some(digits) = prefixed("0x") {
-            let digits = digits.as_bytes();
-            let nibble = |digit: u8| char::from(digit).to_digit(16);
-            let pair = |pair: &[u8]| match pair {
-                [high, low] => Some((nibble(*high)? << 4 | nibble(*low)?) as u8),
-                _ => None,
-            };
-            return digits
-                .chunks(2)
-                .map(pair)
-                .collect::<Option<_>>()
-                .ok_or_else(|| wrong("pairs of hexadecimal digits"));
+            return decode_hex(digits);
         }
         if let Some(coded) = prefixed("0s") {
-            return BASE64.decode(coded).map_err(|_| wrong("Base64"));
+            return BASE64.decode(coded).map_err(|error| FsError::refused(format!("Not Base64: {error}")));
         }
         Ok(text.as_bytes().to_vec())
     }
+}
+
+fn decode_hex(digits: &str) -> FsResult<Vec<u8>> {
+    if digits.chars().count() % 2 != 0 {
+        return Err(FsError::refused("Odd number of characters."));
+    }
+    let mut value = Vec::with_capacity(digits.len() / 2);
+    for (index, digit) in digits.chars().enumerate() {
+        let nibble = digit.to_digit(16).ok_or_else(|| {
+            FsError::refused(format!("Illegal hexadecimal character {digit} at index {index}"))
+        })? as u8;
+        match value.last_mut() {
+            Some(last) if index % 2 == 1 => *last |= nibble,
+            _ => value.push(nibble << 4),
+        }
+    }
+    Ok(value)
 }
 
 #[cfg(test)]

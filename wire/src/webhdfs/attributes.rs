@@ -1,5 +1,6 @@
 //! Parameters of access control lists and extended attributes.
 
+use steadfs_common::FsError;
 use steadfs_common::acl::ScopedAclEntry;
 use steadfs_common::xattr::{XAttrEncoding, XAttrFlags, XAttrName};
 
@@ -51,7 +52,12 @@ impl Query {
     /// # Errors
     /// It begins as a coded value does, and is none.
     pub fn xattr_value(&self) -> Result<Option<Vec<u8>>, RestError> {
-        Ok(self.optional("xattr.value").map(XAttrEncoding::decode).transpose()?)
+        let value = self.optional("xattr.value").map(XAttrEncoding::decode).transpose();
+        // Hadoop tells the name of the class that could not read it.
+        let named = |error: FsError| {
+            FsError::new(error.kind(), format!("org.apache.commons.codec.DecoderException: {}", error.message()))
+        };
+        Ok(value.map_err(named)?)
     }
 
     /// What the call in `flag` may do.
