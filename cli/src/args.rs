@@ -1,6 +1,7 @@
 //! What a person may type.
 
 use clap::{Args, Subcommand};
+use steadfs_client::{Bound, StorageType};
 use steadfs_common::parse_bytes;
 
 /// The address used where neither `--fs`, nor `STEADFS_URL`, nor a full URL in the path names one.
@@ -53,6 +54,10 @@ pub enum FsCommand {
     Stat(PathsArgs),
     /// Show how much space folders take
     Du(DuArgs),
+    /// Count folders, files and bytes, with their quotas
+    Count(CountArgs),
+    /// Show or change storage policies: on which types of storage new replicas go
+    Policy(PolicyArgs),
     /// Show the capacity of the file system
     Df(DfArgs),
     /// Print the end of a file
@@ -266,6 +271,56 @@ pub struct DuArgs {
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `count`.
+#[derive(Args, Debug, Clone)]
+pub struct CountArgs {
+    /// Files or folders
+    #[arg(default_value = "/")]
+    pub paths: Vec<String>,
+    /// Quotas, and space by type of storage, as well
+    #[arg(short, long)]
+    pub quota: bool,
+    /// Exact sizes in bytes
+    #[arg(short, long)]
+    pub bytes: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `policy`.
+#[derive(Args, Debug, Clone)]
+pub struct PolicyArgs {
+    /// Files or folders whose policy is shown, if nothing is changed
+    pub paths: Vec<String>,
+    /// Give them this policy, such as ONE_SSD
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["unset", "list"])]
+    pub set: Option<String>,
+    /// Take their own policy away: they inherit that of the folder above
+    #[arg(long, conflicts_with = "list")]
+    pub unset: bool,
+    /// Show the policies there are
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// Arguments of `admin quota`.
+#[derive(Args, Debug, Clone)]
+pub struct QuotaArgs {
+    /// Folders
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// So many files and folders at most, the folder itself included, or `none`
+    #[arg(long, value_parser = crate::quotas::parse_names, value_name = "NUMBER")]
+    pub names: Option<Bound>,
+    /// So many bytes with all replicas at most (such as 10TiB), or `none`
+    #[arg(long, value_parser = crate::quotas::parse_space, value_name = "BYTES")]
+    pub space: Option<Bound>,
+    /// The space on storage of this type alone: disk, ssd, archive, nvdimm, provided
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<StorageType>,
 }
 
 /// Arguments of `df`.
@@ -483,6 +538,8 @@ pub struct AdminArgs {
 pub enum AdminCommand {
     /// The cluster at a glance; exit code 1 if anything is wrong
     Report,
+    /// Bound what lies in and below folders
+    Quota(QuotaArgs),
     /// Every datanode: state, space, blocks, last heartbeat
     Datanodes,
     /// Show or change safe mode

@@ -13,6 +13,7 @@ mod glob;
 mod list;
 mod mode;
 mod out;
+mod quotas;
 mod run;
 mod session;
 mod stream;
@@ -73,6 +74,8 @@ async fn fs(session: &Session, command: FsCommand, run: &mut Run) -> Outcome<()>
         FsCommand::Stat(args) => list::stat(session, args, run).await,
         FsCommand::Du(args) => list::du(session, args, run).await,
         FsCommand::Df(args) => list::df(session, args).await,
+        FsCommand::Count(args) => quotas::count(session, args, run).await,
+        FsCommand::Policy(args) => quotas::policy(session, args, run).await,
         FsCommand::Tail(args) => stream::tail(session, args).await,
         FsCommand::Touch(args) => change::touch(session, args, run).await,
         FsCommand::Append(args) => stream::append(session, args).await,
@@ -93,6 +96,7 @@ async fn fs(session: &Session, command: FsCommand, run: &mut Run) -> Outcome<()>
 async fn admin_command(session: &Session, command: AdminCommand, json: bool, run: &mut Run) -> Outcome<()> {
     match command {
         AdminCommand::Report => admin::report(session, json, run).await,
+        AdminCommand::Quota(args) => quotas::quota(session, args, run).await,
         AdminCommand::Datanodes => admin::datanodes(session, json).await,
         AdminCommand::Safemode(command) => admin::safemode(session, command, json).await,
         AdminCommand::Fsck(args) => fsck::fsck(session, args, json, run).await,
@@ -112,6 +116,8 @@ const fn fs_name(command: &FsCommand) -> &'static str {
         FsCommand::Stat(_) => "stat",
         FsCommand::Du(_) => "du",
         FsCommand::Df(_) => "df",
+        FsCommand::Count(_) => "count",
+        FsCommand::Policy(_) => "policy",
         FsCommand::Tail(_) => "tail",
         FsCommand::Touch(_) => "touch",
         FsCommand::Append(_) => "append",
@@ -133,6 +139,7 @@ const fn admin_name(command: &AdminCommand) -> &'static str {
     match command {
         AdminCommand::Report => "report",
         AdminCommand::Datanodes => "datanodes",
+        AdminCommand::Quota(_) => "quota",
         AdminCommand::Safemode(_) => "safemode",
         AdminCommand::Fsck(_) => "fsck",
     }
