@@ -91,6 +91,6 @@ pub(super) async fn list_x_attrs(
     asked: Asked,
     request: ListXAttrsRequestProto,
 ) -> FsResult<ListXAttrsResponseProto> {
-    let names = asked.service.xattr_names(&asked.caller, &convert::path(&request.src)?).await?;
-    Ok(ListXAttrsResponseProto { x_attrs: names.iter().map(named).collect() })
+    let found = asked.service.listed_xattrs(&asked.caller, &convert::path(&request.src)?).await?;
+    Ok(ListXAttrsResponseProto { x_attrs: found.iter().map(attribute).collect() })
 }

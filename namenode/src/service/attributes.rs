@@ -45,4 +45,16 @@ impl Service {
         self.audit.asked(&started, "list_xattrs", caller, path, &found);
         found
     }
+
+    /// As [`Service::xattr_names`], with the values: HDFS tells them here too, and there are clients that take them from
+    /// this list (the Go client does).
+    ///
+    /// # Errors
+    /// As [`Service::xattr_names`].
+    pub async fn listed_xattrs(&self, caller: &Caller, path: &FsPath) -> FsResult<Vec<XAttr>> {
+        let started = self.audit.start();
+        let found = self.ask(caller, path, |reader, path| reader.xattrs(path, &[])).await;
+        self.audit.asked(&started, "list_xattrs", caller, path, &found);
+        found
+    }
 }
