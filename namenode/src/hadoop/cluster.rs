@@ -108,7 +108,7 @@ pub(super) async fn get_datanode_report(
     asked: Asked,
     request: GetDatanodeReportRequestProto,
 ) -> FsResult<GetDatanodeReportResponseProto> {
-    asked.service.check_operator(&asked.caller, "datanodeReport")?;
+    asked.service.operator_question("datanodeReport", &asked.caller)?;
     let nodes = asked.service.overview().await?.datanodes;
     let shown = nodes.iter().filter(|node| shows(request.r#type(), node));
     Ok(GetDatanodeReportResponseProto { di: shown.map(|report| convert::datanode(&report.node)).collect() })
@@ -118,7 +118,7 @@ pub(super) async fn get_datanode_storage_report(
     asked: Asked,
     request: GetDatanodeStorageReportRequestProto,
 ) -> FsResult<GetDatanodeStorageReportResponseProto> {
-    asked.service.check_operator(&asked.caller, "getDatanodeStorageReport")?;
+    asked.service.operator_question("getDatanodeStorageReport", &asked.caller)?;
     let nodes = asked.service.overview().await?.datanodes;
     let shown = nodes.iter().filter(|node| shows(request.r#type(), node));
     Ok(GetDatanodeStorageReportResponseProto {

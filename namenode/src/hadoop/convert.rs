@@ -31,7 +31,7 @@ pub(super) type Naming<'a> = &'a dyn Fn(&LocatedBlock) -> Option<Vec<(usize, Str
 
 /// The path in a request.
 pub(super) fn path(text: &str) -> FsResult<FsPath> {
-    FsPath::parse(text)
+    super::paths::path(text)
 }
 
 /// The name under which a client holds leases.

@@ -146,7 +146,7 @@ fn what_comes_in_is_checked() {
     assert_eq!((replication(3), replication(70_000)), (3, u16::MAX));
     assert_eq!(file_ref("/a", Some(0)).unwrap().inode, None);
     assert_eq!(file_ref("/a/", Some(16_400)).unwrap().inode, Some(InodeId(16_400)));
-    assert_eq!(file_ref("a", None).unwrap_err().kind(), FsErrorKind::InvalidPath);
+    assert_eq!(file_ref("a", None).unwrap_err().kind(), FsErrorKind::NotAbsolute);
     let block =
         ExtendedBlockProto { pool_id: POOL.into(), block_id: 1, generation_stamp: 2, num_bytes: None };
     assert_eq!(block_ref(POOL, &block).unwrap(), BlockRef { id: BlockId(1), stamp: GenStamp(2), length: 0 });

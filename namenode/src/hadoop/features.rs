@@ -19,16 +19,17 @@ pub(super) async fn get_ez_for_path(
     request: GetEzForPathRequestProto,
 ) -> FsResult<GetEzForPathResponseProto> {
     let path = convert::path(&request.src)?;
-    if asked.service.status(&asked.caller, &path).await?.is_some() {
+    if asked.service.status_as("getEZForPath", &asked.caller, &path).await?.is_some() {
         asked.service.check_access(&asked.caller, &path, READ).await?;
     }
     Ok(GetEzForPathResponseProto { zone: None })
 }
 
 pub(super) async fn list_encryption_zones(
-    _asked: Asked,
+    asked: Asked,
     _request: ListEncryptionZonesRequestProto,
 ) -> FsResult<ListEncryptionZonesResponseProto> {
+    asked.service.note_question("listEncryptionZones", &asked.caller);
     Ok(ListEncryptionZonesResponseProto { zones: Vec::new(), has_more: false })
 }
 

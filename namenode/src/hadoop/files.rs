@@ -15,7 +15,7 @@ use steadfs_proto::hadoop::{
     ReportBadBlocksRequestProto, ReportBadBlocksResponseProto,
 };
 
-use super::{Asked, convert};
+use super::{Asked, convert, paths};
 
 pub(super) async fn get_file_info(
     asked: Asked,
@@ -33,7 +33,8 @@ pub(super) async fn get_file_link_info(
 }
 
 async fn stat(asked: &Asked, src: &str) -> FsResult<Option<HdfsFileStatusProto>> {
-    let status = asked.service.status(&asked.caller, &convert::path(src)?).await?;
+    let Some(path) = paths::maybe(src)? else { return Ok(None) };
+    let status = asked.service.status(&asked.caller, &path).await?;
     Ok(status.map(|status| convert::status(&asked.pool, &status, &|_| None)))
 }
 
@@ -41,7 +42,9 @@ pub(super) async fn get_located_file_info(
     asked: Asked,
     request: GetLocatedFileInfoRequestProto,
 ) -> FsResult<GetLocatedFileInfoResponseProto> {
-    let src = convert::path(request.src())?;
+    let Some(src) = paths::maybe(request.src())? else {
+        return Ok(GetLocatedFileInfoResponseProto { fs: None });
+    };
     let status = asked.service.located_status(&asked.caller, &src).await?;
     let naming = asked.naming(locality::Asked::LocatedStatus);
     Ok(GetLocatedFileInfoResponseProto {
@@ -101,10 +104,11 @@ pub(super) async fn is_file_closed(
 
 /// Nothing encloses a path but the root: there are no mounts and no encryption zones.
 pub(super) async fn get_enclosing_root(
-    _asked: Asked,
+    asked: Asked,
     request: GetEnclosingRootRequestProto,
 ) -> FsResult<GetEnclosingRootResponseProto> {
-    convert::path(request.filename())?;
+    let path = convert::path(request.filename())?;
+    asked.service.status_as("getEZForPath", &asked.caller, &path).await?;
     Ok(GetEnclosingRootResponseProto { enclosing_root_path: Some("/".to_owned()) })
 }
 

@@ -77,9 +77,10 @@ pub(super) async fn get_ec_topology_result(
 }
 
 pub(super) async fn get_erasure_coding_policies(
-    _asked: Asked,
+    asked: Asked,
     _request: GetErasureCodingPoliciesRequestProto,
 ) -> FsResult<GetErasureCodingPoliciesResponseProto> {
+    asked.service.note_question("getErasureCodingPolicies", &asked.caller);
     Ok(GetErasureCodingPoliciesResponseProto::default())
 }
 
@@ -88,13 +89,15 @@ pub(super) async fn get_erasure_coding_policy(
     request: GetErasureCodingPolicyRequestProto,
 ) -> FsResult<GetErasureCodingPolicyResponseProto> {
     let path = convert::path(&request.src)?;
-    asked.service.status(&asked.caller, &path).await?.ok_or_else(|| FsError::not_found(&path))?;
+    let status = asked.service.status_as("getErasureCodingPolicy", &asked.caller, &path).await?;
+    status.ok_or_else(|| FsError::not_found(&path))?;
     Ok(GetErasureCodingPolicyResponseProto { ec_policy: None })
 }
 
 pub(super) async fn get_erasure_coding_codecs(
-    _asked: Asked,
+    asked: Asked,
     _request: GetErasureCodingCodecsRequestProto,
 ) -> FsResult<GetErasureCodingCodecsResponseProto> {
+    asked.service.note_question("getErasureCodingCodecs", &asked.caller);
     Ok(GetErasureCodingCodecsResponseProto::default())
 }

@@ -11,7 +11,7 @@ use steadfs_proto::hadoop::{
 
 use steadfs_namenode_core::locality;
 
-use super::{Asked, convert};
+use super::{Asked, convert, paths};
 use crate::service::{FileStatus, Listing};
 
 /// Most paths of one batched listing (HDFS: `dfs.batched.ls.limit`).
@@ -38,7 +38,8 @@ async fn page(
     limit: usize,
     locations: bool,
 ) -> FsResult<Option<Listing>> {
-    let page = asked.service.list(&asked.caller, &convert::path(src)?, after, limit, locations).await?;
+    let Some(path) = paths::maybe(src)? else { return Ok(None) };
+    let page = asked.service.list(&asked.caller, &path, after, limit, locations).await?;
     Ok(page.map(|mut page| {
         let mut held = 0;
         let end = page.entries.iter().position(|entry| {

@@ -14,6 +14,7 @@ mod later;
 mod inotify;
 mod listing;
 mod methods;
+mod paths;
 mod operator;
 pub(crate) mod policies;
 mod protocols;

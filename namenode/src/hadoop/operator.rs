@@ -27,7 +27,10 @@ pub(super) async fn set_safe_mode(
     request: SetSafeModeRequestProto,
 ) -> FsResult<SetSafeModeResponseProto> {
     let result = match request.action() {
-        SafeModeActionProto::SafemodeGet => asked.service.safe_mode().is_some(),
+        SafeModeActionProto::SafemodeGet => {
+            asked.service.note_question("get_safe_mode", &asked.caller);
+            asked.service.safe_mode().is_some()
+        }
         SafeModeActionProto::SafemodeEnter => asked.service.set_safe_mode(&asked.caller, true)?,
         SafeModeActionProto::SafemodeLeave | SafeModeActionProto::SafemodeForceExit => {
             asked.service.set_safe_mode(&asked.caller, false)?
@@ -71,7 +74,7 @@ pub(super) async fn finalize_upgrade(
     asked: Asked,
     _request: FinalizeUpgradeRequestProto,
 ) -> FsResult<FinalizeUpgradeResponseProto> {
-    asked.service.check_operator(&asked.caller, "finalizeUpgrade")?;
+    asked.service.operator_question("finalizeUpgrade", &asked.caller)?;
     Ok(FinalizeUpgradeResponseProto {})
 }
 
@@ -150,7 +153,7 @@ pub(super) async fn get_slow_datanode_report(
     asked: Asked,
     _request: GetSlowDatanodeReportRequestProto,
 ) -> FsResult<GetSlowDatanodeReportResponseProto> {
-    asked.service.check_operator(&asked.caller, "getSlowDatanodesReport")?;
+    asked.service.operator_question("slowDataNodesReport", &asked.caller)?;
     Ok(GetSlowDatanodeReportResponseProto::default())
 }
 

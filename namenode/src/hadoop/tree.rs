@@ -11,11 +11,12 @@ use steadfs_proto::hadoop::{
     SetTimesRequestProto, SetTimesResponseProto, TruncateRequestProto, TruncateResponseProto,
 };
 
-use super::{Asked, answers, convert};
+use super::paths::Purpose;
+use super::{Asked, answers, convert, paths};
 
 pub(super) async fn mkdirs(asked: Asked, request: MkdirsRequestProto) -> FsResult<MkdirsResponseProto> {
     let command = Command::Mkdirs {
-        path: convert::path(&request.src)?,
+        path: paths::new(&request.src, Purpose::Mkdirs)?,
         mode: convert::mode(&request.masked),
         unmasked: request.unmasked.as_ref().map(convert::mode),
         create_parent: request.create_parent,
@@ -25,9 +26,11 @@ pub(super) async fn mkdirs(asked: Asked, request: MkdirsRequestProto) -> FsResul
 }
 
 pub(super) async fn rename(asked: Asked, request: RenameRequestProto) -> FsResult<RenameResponseProto> {
+    let to = paths::new(&request.dst, Purpose::Rename)?;
+    let Some(from) = paths::maybe(&request.src)? else { return Ok(RenameResponseProto { result: false }) };
     let command = Command::Rename {
-        from: convert::path(&request.src)?,
-        to: convert::path(&request.dst)?,
+        from,
+        to,
         mode: RenameMode::Classic,
         to_trash: false,
     };
@@ -37,7 +40,7 @@ pub(super) async fn rename(asked: Asked, request: RenameRequestProto) -> FsResul
 pub(super) async fn rename2(asked: Asked, request: Rename2RequestProto) -> FsResult<Rename2ResponseProto> {
     let command = Command::Rename {
         from: convert::path(&request.src)?,
-        to: convert::path(&request.dst)?,
+        to: paths::new(&request.dst, Purpose::Rename)?,
         mode: if request.overwrite_dest { RenameMode::Overwrite } else { RenameMode::NoReplace },
         to_trash: request.move_to_trash(),
     };
@@ -46,7 +49,8 @@ pub(super) async fn rename2(asked: Asked, request: Rename2RequestProto) -> FsRes
 }
 
 pub(super) async fn delete(asked: Asked, request: DeleteRequestProto) -> FsResult<DeleteResponseProto> {
-    let command = Command::Delete { path: convert::path(&request.src)?, recursive: request.recursive };
+    let Some(path) = paths::maybe(&request.src)? else { return Ok(DeleteResponseProto { result: false }) };
+    let command = Command::Delete { path, recursive: request.recursive };
     Ok(DeleteResponseProto { result: answers::truth(asked.submit_once(command).await?)? })
 }
 

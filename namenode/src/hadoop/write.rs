@@ -14,7 +14,8 @@ use steadfs_proto::hadoop::{
     UpdatePipelineResponseProto,
 };
 
-use super::{Asked, answers, convert, unexpected};
+use super::paths::Purpose;
+use super::{Asked, answers, convert, paths, unexpected};
 
 /// Most nodes that a client may wish for.
 const MAX_FAVORED: usize = 512;
@@ -34,7 +35,7 @@ pub(super) async fn create(asked: Asked, request: CreateRequestProto) -> FsResul
         name => quota::named(name)?.id,
     };
     let command = Command::Create {
-        path: convert::path(&request.src)?,
+        path: paths::new(&request.src, Purpose::Create)?,
         mode: convert::mode(&request.masked),
         unmasked: request.unmasked.as_ref().map(convert::mode),
         client: convert::client_name(&request.client_name)?,

@@ -5,12 +5,12 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use steadfs_common::{DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, TxId};
-use steadfs_namenode_core::blocks::{Roster, Wish};
+use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, TxId};
+use steadfs_namenode_core::blocks::{Condition, Roster, Wish};
 use steadfs_namenode_core::namespace::read::full_path;
 use steadfs_namenode_core::{Caller, Command, View};
 
-use super::types::{FileInfo, Node, OpenFile, OpenFiles};
+use super::types::{FileInfo, Location, Node, OpenFile, OpenFiles};
 use super::{Service, hosts, meta};
 use crate::config::{HostsConfig, NamenodeConfig};
 
@@ -320,8 +320,18 @@ impl Service {
         Millis(self.desk.reconfigured.load(Ordering::Relaxed))
     }
 
+    /// All that is known of a block's replicas.
+    pub(crate) fn survey(&self, block: BlockId) -> Vec<(Location, Condition)> {
+        self.blocks.survey(block)
+    }
+
+    /// Notes that somebody checks the files at and below a path.
+    pub(crate) fn fsck_asked(&self, caller: &Caller, path: &FsPath) {
+        self.audit.asked(&self.audit.start(), "fsck", caller, path, &Ok(()));
+    }
+
     /// The file that a block belongs to, whoever may see it.
-    pub(crate) async fn file_of_block(&self, block: steadfs_common::BlockId) -> Option<FileInfo> {
+    pub(crate) async fn file_of_block(&self, block: BlockId) -> Option<FileInfo> {
         self.read(move |view: &dyn View| {
             let block = view.block(block)?;
             let path = full_path(view, block.inode)?;

@@ -18,10 +18,12 @@ pub mod metrics;
 mod prefetch;
 mod quotas;
 mod proxies;
+mod questions;
 mod reads;
 mod trash;
 pub mod types;
 pub(crate) mod watch;
+mod walk;
 mod workers;
 mod writes;
 
@@ -65,6 +67,7 @@ pub use types::{
     BlockOnNode, ClusterReport, Defaults, FileBlocks, FileStatus, FsStats, Listing, LocatedBlock,
     Location, Node, NodeReport, RecentOperation, StorageReport,
 };
+pub(crate) use walk::{Found, Walk};
 pub(crate) use workers::start as start_workers;
 
 /// Reads that wait for a thread; more wait for a place.

@@ -65,13 +65,7 @@ impl Service {
     /// # Errors
     /// AccessDenied: the caller may not pass, or the path goes through a file.
     pub async fn status(&self, caller: &Caller, path: &FsPath) -> FsResult<Option<FileStatus>> {
-        let started = self.audit.start();
-        let found = self.ask(caller, path, |reader, path| {
-            Ok(reader.stat(path)?.map(|inode| (reader.policy_of(&inode), inode)))
-        });
-        let found = found.await;
-        self.audit.asked(&started, "status", caller, path, &found);
-        Ok(found?.map(|(policy, inode)| FileStatus { inode, name: None, blocks: None, policy }))
+        self.status_as("status", caller, path).await
     }
 
     /// As [`Service::status`], of a file with all its blocks and their places.

@@ -306,6 +306,9 @@ impl Noted {
             | Command::SetOwner { path, .. }
             | Command::SetTimes { path, .. }
             | Command::SetStoragePolicy { path, .. }
+            | Command::SetAcl { path, .. }
+            | Command::SetXAttr { path, .. }
+            | Command::RemoveXAttr { path, .. }
             | Command::Truncate { path, .. } => Some(path),
             Command::Rename { to, .. } => Some(to),
             Command::Concat { target, .. } => Some(target),

@@ -80,17 +80,17 @@ pub(crate) struct NewFile<'a> {
 /// [`crate::Command::Create`]
 pub(crate) fn create(p: &mut Planner<'_>, new: &NewFile<'_>) -> FsResult<Reply> {
     lease::check_client(new.client)?;
+    check_replication(p, new.path, new.replication)?;
+    check_block_size(p, new.block_size)?;
     let at = p.resolve(new.path, Purpose::Create)?;
+    at.check_ancestor_write(&p.guard)?;
     if at.target().is_some_and(|target| target.is_directory()) {
         return Err(FsError::exists(format!("{} already exists as a directory", new.path)));
     }
     if !new.create_parent {
         require_parent(&at)?;
     }
-    check_replication(p, new.path, new.replication)?;
-    check_block_size(p, new.block_size)?;
     check_policy(new.policy)?;
-    at.check_ancestor_write(&p.guard)?;
     match at.target() {
         Some(target) if new.overwrite => {
             at.check_parent_write(&p.guard)?;
@@ -212,7 +212,10 @@ fn place(
 /// Refuses names that HDFS keeps for itself: `/.reserved`, where inodes are found by id, and `.snapshot` anywhere.
 pub(crate) fn check_reserved(path: &FsPath) -> FsResult<()> {
     if path.names().first().is_some_and(|name| name.as_str() == ".reserved") {
-        return Err(FsError::new(FsErrorKind::InvalidPath, format!("{path}: /.reserved is a reserved path")));
+        return Err(FsError::invalid_argument(
+            "File name \".reserved\" is reserved and cannot be created. If this is during upgrade change the name of the \
+             existing file or directory to another name before upgrading to the new release.",
+        ));
     }
     if path.names().iter().any(|name| name.as_str() == ".snapshot") {
         return Err(FsError::invalid_argument("\".snapshot\" is a reserved name."));

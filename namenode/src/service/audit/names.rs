@@ -41,7 +41,16 @@ pub(super) fn named(operation: &str) -> Named {
         "report" | "datanode_report" => return cluster("datanodeReport"),
         "slow_datanode_report" => return cluster("slowDataNodesReport"),
         "roll_edits" => return cluster("rollEditLog"),
-        "save_namespace"
+        "restore_failed_storage" => return cluster("checkRestoreFailedStorage"),
+        "roll_edit_log"
+        | "datanodeReport"
+        | "slowDataNodesReport"
+        | "getDatanodeStorageReport"
+        | "listEncryptionZones"
+        | "getErasureCodingPolicies"
+        | "getErasureCodingCodecs"
+        | "finalizeUpgrade"
+        | "save_namespace"
         | "refresh_nodes"
         | "finalize_upgrade"
         | "meta_save"

@@ -67,8 +67,8 @@ fn what_is_not_there_is_not_found() {
         assert_eq!((error.kind(), error.message()), (FsErrorKind::NotFound, &*format!("{words}: {at}")));
     }
     assert_eq!(reader.stat(&path("/.reserved/.inodes")), Ok(None));
-    assert_eq!(world.kind("hdfs", &mkdirs("/.reserved/.inodes", 0o755)), FsErrorKind::InvalidPath);
-    assert_eq!(world.kind("hdfs", &mkdirs("/.reserved/x", 0o755)), FsErrorKind::InvalidPath);
+    assert_eq!(world.kind("hdfs", &mkdirs("/.reserved/.inodes", 0o755)), FsErrorKind::InvalidArgument);
+    assert_eq!(world.kind("hdfs", &mkdirs("/.reserved/x", 0o755)), FsErrorKind::InvalidArgument);
     assert_eq!(world.kind("hdfs", &mkdirs(&by_id("99999999", "/a"), 0o755)), FsErrorKind::NotFound);
 }
 
