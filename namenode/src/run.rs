@@ -171,7 +171,7 @@ fn serve(
     }
     let metrics = steadfs_rpc::Metrics::registered(&mut registry);
     let address = rpc.local_addr()?;
-    let pages = http::router(service.clone(), blocks.clone(), address, origins);
+    let pages = http::router(service.clone(), address, origins);
     // WebHDFS is found where clients know the namenode, too.
     let server = steadfs_rpc::Server::new(hadoop::handler(service.clone()), metrics)
         .with_grpc(grpc::routes(service.clone(), blocks.clone()))

@@ -1,9 +1,8 @@
-//! The check of the file system: a walk in pages, depth first, that holds one page a level.
+//! The check of the file system for our own tools.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use steadfs_common::{FsError, FsPath, FsResult};
+use steadfs_common::{FsPath, FsResult};
 use steadfs_namenode_core::Caller;
 use steadfs_namenode_core::record::FileBody;
 use steadfs_proto::steadfs as pb;
@@ -13,20 +12,9 @@ use tonic::Status;
 
 use super::convert::{block, locations};
 use crate::blocks::Blocks;
-use crate::service::{FileStatus, Listing, LocatedBlock, Service};
-
-/// Entries of a folder held at a time.
-const PAGE: usize = 100;
+use crate::service::{FileStatus, Found, LocatedBlock, Service, Walk};
 
 type Out = Sender<Result<pb::FsckItem, Status>>;
-
-/// A folder under way.
-struct Level {
-    path: FsPath,
-    page: VecDeque<FileStatus>,
-    more: bool,
-    last: Vec<u8>,
-}
 
 /// One check.
 pub(crate) struct Fsck {
@@ -54,29 +42,13 @@ impl Fsck {
 
     /// Walks everything at and below `top`; ends early if nobody listens any more.
     pub(crate) async fn run(mut self, top: FsPath, out: &Out) -> FsResult<()> {
-        let page = self.page(&top, &[]).await?.ok_or_else(|| FsError::not_found(&top))?;
-        let mut levels = vec![self.enter(top, page)];
-        while let Some(level) = levels.last_mut() {
-            let Some(entry) = level.page.pop_front() else {
-                if level.more {
-                    let (path, last) = (level.path.clone(), level.last.clone());
-                    let page = self.page(&path, &last).await?.unwrap_or_default();
-                    self.refill(levels.last_mut().expect("it was there above"), page);
-                } else {
-                    levels.pop();
-                }
+        let mut walk = Walk::new(Arc::clone(&self.service), self.caller.clone(), top).await?;
+        while let Some(Found { path, status }) = walk.next().await? {
+            let Some(status) = status.filter(|status| !status.inode.is_directory()) else {
+                self.summary.directories += 1;
                 continue;
             };
-            let path = match &entry.name {
-                Some(name) => level.path.join(name.clone()),
-                None => level.path.clone(),
-            };
-            if entry.inode.is_directory() {
-                // One that was removed meanwhile is not there to be checked.
-                if let Some(page) = self.page(&path, &[]).await? {
-                    levels.push(self.enter(path, page));
-                }
-            } else if let Some(found) = self.check(&path, &entry)
+            if let Some(found) = self.check(&path, &status)
                 && out.send(Ok(pb::FsckItem { item: Some(Item::File(found)) })).await.is_err()
             {
                 return Ok(());
@@ -85,26 +57,6 @@ impl Fsck {
         self.summary.healthy = self.summary.missing == 0 && self.summary.corrupt == 0;
         let _ = out.send(Ok(pb::FsckItem { item: Some(Item::Summary(self.summary)) })).await;
         Ok(())
-    }
-
-    async fn page(&self, path: &FsPath, after: &[u8]) -> FsResult<Option<Listing>> {
-        self.service.list(&self.caller, path, after, PAGE, true).await
-    }
-
-    fn enter(&mut self, path: FsPath, page: Listing) -> Level {
-        // A file lists as itself, without a name.
-        let file = page.entries.first().is_some_and(|entry| entry.name.is_none());
-        self.summary.directories += u64::from(!file);
-        let mut level = Level { path, page: VecDeque::new(), more: false, last: Vec::new() };
-        self.refill(&mut level, page);
-        level
-    }
-
-    fn refill(&self, level: &mut Level, page: Listing) {
-        let last = page.entries.last().and_then(|entry| entry.name.as_ref());
-        level.more = page.remaining > 0 && last.is_some();
-        level.last = last.map_or_else(Vec::new, |name| name.as_str().as_bytes().to_vec());
-        level.page = page.entries.into();
     }
 
     /// Counts a file, and says what is to be told of it.

@@ -30,7 +30,6 @@ use tonic::{Request, Response, Status};
 use crate::blocks::Blocks;
 use crate::service::{Claim, Service};
 
-pub(crate) use fsck::Fsck;
 
 /// The metadata in which a caller names itself.
 const USER: &str = "steadfs-user";

@@ -179,6 +179,7 @@ impl Cluster {
             uuid: node.doors.uuid.clone(),
             pid: node.pid,
             data: node.doors.data,
+            ipc: node.doors.ipc,
             dir: self.layout.node(Some(index)),
         };
         match self.told.get_mut(index) {

@@ -56,6 +56,8 @@ pub struct DatanodeEndpoint {
     pub pid: u32,
     /// Its data-transfer port.
     pub data: SocketAddr,
+    /// Its port for operators' tools: Hadoop RPC and gRPC.
+    pub ipc: SocketAddr,
     /// Its folder.
     pub dir: PathBuf,
 }
