@@ -265,6 +265,7 @@ impl LockTable {
             }
             ended.extend(tickets);
             self.grant(inode);
+            self.forget_if_empty(inode);
         }
         self.sessions.remove(&id);
         ended

@@ -58,11 +58,20 @@ impl Follower {
             if found.closed.is_none() || known.closed.is_none() {
                 known.closed = found.closed;
             }
+            // The mode holds a part of the list, and follows from it.
+            if batches.iter().flat_map(|batch| &batch.events).any(|event| {
+                event.inode == known.inode && matches!(event.kind, EventKind::Metadata(MetadataChange::Acl { .. }))
+            }) {
+                known.mode = found.mode;
+            }
             // The times of folders follow from what happens in them.
             known.mtime = known.mtime.and(found.mtime);
             assert_eq!(&known, found, "{path} after {batches:?}");
         }
         assert_eq!(self.tree.len(), stored.len(), "something is stored that nobody was told of");
+        for (path, known) in &mut self.tree {
+            known.mode = stored[path].mode;
+        }
         self.stored = stored;
     }
 
