@@ -6,6 +6,7 @@ use steadfs_common::{
 };
 use steadfs_namenode_core::blocks;
 use steadfs_namenode_core::command::{BlockRef, FileRef};
+use steadfs_namenode_core::policy;
 use steadfs_namenode_core::record::Inode;
 use steadfs_proto::convert::{principal, storage_ids};
 use steadfs_proto::hadoop::datanode_info_proto::AdminState;
@@ -101,10 +102,16 @@ pub(super) fn inode(inode: &Inode, name: &str) -> HdfsFileStatusProto {
         blocksize: Some(file.map_or(0, |file| file.block_size)),
         file_id: Some(inode.id.0),
         children_num: Some(i32::try_from(children).unwrap_or(i32::MAX)),
-        storage_policy: Some(u32::from(inode.storage_policy)),
+        storage_policy: Some(policy_to_write(inode)),
         flags: Some(if inode.acl.is_some() { Flags::HasAcl as u32 } else { 0 }),
         ..Default::default()
     }
+}
+
+/// The storage policy that a writer is told. A stock client sends no checksums for a file that it takes to be kept in
+/// memory; here such a file is kept on disks as every other.
+fn policy_to_write(inode: &Inode) -> u32 {
+    policy::by_id(inode.storage_policy).filter(|policy| !policy.from_creation).map_or(0, |policy| policy.id.into())
 }
 
 /// The permission bits of an inode.

@@ -90,7 +90,7 @@ pub(super) async fn get_erasure_coding_policy(
 ) -> FsResult<GetErasureCodingPolicyResponseProto> {
     let path = convert::path(&request.src)?;
     let status = asked.service.status_as("getErasureCodingPolicy", &asked.caller, &path).await?;
-    status.ok_or_else(|| FsError::not_found(&path))?;
+    status.ok_or_else(|| FsError::new(FsErrorKind::NotFound, format!("Path not found: {path}")))?;
     Ok(GetErasureCodingPolicyResponseProto { ec_policy: None })
 }
 

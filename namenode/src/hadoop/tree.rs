@@ -127,7 +127,7 @@ pub(super) async fn create_symlink(
     _asked: Asked,
     _request: CreateSymlinkRequestProto,
 ) -> FsResult<CreateSymlinkResponseProto> {
-    Err(FsError::new(FsErrorKind::Unsupported, "createSymlink: Symlinks not supported"))
+    Err(FsError::new(FsErrorKind::Unsupported, "Symlinks not supported"))
 }
 
 /// As the stock NameNode answers it by default.

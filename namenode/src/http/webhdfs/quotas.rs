@@ -12,12 +12,12 @@ use super::{Answer, Asked, done};
 const KEEP: i64 = i64::MAX;
 
 pub(super) async fn set_quota(asked: &Asked, operation: &str) -> Answer {
-    let number = |name| Ok::<_, RestError>(asked.query.long(name, i64::MIN)?.unwrap_or(KEEP));
+    let number = |name| Ok::<_, RestError>(asked.query.long(name, -1)?.unwrap_or(KEEP));
     let space = number("storagespacequota")?;
     let (names, kind) = if operation == "SETQUOTA" {
         (number("namespacequota")?, None)
     } else {
-        (KEEP, Some(storage_type(asked.query.text("storagetype"))?))
+        (KEEP, Some(storage_type(asked.query.required("storagetype", operation)?)?))
     };
     let (names, space) = Bound::pair(names, space)?;
     done(asked.submit(Command::SetQuota { path: asked.path.clone(), names, space, kind }).await?)
