@@ -122,7 +122,9 @@ pub(crate) async fn getfattr(session: &Session, args: GetfattrArgs, run: &mut Ru
         for_all(session, text, args.recursive, run, async |remote: &Remote, _: &FileStatus| {
             let at = || Failure::at(&remote.path);
             let found = match &name {
-                Some(name) => vec![(name.clone(), remote.client.xattr(&remote.path, name).await.map_err(at())?)],
+                Some(name) => {
+                    vec![(name.clone(), remote.client.xattr(&remote.path, name).await.map_err(at())?)]
+                }
                 None => remote.client.xattrs(&remote.path).await.map_err(at())?,
             };
             show_attributes(&mut *out.lock().await, &remote.path, &found, args.encoding).await
@@ -200,12 +202,8 @@ mod tests {
              default:other::---",
             true,
         );
-        let status = AclStatus {
-            owner: "ann".into(),
-            group: "staff".into(),
-            mode: 0o1750,
-            entries: entries.unwrap(),
-        };
+        let status =
+            AclStatus { owner: "ann".into(), group: "staff".into(), mode: 0o1750, entries: entries.unwrap() };
         assert_eq!(
             shown_acl("/d", &status),
             "# file: /d\n# owner: ann\n# group: staff\n# flags: --T\nuser::rwx\nuser:bob:rwx\t#effective:r-x\n\

@@ -109,8 +109,7 @@ impl ScopedAclEntry {
             [name] if !permissions => (*name, 0),
             [name, symbol] if permissions => {
                 let permission = parse_permission(symbol);
-                let wrong =
-                    || FsError::invalid_argument(format!("Invalid permission in <aclSpec> : {text}"));
+                let wrong = || FsError::invalid_argument(format!("Invalid permission in <aclSpec> : {text}"));
                 (*name, permission.ok_or_else(wrong)?)
             }
             _ => return Err(invalid()),
@@ -204,14 +203,7 @@ mod tests {
     fn entries_are_read_as_hadoop_reads_them() {
         assert_eq!(
             parsed("user::rwx, user:ann:r-x,default:group:x:--x,USER:bob:---,mask::rw-,,other::-w-"),
-            [
-                "user::rwx",
-                "user:ann:r-x",
-                "default:group:x:--x",
-                "user:bob:---",
-                "mask::rw-",
-                "other::-w-"
-            ]
+            ["user::rwx", "user:ann:r-x", "default:group:x:--x", "user:bob:---", "mask::rw-", "other::-w-"]
         );
         assert_eq!(parsed(""), Vec::<String>::new());
         let named = ScopedAclEntry::parse_list("user:ann,default:mask::,group:", false).unwrap();

@@ -73,8 +73,7 @@ impl XAttrName {
             )
         };
         let (word, name) = text.split_once('.').filter(|(word, _)| word.len() >= 3).ok_or_else(unknown)?;
-        let namespace =
-            XAttrNamespace::ALL.into_iter().find(|known| known.word().eq_ignore_ascii_case(word));
+        let namespace = XAttrNamespace::ALL.into_iter().find(|known| known.word().eq_ignore_ascii_case(word));
         let namespace = namespace.ok_or_else(unknown)?;
         if name.is_empty() {
             return Err(FsError::invalid_argument("XAttr name cannot be empty."));
@@ -167,7 +166,7 @@ impl XAttrEncoding {
 }
 
 fn decode_hex(digits: &str) -> FsResult<Vec<u8>> {
-    if digits.chars().count() % 2 != 0 {
+    if !digits.chars().count().is_multiple_of(2) {
         return Err(FsError::refused("Odd number of characters."));
     }
     let mut value = Vec::with_capacity(digits.len() / 2);
@@ -195,7 +194,9 @@ mod tests {
         assert_eq!((name.namespace, name.name.as_str()), (XAttrNamespace::User, "a.b"));
         assert_eq!(name.to_string(), "user.a.b");
         for bad in ["bad", "foo.bar", ".x", "us.x", ""] {
-            assert!(XAttrName::parse(bad).unwrap_err().message().starts_with("An XAttr name must be prefixed"));
+            assert!(
+                XAttrName::parse(bad).unwrap_err().message().starts_with("An XAttr name must be prefixed")
+            );
         }
         assert_eq!(XAttrName::parse("user.").unwrap_err().message(), "XAttr name cannot be empty.");
         for namespace in XAttrNamespace::ALL {

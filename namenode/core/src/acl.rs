@@ -21,6 +21,15 @@ const GROUP_BITS: u16 = 0o070;
 #[path = "acl_test.rs"]
 mod tests;
 
+/// Whether what an inode holds of a list is one: in order, complete, and no more than the mode leaves.
+pub(crate) fn is_sound(inode: &Inode) -> bool {
+    let Some(acl) = &inode.acl else { return true };
+    let list = logical(inode);
+    (inode.is_directory() || acl.default.is_empty())
+        && !(acl.access.is_empty() && acl.default.is_empty())
+        && validated(list.clone()).is_ok_and(|ordered| ordered == list)
+}
+
 /// How a logical list is changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AclChange {
@@ -175,7 +184,8 @@ pub(crate) fn grants(
     if user == owner {
         return implies((mode >> 6 & 7) as u8);
     }
-    let named = access.iter().find(|entry| entry.kind == AclKind::User && entry.name.as_deref() == Some(user));
+    let named =
+        access.iter().find(|entry| entry.kind == AclKind::User && entry.name.as_deref() == Some(user));
     if let Some(entry) = named {
         return implies(entry.permission & mask);
     }

@@ -28,14 +28,8 @@ fn folder(mode: u16) -> Inode {
 
 fn file(mode: u16) -> Inode {
     let layout = Layout::Replicated { replication: 1 };
-    let body = FileBody {
-        layout,
-        length: 0,
-        blocks: 0,
-        block_size: 1,
-        under_construction: false,
-        content: TxId(0),
-    };
+    let body =
+        FileBody { layout, length: 0, blocks: 0, block_size: 1, under_construction: false, content: TxId(0) };
     inode(mode, InodeKind::File(body))
 }
 
@@ -191,7 +185,10 @@ fn entries_are_taken_away() {
         after(folder(0o750), &[modify("user:bob:rwx,default:user:bob:rwx"), AclChange::Remove]),
         "user::rwx,group::r-x,other::---"
     );
-    assert_eq!(after(folder(0o750), &[AclChange::Remove, AclChange::RemoveDefault]), "user::rwx,group::r-x,other::---");
+    assert_eq!(
+        after(folder(0o750), &[AclChange::Remove, AclChange::RemoveDefault]),
+        "user::rwx,group::r-x,other::---"
+    );
 }
 
 #[test]
@@ -208,7 +205,10 @@ fn each_scope_is_replaced_by_itself() {
          default:group::r-x,default:mask::rwx,default:other::---"
     );
     assert_eq!(after(folder(0o750), &[modify(both), set("")]), "user::rwx,group::r-x,other::---");
-    assert_eq!(after(file(0o640), &[set("user::rwx,group::r-x,other::--x")]), "user::rwx,group::r-x,other::--x");
+    assert_eq!(
+        after(file(0o640), &[set("user::rwx,group::r-x,other::--x")]),
+        "user::rwx,group::r-x,other::--x"
+    );
 }
 
 #[test]
@@ -284,7 +284,8 @@ fn what_is_made_begins_with_the_defaults_cut_by_its_mode() {
         (child.mode, child.acl) = inherited(&parent, Modes { masked: mode, unmasked }, directory);
         shown(&logical(&child))
     };
-    let defaults = "default:user::rwx,default:user:bob:rwx,default:group::r-x,default:mask::r-x,default:other::---";
+    let defaults =
+        "default:user::rwx,default:user:bob:rwx,default:group::r-x,default:mask::r-x,default:other::---";
     assert_eq!(made(0o644, None, false), "user::rw-,user:bob:rwx,group::r-x,mask::r--,other::---");
     assert_eq!(made(0o700, Some(0o777), false), "user::rwx,user:bob:rwx,group::r-x,mask::r-x,other::---");
     assert_eq!(

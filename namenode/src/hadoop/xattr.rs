@@ -31,9 +31,8 @@ fn named(name: &XAttrName) -> XAttrProto {
 }
 
 fn name(proto: &XAttrProto) -> FsResult<XAttrName> {
-    let namespace = XAttrNamespaceProto::try_from(proto.namespace).map_err(|_| {
-        FsError::new(FsErrorKind::InvalidRequest, "An XAttr has an unknown namespace")
-    })?;
+    let namespace = XAttrNamespaceProto::try_from(proto.namespace)
+        .map_err(|_| FsError::new(FsErrorKind::InvalidRequest, "An XAttr has an unknown namespace"))?;
     let namespace = match namespace {
         XAttrNamespaceProto::User => XAttrNamespace::User,
         XAttrNamespaceProto::Trusted => XAttrNamespace::Trusted,
@@ -51,7 +50,10 @@ fn required(attribute: Option<XAttrProto>) -> FsResult<XAttrProto> {
     attribute.ok_or_else(|| FsError::new(FsErrorKind::InvalidRequest, "The request names no XAttr"))
 }
 
-pub(super) async fn set_x_attr(asked: Asked, request: SetXAttrRequestProto) -> FsResult<SetXAttrResponseProto> {
+pub(super) async fn set_x_attr(
+    asked: Asked,
+    request: SetXAttrRequestProto,
+) -> FsResult<SetXAttrResponseProto> {
     let flags = request.flag();
     let has = |flag: XAttrSetFlagProto| flags & flag as u32 != 0;
     let attribute = required(request.x_attr)?;

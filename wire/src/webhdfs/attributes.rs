@@ -55,7 +55,10 @@ impl Query {
         let value = self.optional("xattr.value").map(XAttrEncoding::decode).transpose();
         // Hadoop tells the name of the class that could not read it.
         let named = |error: FsError| {
-            FsError::new(error.kind(), format!("org.apache.commons.codec.DecoderException: {}", error.message()))
+            FsError::new(
+                error.kind(),
+                format!("org.apache.commons.codec.DecoderException: {}", error.message()),
+            )
         };
         Ok(value.map_err(named)?)
     }

@@ -125,6 +125,9 @@ impl Checker<'_> {
         );
         require!(inode.quota().is_none_or(|quota| !quota.is_empty()), "inode {id} has an empty quota");
         require!(inode.mode <= 0o1777, "inode {id} has mode {:o}", inode.mode);
+        require!(crate::acl::is_sound(&inode), "inode {id} has the list {:?}", inode.acl);
+        let attributes = !self.view.xattrs(id).is_empty();
+        require!(inode.has_xattrs == attributes, "inode {id} has attributes: {attributes}");
         if let Some(parent) = parent {
             require!(inode.parent == parent, "inode {id} lies in {parent}, and says {}", inode.parent);
             let named = inode.name.as_ref().and_then(|name| self.view.entry(parent, name));

@@ -213,10 +213,7 @@ impl Reader<'_> {
         }
         let named = |name: &XAttrName| all.iter().find(|known| known.name == *name).cloned();
         names.iter().map(named).collect::<Option<_>>().ok_or_else(|| {
-            FsError::new(
-                FsErrorKind::XAttrNotFound,
-                "At least one of the attributes provided was not found.",
-            )
+            FsError::new(FsErrorKind::XAttrNotFound, "At least one of the attributes provided was not found.")
         })
     }
 

@@ -194,7 +194,10 @@ fn a_file_may_be_kept_from_superusers() {
     let mut world = World::new();
     world.file("ann", "/open/f", &[10]);
     world.mkdirs("ann", "/open/d", 0o755).unwrap();
-    assert_eq!(world.words("ann", &mark("/open/d", UNREADABLE)), format!("Can only set '{UNREADABLE}' on a file."));
+    assert_eq!(
+        world.words("ann", &mark("/open/d", UNREADABLE)),
+        format!("Can only set '{UNREADABLE}' on a file.")
+    );
     assert_eq!(
         world.words("ann", &set("/open/f", UNREADABLE, b"")),
         format!("Attempt to set a value for '{UNREADABLE}'. Values are not allowed for this xattr.")

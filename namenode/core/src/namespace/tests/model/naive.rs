@@ -16,6 +16,7 @@ use crate::record::Quota;
 use FsErrorKind::{
     AccessDenied, AlreadyBeingCreated, AlreadyExists, InvalidArgument, IsADirectory, LeaseExpired, NotEmpty,
     NotFound, NotReplicatedYet, ParentNotDirectory, RecoveryInProgress, Refused, Retriable,
+    TargetNotEmpty,
 };
 
 /// What a client hears.
@@ -387,13 +388,13 @@ impl Model {
     ) -> Outcome {
         let names = names(at);
         self.pass(who, &names, ParentNotDirectory)?;
+        self.ancestor_write(who, &names)?;
         if self.find(&names).is_some_and(|node| node.file().is_none()) {
             return Err(AlreadyExists);
         }
         if !parents && self.find(&names[..names.len() - 1]).is_none() {
             return Err(NotFound);
         }
-        self.ancestor_write(who, &names)?;
         if let Some(file) = self.find(&names).and_then(Node::file) {
             if !overwrite {
                 let id = file.id;
@@ -543,7 +544,7 @@ impl Model {
         if previous.index(count) != count.checked_sub(1) {
             return Ok(Answer::Done);
         }
-        if file.blocks[count - 1].length > 0 || file.blocks[count - 1].state != State::Open {
+        if file.blocks[count - 1].state != State::Open {
             return Err(Refused);
         }
         file.blocks.pop();
@@ -642,7 +643,7 @@ impl Model {
                 return Err(AlreadyExists);
             }
             if there.children().is_some_and(|children| !children.is_empty()) {
-                return Err(NotEmpty);
+                return Err(TargetNotEmpty);
             }
             self.parent_write(who, &target)?;
         }
@@ -667,7 +668,7 @@ impl Model {
         let Some(node) = self.find(&names) else { return Ok(Answer::Bool(false)) };
         let filled = node.children().is_some_and(|children| !children.is_empty());
         if filled && !recursive {
-            return Err(NotEmpty);
+            return Err(if node.may(who, ALL) { NotEmpty } else { AccessDenied });
         }
         if names.is_empty() {
             return Ok(Answer::Bool(false));
