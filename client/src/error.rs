@@ -13,7 +13,7 @@ pub(crate) fn into_io(error: FsError) -> io::Error {
         K::AccessDenied => io::ErrorKind::PermissionDenied,
         K::IsADirectory => io::ErrorKind::IsADirectory,
         K::NotADirectory | K::ParentNotDirectory => io::ErrorKind::NotADirectory,
-        K::NotEmpty => io::ErrorKind::DirectoryNotEmpty,
+        K::NotEmpty | K::TargetNotEmpty => io::ErrorKind::DirectoryNotEmpty,
         K::InvalidPath | K::InvalidArgument | K::NameTooLong | K::PathTooLong => io::ErrorKind::InvalidInput,
         K::Checksum => io::ErrorKind::InvalidData,
         K::Timeout => io::ErrorKind::TimedOut,

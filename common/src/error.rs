@@ -122,6 +122,8 @@ kinds! {
     Io = 34, "java.io.IOException", 5;
     /// The disk is full.
     NoSpace = 35, "org.apache.hadoop.util.DiskChecker$DiskOutOfSpaceException", 28;
+    /// The folder that a rename would replace holds something: HDFS throws another exception than for a removal.
+    TargetNotEmpty = 100, "java.io.IOException", 39;
     /// Somebody else has changed the file's content meanwhile.
     ContentChanged = 90, "java.io.IOException", 116;
     /// The server is stopping.
@@ -217,9 +219,9 @@ impl FsError {
         Self::new(FsErrorKind::ParentNotDirectory, format!("{path} (is not a directory)"))
     }
 
-    /// `<path> is non empty`
+    /// `` `<path> is non empty': Directory is not empty ``
     pub fn not_empty(path: impl fmt::Display) -> Self {
-        Self::new(FsErrorKind::NotEmpty, format!("{path} is non empty"))
+        Self::new(FsErrorKind::NotEmpty, format!("`{path} is non empty': Directory is not empty"))
     }
 
     /// An [`FsErrorKind::AlreadyExists`] with its own sentence.

@@ -27,6 +27,7 @@ pub const fn code(kind: FsErrorKind) -> Code {
         | K::NotADirectory
         | K::IsADirectory
         | K::NotEmpty
+        | K::TargetNotEmpty
         | K::Refused
         | K::LeaseExpired
         | K::AlreadyBeingCreated

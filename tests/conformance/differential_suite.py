@@ -7,6 +7,7 @@ docs/SEMANTICS.md.
 """
 
 import argparse
+import json
 import random
 import subprocess
 import sys
@@ -30,11 +31,11 @@ def main():
     arguments.add_argument("--replay", help="a file of operations instead of random ones")
     options = arguments.parse_args()
     mapping = ";".join(f"{user}={','.join(groups)}" for user, groups in GROUPS.items())
-    settings = [f"users.groups.{user}={groups!r}".replace("'", '"') for user, groups in GROUPS.items()]
+    groups = ", ".join(f"{user} = {json.dumps(names)}" for user, names in GROUPS.items())
     suite = Suite()
     with (Peer(2, {"hadoop.user.group.static.mapping.overrides": mapping}) as peer,
           Cluster(options.binary, "--min-block-size", 16, "--replication", 2,
-                  *(word for setting in settings for word in ("--set", setting)), datanodes=2) as ours):
+                  "--set", f"users.groups={{{groups}}}", datanodes=2) as ours):
         conf = write_conf(ours.folder / "conf-differential", {"hadoop.tmp.dir": ours.folder / "tmp"}, "ERROR")
         classes = compile_java([HERE / "differential" / "Differential.java"], ours.folder / "differential")
 

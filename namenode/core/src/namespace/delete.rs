@@ -6,6 +6,7 @@ use std::sync::Arc;
 use steadfs_common::{FsError, FsPath, FsResult, Name};
 
 use super::planner::Planner;
+use super::read::Action;
 use super::resolve::Purpose;
 use super::{lease, subtree};
 use crate::command::{Effect, Reply};
@@ -22,6 +23,8 @@ pub(crate) fn delete(p: &mut Planner<'_>, path: &FsPath, recursive: bool) -> FsR
     let Some(target) = at.target() else { return Ok(Reply::Bool(false)) };
     if matches!(target.kind, InodeKind::Directory { children, .. } if children > 0) {
         if !recursive {
+            // HDFS asks the whole tree first; that it is not empty is nobody's secret who may list it.
+            at.check_target(&p.guard, Action::ALL)?;
             return Err(FsError::not_empty(path));
         }
         if !at.path.is_root() {

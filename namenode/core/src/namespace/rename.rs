@@ -140,7 +140,7 @@ fn check_overwrite(
     }
     if matches!(target.kind, InodeKind::Directory { children, .. } if children > 0) {
         return Err(FsError::new(
-            FsErrorKind::NotEmpty,
+            FsErrorKind::TargetNotEmpty,
             format!("rename destination directory is not empty: {to}"),
         ));
     }

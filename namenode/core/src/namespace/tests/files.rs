@@ -57,7 +57,9 @@ fn create_looks_at_what_is_there() {
     let error = world.run("ann", &create("/open/f", "c1")).unwrap_err();
     assert_eq!(error.kind(), FsErrorKind::AlreadyExists);
     assert_eq!(error.message(), "/open/f for client 10.0.0.7 already exists");
-    assert_eq!(world.words("ann", &over("/open")), "/open already exists as a directory");
+    assert_eq!(world.words("hdfs", &over("/open")), "/open already exists as a directory");
+    assert_eq!(world.kind("ann", &over("/open")), FsErrorKind::AccessDenied, "who may not write hears no more");
+    assert_eq!(world.kind("ann", &create("/none/x", "c1")), FsErrorKind::AccessDenied);
     assert_eq!(world.kind("ann", &over("/")), FsErrorKind::AlreadyExists);
     assert_eq!(world.kind("ann", &create("/open/f/x", "c1")), FsErrorKind::ParentNotDirectory);
     let only_over = Command::Create {
@@ -251,7 +253,8 @@ fn lengths_that_lie_are_refused() {
         assert_eq!(world.kind("ann", &complete(&file, last)), FsErrorKind::Refused, "{length}");
     }
     let abandon = Command::AbandonBlock { file: of(&file), client: "c1".into(), block: named(&block) };
-    assert_eq!(world.kind("ann", &abandon), FsErrorKind::Refused, "acknowledged bytes are not thrown away");
+    world.run("ann", &abandon).unwrap();
+    assert_eq!(world.by_id(file.id).unwrap().file().unwrap().length, 0, "flushed bytes go with their block");
 }
 
 #[test]

@@ -150,6 +150,6 @@ fn a_folder_is_made_once_where_nothing_is() {
     world.file("ann", "/open/f", &[]);
     assert_eq!(world.kind("ann", &make("/open/f")), FsErrorKind::AlreadyExists);
     assert_eq!(world.kind("ann", &make("/open/none/e")), FsErrorKind::NotFound);
-    assert_eq!(world.kind("ann", &make("/open/f/e")), FsErrorKind::AccessDenied);
+    assert_eq!(world.kind("ann", &make("/open/f/e")), FsErrorKind::ParentNotDirectory);
     assert_eq!(world.kind("eve", &make("/open/d/x")), FsErrorKind::AccessDenied);
 }

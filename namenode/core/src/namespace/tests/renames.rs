@@ -109,7 +109,7 @@ fn the_second_form_has_errors() {
         assert_eq!((error.kind(), error.message()), (kind, words), "{from} {to}");
     }
     let error = world.run("ann", &rename("/open/empty", "/open/d", Overwrite)).unwrap_err();
-    assert_eq!(error.kind(), FsErrorKind::NotEmpty);
+    assert_eq!(error.kind(), FsErrorKind::TargetNotEmpty);
     assert_eq!(error.message(), "rename destination directory is not empty: /open/d");
     assert_eq!(world.kind("ann", &rename("/open/g", "/open/empty", Overwrite)), FsErrorKind::Refused);
     assert_eq!(world.run("ann", &rename("/open/g", "/open/h", NoReplace)), Ok(Reply::Done));
