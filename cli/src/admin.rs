@@ -1,7 +1,7 @@
 //! `steadfs admin`: the cluster at a glance, its datanodes, safe mode.
 
 use serde::Serialize;
-use steadfs_client::{ClusterReport, DatanodeReport, Millis};
+use steadfs_client::{ClusterReport, DatanodeReport, Millis, NodeState};
 
 use crate::args::SafemodeCommand;
 use crate::failure::Outcome;
@@ -44,6 +44,9 @@ struct DatanodeJson<'a> {
     http_port: u16,
     rack: &'a str,
     live: bool,
+    state: &'static str,
+    lacking: u64,
+    lacking_open: u64,
     last_heartbeat: String,
     last_block_report: Option<String>,
     active_transfers: u32,
@@ -83,6 +86,9 @@ fn datanode_json(node: &DatanodeReport) -> DatanodeJson<'_> {
         http_port: node.http_port,
         rack: &node.rack,
         live: node.live,
+        state: node.state.name(),
+        lacking: node.lacking,
+        lacking_open: node.lacking_open,
         last_heartbeat: rfc3339(node.last_heartbeat),
         last_block_report: (node.last_block_report.0 > 0).then(|| rfc3339(node.last_block_report)),
         active_transfers: node.active_transfers,
@@ -212,7 +218,7 @@ fn state(report: &ClusterReport) -> String {
     if report.datanodes.is_empty() {
         troubles.push("no datanode has registered".into());
     }
-    if report.datanodes.iter().any(|node| !node.live) {
+    if report.datanodes.iter().any(|node| !node.live && !node.state.is_out()) {
         troubles.push("a datanode is down".into());
     }
     if failed > 0 {
@@ -252,7 +258,7 @@ fn datanode_table(nodes: &[DatanodeReport]) -> String {
             node.address.clone(),
             printable(&node.host_name),
             printable(&node.rack),
-            if node.live { "up" } else { "down" }.to_owned(),
+            state_of(node),
             size(capacity, false),
             percent(used, capacity),
             size(remaining, false),
@@ -281,6 +287,16 @@ fn datanode_table(nodes: &[DatanodeReport]) -> String {
         &[4, 5, 6, 7, 9],
         rows.collect(),
     )
+}
+
+/// Whether it is up, and what it does if it does not serve.
+fn state_of(node: &DatanodeReport) -> String {
+    let up = if node.live { "up" } else { "down" };
+    match (node.state, node.lacking, node.lacking_open) {
+        (NodeState::Normal, ..) => up.to_owned(),
+        (state, 0, 0) => format!("{up}, {}", state.name()),
+        (state, blocks, open) => format!("{up}, {} ({blocks} blocks and {open} open ones to go)", state.name()),
+    }
 }
 
 fn seen(time: Millis) -> String {
@@ -341,6 +357,9 @@ mod tests {
                 active_transfers: 0,
                 version: "0.1.0".into(),
                 storages: vec![],
+                state: NodeState::Normal,
+                lacking: 0,
+                lacking_open: 0,
             }],
             missing_blocks: vec![],
         }

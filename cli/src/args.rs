@@ -547,6 +547,61 @@ pub enum AdminCommand {
     Safemode(SafemodeCommand),
     /// Check files: which miss which blocks, and where their replicas are; exit code 1 if any is not healthy
     Fsck(FsckArgs),
+    /// Have what datanodes hold copied elsewhere, so that they can be taken away
+    Decommission(NodeArgs),
+    /// Have datanodes down for a while without all they hold being copied
+    Maintenance(MaintenanceArgs),
+    /// Have datanodes serve again
+    Recommission(NodeArgs),
+    /// Have the namenode read its hosts files again
+    RefreshNodes,
+    /// Files that are open for writing
+    OpenFiles(OpenFilesArgs),
+    /// Flush the namenode's store; safe mode must be on
+    SaveNamespace,
+    /// Begin a new segment of the namenode's journal
+    RollJournal,
+    /// Have the namenode write a report on datanodes and blocks to a file in its folder `reports`
+    SaveReport {
+        /// A plain file name
+        file: String,
+    },
+    /// How many bytes a second each datanode may use to move replicas (such as 10MiB)
+    BalancerBandwidth {
+        /// Bytes
+        #[arg(value_parser = parse_bytes, value_name = "BYTES")]
+        bytes_per_second: u64,
+    },
+}
+
+/// Datanodes by name.
+#[derive(Args, Debug, Clone)]
+pub struct NodeArgs {
+    /// Datanodes: uuid, address, address:port, host name or Kubernetes node
+    #[arg(required = true, value_name = "NODE")]
+    pub nodes: Vec<String>,
+}
+
+/// Arguments of `maintenance`.
+#[derive(Args, Debug, Clone)]
+pub struct MaintenanceArgs {
+    /// Datanodes: uuid, address, address:port, host name or Kubernetes node
+    #[arg(required = true, value_name = "NODE")]
+    pub nodes: Vec<String>,
+    /// When they serve again without being told (such as 2h)
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub duration: Option<std::time::Duration>,
+}
+
+/// Arguments of `open-files`.
+#[derive(Args, Debug, Clone)]
+pub struct OpenFilesArgs {
+    /// At and below this
+    #[arg(default_value = "/")]
+    pub path: String,
+    /// Only those that keep a datanode from leaving
+    #[arg(long)]
+    pub blocking: bool,
 }
 
 /// What to do with safe mode.

@@ -12,6 +12,7 @@ mod fsck;
 mod glob;
 mod list;
 mod mode;
+mod operate;
 mod out;
 mod quotas;
 mod run;
@@ -100,6 +101,17 @@ async fn admin_command(session: &Session, command: AdminCommand, json: bool, run
         AdminCommand::Datanodes => admin::datanodes(session, json).await,
         AdminCommand::Safemode(command) => admin::safemode(session, command, json).await,
         AdminCommand::Fsck(args) => fsck::fsck(session, args, json, run).await,
+        AdminCommand::Decommission(args) => operate::decommission(session, args, run).await,
+        AdminCommand::Maintenance(args) => operate::maintenance(session, args, run).await,
+        AdminCommand::Recommission(args) => operate::recommission(session, args, run).await,
+        AdminCommand::RefreshNodes => operate::refresh_nodes(session).await,
+        AdminCommand::OpenFiles(args) => operate::open_files(session, args, json).await,
+        AdminCommand::SaveNamespace => operate::save_namespace(session).await,
+        AdminCommand::RollJournal => operate::roll_journal(session).await,
+        AdminCommand::SaveReport { file } => operate::save_report(session, &file).await,
+        AdminCommand::BalancerBandwidth { bytes_per_second } => {
+            operate::balancer_bandwidth(session, bytes_per_second).await
+        }
     }
 }
 
@@ -142,6 +154,15 @@ const fn admin_name(command: &AdminCommand) -> &'static str {
         AdminCommand::Quota(_) => "quota",
         AdminCommand::Safemode(_) => "safemode",
         AdminCommand::Fsck(_) => "fsck",
+        AdminCommand::Decommission(_) => "decommission",
+        AdminCommand::Maintenance(_) => "maintenance",
+        AdminCommand::Recommission(_) => "recommission",
+        AdminCommand::RefreshNodes => "refresh-nodes",
+        AdminCommand::OpenFiles(_) => "open-files",
+        AdminCommand::SaveNamespace => "save-namespace",
+        AdminCommand::RollJournal => "roll-journal",
+        AdminCommand::SaveReport { .. } => "save-report",
+        AdminCommand::BalancerBandwidth { .. } => "balancer-bandwidth",
     }
 }
 

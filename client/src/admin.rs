@@ -5,6 +5,7 @@ use steadfs_common::{FsPath, FsResult, Millis};
 use steadfs_proto::steadfs as pb;
 
 use crate::types::foreign;
+use crate::operate::NodeState;
 use crate::{Client, FsStats, Replica};
 
 /// The cluster at a glance.
@@ -51,7 +52,7 @@ impl ClusterReport {
             && self
                 .datanodes
                 .iter()
-                .all(|node| node.live && node.storages.iter().all(|storage| !storage.failed))
+                .all(|node| (node.live || node.state.is_out()) && node.storages.iter().all(|storage| !storage.failed))
     }
 }
 
@@ -80,6 +81,12 @@ pub struct DatanodeReport {
     pub version: String,
     /// Its volumes.
     pub storages: Vec<StorageReport>,
+    /// Whether it serves, or leaves.
+    pub state: NodeState,
+    /// Blocks that keep it from leaving.
+    pub lacking: u64,
+    /// And blocks of open files.
+    pub lacking_open: u64,
 }
 
 /// A volume of a datanode.
@@ -252,9 +259,13 @@ impl Client {
 }
 
 fn datanode(report: pb::DatanodeReport) -> FsResult<DatanodeReport> {
+    let state = NodeState::of(report.state());
     let address = report.address.ok_or_else(|| foreign("datanode address"))?;
     let ip = if address.ip.contains(':') { format!("[{}]", address.ip) } else { address.ip };
     Ok(DatanodeReport {
+        state,
+        lacking: report.lacking,
+        lacking_open: report.lacking_open,
         uuid: address.uuid,
         address: format!("{ip}:{}", address.data_port),
         host_name: address.host_name,

@@ -6,10 +6,11 @@ pub mod dev;
 mod nodes;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 /// A distributed file system with HDFS semantics.
 #[derive(Parser, Debug)]
@@ -27,6 +28,11 @@ enum Command {
     Mount(steadfs_fuse::MountArgs),
     /// Take a mount away
     Umount(steadfs_fuse::UmountArgs),
+    /// Print a shell's completions for this command: `source <(steadfs completions bash)`
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// What runs on the threads of one runtime.
@@ -55,6 +61,10 @@ struct NodeArguments {
     parent: Option<u32>,
 }
 
+/// Tasks that a thread runs before it looks again who has sent something. Few, so that one who calls rarely is heard while
+/// others keep all threads busy.
+const TASKS_BETWEEN_EVENTS: u32 = 7;
+
 /// Does what the command line says; `main` calls nothing else.
 pub fn main() -> ExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
@@ -63,11 +73,23 @@ pub fn main() -> ExitCode {
         // The processes of a mount choose their own threads: the one that must not die has as few as can be.
         Command::Mount(arguments) => return steadfs_fuse::mount(arguments),
         Command::Umount(arguments) => return steadfs_fuse::umount(&arguments),
+        Command::Completions { shell } => return completions(shell),
         Command::Threaded(command) => command,
     };
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    match threads.enable_all().event_interval(TASKS_BETWEEN_EVENTS).build() {
         Ok(runtime) => runtime.block_on(run(command)),
         Err(error) => fail(&anyhow::Error::from(error).context("starting threads")),
+    }
+}
+
+/// Whole in memory first: a reader that goes away early is no error.
+fn completions(shell: clap_complete::Shell) -> ExitCode {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "steadfs", &mut text);
+    match std::io::stdout().write_all(&text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

@@ -250,11 +250,15 @@ impl BlockMap {
         wanted.saturating_sub(tally.maintained).max(least)
     }
 
-    /// Whether a datanode may leave as far as this block goes.
-    fn is_safe_elsewhere(&self, entry: &Entry) -> bool {
-        let tally = self.tally(entry.places.as_slice());
+    /// Whether a datanode that is on its way to decommission or maintenance may leave as far as this block goes.
+    fn is_safe_without(&self, node: NodeIndex, entry: &Entry) -> bool {
+        let (tally, settings) = (self.tally(entry.places.as_slice()), &self.settings);
+        if self.nodes.node(node).admin.is_maintained() {
+            // It comes back: the least is enough.
+            return tally.serving >= usize::from(settings.min_maintenance_replication.min(entry.replication));
+        }
         tally.serving >= self.enough(entry.replication, tally)
-            || tally.serving >= usize::from(self.settings.default_replication.max(self.settings.min_replication))
+            || tally.serving >= usize::from(settings.default_replication.max(settings.min_replication))
     }
 
     /// Looks at up to `limit` more blocks for the sake of leaving datanodes; true if there is more to do. At the end of a
@@ -298,11 +302,11 @@ impl BlockMap {
     fn look_at(&self, entry: &Entry, found: &mut BTreeMap<NodeIndex, Lacking>) {
         let nodes = entry.places.as_slice().iter().map(|place| self.nodes.storage(*place).node);
         let leaving: SmallVec<[NodeIndex; 2]> = nodes.filter(|node| found.contains_key(node)).collect();
-        if leaving.is_empty() || self.is_safe_elsewhere(entry) {
+        if leaving.is_empty() {
             return;
         }
         let only_here = self.tally(entry.places.as_slice()).serving == 0;
-        for node in leaving {
+        for node in leaving.into_iter().filter(|node| !self.is_safe_without(*node, entry)) {
             let lacking = found.entry(node).or_default();
             lacking.blocks += 1;
             lacking.only_here += u64::from(only_here);

@@ -35,6 +35,10 @@ const QUEUE: usize = 16;
 /// Corrupt files told at a time; the tool asks on by its cookie.
 const CORRUPT_PAGE: usize = 100;
 
+/// What HDFS says of an option that means nothing any more.
+const OLD_PROGRESS: &str = "The fsck switch -showprogress is deprecated and no longer has any effect. Progress is now \
+     shown by default.\n";
+
 struct Door {
     service: Arc<Service>,
 }
@@ -120,7 +124,8 @@ async fn check(
             corrupt(service, &options.path, *after, out).await
         }
         What::Tree => {
-            let _ = tell(out, format!("{begin} for path {} at {at}\n\n", options.path)).await;
+            let old = if options.progress { OLD_PROGRESS } else { "" };
+            let _ = tell(out, format!("{old}{begin} for path {} at {at}\n\n", options.path)).await;
             tree(service, options, caller, out).await?
         }
     };
