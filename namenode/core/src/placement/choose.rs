@@ -58,7 +58,9 @@ impl Topology {
     #[must_use]
     pub fn choose(&self, request: &PlacementRequest<'_>) -> SmallVec<[StorageId; 3]> {
         let wanted = request.wanted.min(self.machines.len());
-        let held: Types = request.existing.iter().filter_map(|id| self.kind_of(*id)).collect();
+        // What leaves service is to be made good for.
+        let stays = |id: &&StorageId| self.machine_of(**id).is_some_and(|machine| machine.live && machine.open);
+        let held: Types = request.existing.iter().filter(stays).filter_map(|id| self.kind_of(*id)).collect();
         let mut choice = Choice {
             topology: self,
             request,

@@ -221,6 +221,18 @@ fn a_lost_replica_gets_the_type_that_is_lacking() {
     assert_eq!(types_on(&all, "WARM", &[disk], 2), [Archive, Archive]);
 }
 
+#[test]
+fn the_type_of_a_replica_that_leaves_is_made_good_for() {
+    use StorageType::{Disk, Ssd};
+    let kinds = [vec![Ssd], vec![Disk], vec![Disk, Ssd], vec![Disk, Ssd]];
+    let staying = typed(kinds.to_vec());
+    let existing = [storage(0), storage(8)];
+    assert_eq!(types_on(&staying, "ONE_SSD", &existing, 1), [Disk]);
+    let mut machines = staying.machines;
+    machines[0].open = false;
+    assert_eq!(types_on(&Topology::new(machines), "ONE_SSD", &existing, 1), [Ssd]);
+}
+
 proptest! {
     #[test]
     fn every_choice_is_allowed(
