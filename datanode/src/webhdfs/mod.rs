@@ -86,6 +86,8 @@ async fn answer(door: Arc<Door>, method: &Method, uri: &axum::http::Uri, body: &
         Method::POST => query.operation(&["APPEND"], "POST")?,
         _ => return Ok((StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, PUT, POST")]).into_response()),
     };
+    // What it names is not asked, but who comes without it does not come from a namenode.
+    query.required("namenoderpcaddress", operation)?;
     let user = query.actors()?.0.to_owned();
     let permit = door.room.clone().try_acquire_owned().map_err(|_| {
         let message = format!("{MAX_OPERATIONS} operations are under way at this datanode: try again");

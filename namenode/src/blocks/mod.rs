@@ -14,6 +14,7 @@ mod sink;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -63,6 +64,8 @@ struct Shared {
     round: Duration,
     heartbeat_interval: Duration,
     report_interval: Duration,
+    /// The name of this machine, which an answer in safe mode tells.
+    host: String,
 }
 
 impl Blocks {
@@ -104,6 +107,7 @@ impl Blocks {
                 round: millis(round),
                 heartbeat_interval: millis(nodes.heartbeat_interval_ms),
                 report_interval: millis(nodes.block_report_interval_ms),
+                host: host_name(config.listen.ip()),
             }),
         }))
     }
@@ -119,6 +123,14 @@ impl Blocks {
     pub fn intervals(&self) -> (Duration, Duration) {
         (self.shared.heartbeat_interval, self.shared.report_interval)
     }
+}
+
+/// What a server that listens at `address` is called.
+fn host_name(address: IpAddr) -> String {
+    if address.is_loopback() {
+        return "localhost".to_owned();
+    }
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 impl Shared {

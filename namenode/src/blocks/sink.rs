@@ -50,7 +50,8 @@ impl EffectSink for Blocks {
     }
 
     fn safe_mode(&self) -> Option<String> {
-        self.shared.owner.read(|map| map.safe_mode(self.shared.now()))
+        let reason = self.shared.owner.read(|map| map.safe_mode(self.shared.now()))?;
+        Some(format!("{reason} NamenodeHostName:{}", self.shared.host))
     }
 
     fn set_safe_mode(&self, on: bool) -> bool {

@@ -130,10 +130,13 @@ pub(super) async fn create_symlink(
     Err(FsError::new(FsErrorKind::Unsupported, "Symlinks not supported"))
 }
 
-/// As the stock NameNode answers it by default.
+/// Whatever is there is no link.
 pub(super) async fn get_link_target(
-    _asked: Asked,
-    _request: GetLinkTargetRequestProto,
+    asked: Asked,
+    request: GetLinkTargetRequestProto,
 ) -> FsResult<GetLinkTargetResponseProto> {
-    Err(FsError::new(FsErrorKind::Unsupported, "getLinkTarget: Symlinks not supported"))
+    let path = convert::path(&request.path)?;
+    let found = asked.service.status(&asked.caller, &path).await?;
+    found.ok_or_else(|| FsError::not_found(&path))?;
+    Err(FsError::refused(format!("Path {path} is not a symbolic link")))
 }

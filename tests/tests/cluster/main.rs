@@ -2,11 +2,13 @@
 
 #![cfg(test)]
 
+mod attributes;
 mod bad_input;
 mod cli;
 mod client;
 mod cut_and_join;
 mod dev;
+mod doors;
 mod files;
 mod hdfs_native;
 mod kills;

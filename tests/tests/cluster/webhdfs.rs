@@ -1,6 +1,7 @@
 //! WebHDFS by curl, and the stock fsck's endpoint.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -8,29 +9,30 @@ use steadfs_tests::{BLOCK, TestCluster, content};
 use tokio::process::Command;
 
 /// What curl got.
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: BTreeMap<String, String>,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
-    fn error(&self) -> (u16, String, String) {
+    /// The status, the class of the exception and what it says.
+    pub(crate) fn error(&self) -> (u16, String, String) {
         let exception = &self.json()["RemoteException"];
         let text = |name: &str| exception[name].as_str().unwrap_or("").to_owned();
         (self.status, text("exception"), text("message"))
     }
 }
 
-/// A door of WebHDFS, and who asks there.
-struct Door(String);
+/// Where WebHDFS is served.
+pub(crate) struct Web(String);
 
-impl Door {
-    fn of(test: &TestCluster) -> Self {
+impl Web {
+    pub(crate) fn of(test: &TestCluster) -> Self {
         let user = test.cluster.url();
         assert!(user.starts_with("hdfs://"));
         Self(format!("{}/webhdfs/v1", test.cluster.http_url().trim_end_matches('/')))
@@ -39,6 +41,40 @@ impl Door {
     async fn ask(&self, method: &str, path: &str, query: &str) -> anyhow::Result<Answer> {
         let user = steadfs_client::current_user();
         curl(&["-X", method, &format!("{}{path}?user.name={user}&{query}", self.0)]).await
+    }
+
+    /// An operation as `user`, through the redirect if there is one.
+    pub(crate) async fn follow(
+        &self,
+        user: &str,
+        method: &str,
+        path: &str,
+        query: &str,
+    ) -> anyhow::Result<Answer> {
+        let first = curl(&["-X", method, &format!("{}{path}?user.name={user}&{query}", self.0)]).await?;
+        match first.headers.get("location").filter(|_| first.status == 307) {
+            Some(location) => curl(&["-X", method, location]).await,
+            None => Ok(first),
+        }
+    }
+
+    /// Both steps of an operation that sends bytes, as `user`.
+    pub(crate) async fn send_bytes(
+        &self,
+        user: &str,
+        method: &str,
+        path: &str,
+        query: &str,
+        bytes: &[u8],
+    ) -> anyhow::Result<Answer> {
+        let first = curl(&["-X", method, &format!("{}{path}?user.name={user}&{query}", self.0)]).await?;
+        let Some(location) = first.headers.get("location").filter(|_| first.status == 307) else {
+            return Ok(first);
+        };
+        let mut file = tempfile::NamedTempFile::new()?;
+        file.write_all(bytes)?;
+        let name = file.path().to_str().context("a path in UTF-8")?;
+        curl(&["-X", method, "-T", name, location]).await
     }
 
     /// Both steps of an operation that sends `file`.
@@ -83,7 +119,7 @@ fn file(test: &TestCluster, name: &str, length: usize) -> anyhow::Result<String>
 #[tokio::test(flavor = "multi_thread")]
 async fn files_go_through_webhdfs_in_two_steps() -> anyhow::Result<()> {
     let test = TestCluster::in_process(2).await?;
-    let door = Door::of(&test);
+    let door = Web::of(&test);
     let length = 2 * BLOCK as usize + 12_345;
     let big = file(&test, "big", length)?;
     let created = door.send("PUT", "/d/big", "op=CREATE&replication=2&permission=640", &big).await?;
@@ -131,7 +167,7 @@ async fn files_go_through_webhdfs_in_two_steps() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_100_continue_is_told_before_sending() -> anyhow::Result<()> {
     let test = TestCluster::in_process(1).await?;
-    let door = Door::of(&test);
+    let door = Web::of(&test);
     let big = file(&test, "big", 3 << 20)?;
     let first = door.ask("PUT", "/waited", "op=CREATE").await?;
     let location = &first.headers["location"];
@@ -148,7 +184,7 @@ async fn who_waits_for_100_continue_is_told_before_sending() -> anyhow::Result<(
 #[tokio::test(flavor = "multi_thread")]
 async fn the_namespace_through_webhdfs() -> anyhow::Result<()> {
     let test = TestCluster::in_process(1).await?;
-    let door = Door::of(&test);
+    let door = Web::of(&test);
     let yes = json!({ "boolean": true });
     for (method, path, query) in [
         ("PUT", "/a/b%20c", "op=MKDIRS&permission=711"),
@@ -195,13 +231,13 @@ async fn the_namespace_through_webhdfs() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn webhdfs_has_hadoops_errors() -> anyhow::Result<()> {
     let test = TestCluster::in_process(1).await?;
-    let door = Door::of(&test);
+    let door = Web::of(&test);
     door.ask("PUT", "/full/x", "op=MKDIRS").await?;
     for (method, path, query, status, class, message) in [
         ("GET", "/no", "op=GETFILESTATUS", 404, "FileNotFoundException", "File does not exist: /no"),
         ("GET", "/no", "op=OPEN", 404, "FileNotFoundException", "File does not exist: /no"),
         ("GET", "/full", "op=OPEN", 404, "FileNotFoundException", "Path is not a file: /full"),
-        ("DELETE", "/full", "op=DELETE", 403, "PathIsNotEmptyDirectoryException", "/full is non empty"),
+        ("DELETE", "/full", "op=DELETE", 403, "PathIsNotEmptyDirectoryException", "`/full is non empty'"),
         (
             "GET",
             "/",
@@ -211,7 +247,7 @@ async fn webhdfs_has_hadoops_errors() -> anyhow::Result<()> {
             "Invalid value for webhdfs parameter \"op\": ",
         ),
         ("GET", "/", "", 400, "UnsupportedOperationException", "op=NULL is not supported"),
-        ("PUT", "/full", "op=SETQUOTA", 400, "UnsupportedOperationException", "SETQUOTA is not supported"),
+        ("PUT", "/full", "op=ALLOWSNAPSHOT", 400, "UnsupportedOperationException", "ALLOWSNAPSHOT is"),
         ("PUT", "/", "op=MKDIRS&permission=99", 400, "IllegalArgumentException", "Invalid value for webhdfs"),
         (
             "PUT",
@@ -238,7 +274,7 @@ async fn webhdfs_has_hadoops_errors() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_datanode_asks_only_its_own_namenode() -> anyhow::Result<()> {
     let test = TestCluster::in_process(1).await?;
-    let door = Door::of(&test);
+    let door = Web::of(&test);
     let file = file(&test, "small", 10)?;
     let elsewhere = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let first = door.ask("PUT", "/mine", "op=CREATE").await?;

@@ -170,13 +170,10 @@ pub(crate) fn abandon(
     let Some(last) = last_block(&p.tx, &inode).filter(|last| last.id == block.id) else {
         return Ok(Reply::Done);
     };
-    if last.length > 0 || !matches!(last.state, BlockState::UnderConstruction { .. }) {
-        return Err(FsError::refused(format!(
-            "Cannot abandon block {} of {}: it holds {} bytes that were acknowledged",
-            named(&last),
-            file.path,
-            last.length
-        )));
+    // What was flushed into a block that is being written goes with it, if its writer says so.
+    if !matches!(last.state, BlockState::UnderConstruction { .. }) {
+        let block = named(&last);
+        return Err(FsError::refused(format!("Cannot abandon block {block} of {}: it is written", file.path)));
     }
     let before = p.usage(&inode);
     let inode = delete::drop_blocks(p, &inode, 1);
