@@ -81,6 +81,10 @@ pub struct NamespaceConfig {
     pub access_time_precision_ms: u64,
     /// Whether the owner of the folder above may set quotas too; else superusers alone.
     pub owner_sets_quota: bool,
+    /// The most extended attributes of a file or folder that users see.
+    pub max_xattrs_per_inode: usize,
+    /// The most bytes of an extended attribute's name and value.
+    pub max_xattr_size_bytes: usize,
     /// How long answers are kept for repeated calls.
     pub retry_expiry_ms: u64,
     /// The most answers kept for repeated calls.
@@ -217,6 +221,8 @@ impl Default for NamespaceConfig {
             lease_hard_limit_ms: settings.lease_hard_limit.as_millis() as u64,
             access_time_precision_ms: settings.access_time_precision.as_millis() as u64,
             owner_sets_quota: settings.owner_sets_quota,
+            max_xattrs_per_inode: settings.max_xattrs,
+            max_xattr_size_bytes: settings.max_xattr_bytes,
             retry_expiry_ms: settings.retry_expiry.as_millis() as u64,
             retry_entries: 10_000_000,
             complete_wait_ms: 2_000,
@@ -318,6 +324,10 @@ impl NamenodeConfig {
             names.lease_soft_limit_ms > 0 && names.lease_soft_limit_ms <= names.lease_hard_limit_ms,
             "namespace: 1 <= lease_soft_limit_ms <= lease_hard_limit_ms"
         );
+        ensure!(
+            names.max_xattrs_per_inode <= MAX_XATTRS && (1..=MAX_XATTR_BYTES).contains(&names.max_xattr_size_bytes),
+            "namespace: max_xattrs_per_inode <= {MAX_XATTRS}, 1 <= max_xattr_size_bytes <= {MAX_XATTR_BYTES}"
+        );
         ensure!(!names.supergroup.is_empty(), "namespace.supergroup: name a group");
         ensure!(is_short(&names.supergroup), "namespace.supergroup: at most {MAX_PRINCIPAL_BYTES} bytes");
         self.users.validate()?;
@@ -359,11 +369,17 @@ impl NamenodeConfig {
             lease_hard_limit: Duration::from_millis(names.lease_hard_limit_ms),
             access_time_precision: Duration::from_millis(names.access_time_precision_ms),
             owner_sets_quota: names.owner_sets_quota,
+            max_xattrs: names.max_xattrs_per_inode,
+            max_xattr_bytes: names.max_xattr_size_bytes,
             retry_expiry: Duration::from_millis(names.retry_expiry_ms),
         }
     }
 }
 
+/// The most extended attributes that an inode may be allowed: they are one record.
+const MAX_XATTRS: usize = 256;
+/// The largest extended attribute that may be allowed, as in HDFS.
+const MAX_XATTR_BYTES: usize = 32 << 10;
 /// The smallest segment: a batch must fit.
 const MIN_SEGMENT_BYTES: u64 = 64 << 10;
 /// The largest segment: recovery reads a segment whole.

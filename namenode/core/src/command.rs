@@ -81,6 +81,11 @@ pub struct Settings {
     pub lease_hard_limit: Duration,
     /// Access times are as exact as this; zero keeps none. Default 1 h.
     pub access_time_precision: Duration,
+    /// Most extended attributes of an inode that users see (HDFS: `dfs.namenode.fs-limits.max-xattrs-per-inode`). Default
+    /// 32.
+    pub max_xattrs: usize,
+    /// Most bytes of an attribute's name and value (HDFS: `dfs.namenode.fs-limits.max-xattr-size`). Default 16,384.
+    pub max_xattr_bytes: usize,
     /// How long an answer is kept for a repeated call. Default 10 min.
     pub retry_expiry: Duration,
     /// Whether the owner of the folder above may set quotas too (HDFS: `dfs.permissions.allow.owner.set.quota`).
@@ -101,6 +106,8 @@ impl Default for Settings {
             lease_soft_limit: Duration::from_secs(60),
             lease_hard_limit: Duration::from_secs(20 * 60),
             access_time_precision: Duration::from_secs(3600),
+            max_xattrs: 32,
+            max_xattr_bytes: 16_384,
             retry_expiry: Duration::from_secs(600),
             owner_sets_quota: false,
         }

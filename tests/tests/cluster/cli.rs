@@ -253,3 +253,38 @@ async fn an_operator_sees_what_is_wrong() -> anyhow::Result<()> {
     test.stop().await;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_and_attributes_look_as_in_hadoops_shell() -> anyhow::Result<()> {
+    with_shell(1, |shell, _| {
+        let me = steadfs_client::current_user();
+        shell.ok("fs mkdir -m 750 /d");
+        shell.ok("fs touch /d/f");
+        shell.ok("fs setfacl -R -m user:bob:rwx,default:user:bob:r-x /d");
+        let (head, listed) = (format!("# owner: {me}\n# group: supergroup\n"), shell.ok("fs getfacl -R /d"));
+        let folder = format!(
+            "# file: /d\n{head}user::rwx\nuser:bob:rwx\ngroup::r-x\nmask::rwx\nother::---\ndefault:user::rwx\n\
+             default:user:bob:r-x\ndefault:group::r-x\ndefault:mask::r-x\ndefault:other::---\n\n"
+        );
+        let file = format!("# file: /d/f\n{head}user::rw-\nuser:bob:rwx\ngroup::r--\nmask::rwx\nother::r--\n\n");
+        assert_eq!(listed, folder + &file);
+        assert!(shell.ok("fs ls -l /").contains("drwxrwx---+"));
+        shell.ok("fs setfacl -k /d");
+        shell.ok("fs setfacl -x user:bob,mask: /d");
+        shell.ok("fs setfacl -b /d/f");
+        assert_eq!(shell.ok("fs getfacl /d").lines().count(), 7);
+        assert!(shell.fails(1, "fs setfacl -x user: /d").contains("the user, group and other entries are required"));
+        assert!(shell.fails(2, "fs setfacl -m user:bob /d").contains("Invalid <aclSpec> : user:bob"));
+
+        shell.ok("fs setfattr -n user.a -v text /d/f");
+        shell.ok("fs setfattr -n user.b -v 0x00ff /d/f");
+        shell.ok("fs setfattr -n user.c /d/f");
+        let all = "# file: /d/f\nuser.c\nuser.b=0x00ff\nuser.a=\"text\"\n";
+        assert_eq!(shell.ok("fs getfattr -d /d/f"), all);
+        assert_eq!(shell.ok("fs getfattr -n user.a -e base64 /d/f"), "# file: /d/f\nuser.a=0sdGV4dA==\n");
+        shell.ok("fs setfattr -x user.a /d/f");
+        assert!(shell.fails(1, "fs getfattr -n user.a /d/f").contains("was not found"));
+        assert!(shell.fails(2, "fs setfattr -n none -v x /d/f").contains("must be prefixed"));
+    })
+    .await
+}

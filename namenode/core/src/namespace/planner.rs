@@ -67,7 +67,13 @@ impl<'p> Planner<'p> {
         self.effects.push(effect);
     }
 
+    /// What lies along the path of something that is to change. Below `/.reserved/raw` superusers change things alone.
     pub(crate) fn resolve<'a>(&self, path: &'a FsPath, purpose: Purpose) -> FsResult<Resolved<'a>> {
+        if resolve::names_raw(path) && !self.guard.is_superuser() {
+            let user = self.guard.user();
+            let message = format!("Access denied for user {user}. Superuser privilege is required");
+            return Err(FsError::denied(message));
+        }
         resolve::resolve(&self.tx, &self.guard, path, purpose)
     }
 

@@ -14,11 +14,6 @@ use crate::event::MetadataChange;
 use crate::record::{Inode, Key, Record, XAttr};
 use crate::view::View;
 
-/// Most attributes of an inode that users see: of `user` and `trusted` (HDFS:
-/// `dfs.namenode.fs-limits.max-xattrs-per-inode`).
-const MAX_XATTRS: usize = 32;
-/// Most bytes of a name and its value (HDFS: `dfs.namenode.fs-limits.max-xattr-size`).
-const MAX_XATTR_BYTES: usize = 16_384;
 /// Most attributes of the other namespaces, which HDFS does not bound.
 const MAX_HIDDEN_XATTRS: usize = 32;
 /// A file that has this one is not read by superusers.
@@ -32,7 +27,7 @@ pub(crate) fn set(
     value: Option<&[u8]>,
     flags: XAttrFlags,
 ) -> FsResult<Reply> {
-    check_size(name, value)?;
+    check_size(name, value, p.ctx.settings.max_xattr_bytes)?;
     let raw = resolve::names_raw(path);
     check_namespace(&p.guard, name, value.is_some(), raw)?;
     if raw {
@@ -50,7 +45,7 @@ pub(crate) fn set(
     // As in HDFS, what was set last comes first.
     let attribute = XAttr { name: name.clone(), value: value.unwrap_or_default().to_vec() };
     attributes.insert(0, attribute.clone());
-    check_room(&attributes)?;
+    check_room(&attributes, p.ctx.settings.max_xattrs)?;
     p.metadata_changed(inode.id, MetadataChange::XAttrsSet(vec![attribute]));
     write(p, &inode, attributes);
     Ok(Reply::Done)
@@ -97,11 +92,11 @@ fn is_unreadable(name: &XAttrName) -> bool {
     name.namespace == XAttrNamespace::Security && name.name == UNREADABLE
 }
 
-fn check_size(name: &XAttrName, value: Option<&[u8]>) -> FsResult<()> {
+fn check_size(name: &XAttrName, value: Option<&[u8]>, most: usize) -> FsResult<()> {
     let size = name.name.len() + value.map_or(0, <[u8]>::len);
-    if size > MAX_XATTR_BYTES {
+    if size > most {
         return Err(FsError::invalid_argument(format!(
-            "The XAttr is too big. The maximum combined size of the name and value is {MAX_XATTR_BYTES}, but the \
+            "The XAttr is too big. The maximum combined size of the name and value is {most}, but the \
              total size is {size}"
         )));
     }
@@ -173,15 +168,15 @@ fn check_flags(name: &XAttrName, exists: bool, flags: XAttrFlags) -> FsResult<()
     }
 }
 
-fn check_room(attributes: &[XAttr]) -> FsResult<()> {
+fn check_room(attributes: &[XAttr], most: usize) -> FsResult<()> {
     let users = |attribute: &&XAttr| {
         matches!(attribute.name.namespace, XAttrNamespace::User | XAttrNamespace::Trusted)
     };
     let visible = attributes.iter().filter(users).count();
-    if visible > MAX_XATTRS {
+    if visible > most {
         return Err(FsError::new(
             FsErrorKind::TooManyXAttrs,
-            format!("Cannot add additional XAttr to inode, would exceed limit of {MAX_XATTRS}"),
+            format!("Cannot add additional XAttr to inode, would exceed limit of {most}"),
         ));
     }
     if attributes.len() - visible > MAX_HIDDEN_XATTRS {
