@@ -50,7 +50,8 @@ class Admin:
 
     def fsck(self, *arguments, code=0, user=""):
         found, out, errors = self.run(FSCK, *arguments, user=user)
-        same(found, code, f"exit code of fsck {' '.join(arguments)}: {out[-1000:]} {errors}")
+        if code is not None:
+            same(found % 256, code, f"exit code of fsck {' '.join(arguments)}: {out[-1000:]} {errors}")
         return out
 
     def shell(self, *arguments):
@@ -156,7 +157,7 @@ def refresh(a):
     same(a.admin("-refreshSuperUserGroupsConfiguration"), "Refresh super user groups configuration successful\n")
     same(a.admin("-refreshCallQueue"), "Refresh call queue successful\n")
     code, out, _ = a.run(DFSADMIN, "-refresh", a.rpc, "nosuch", "key")
-    same((code, "Failed to get response" in out), (255, True))
+    same((code != 0, "Failed to get response" in out), (True, True))
     a.refused("Superuser privilege is required for operation refreshNodes", "-refreshNodes", user="bob")
 
 
@@ -204,7 +205,7 @@ def open_files(a):
         wait_for(lambda: "/d/open" in a.admin("-listOpenFiles"), 60, "a file is open")
         for arguments in ([], ["-path", "/d"]):
             row = a.admin("-listOpenFiles", *arguments).splitlines()[1:]
-            same([line.split("\t")[-1] for line in row], ["/d/open"])
+            same([line.split()[-1] for line in row], ["/d/open"])
         same(a.admin("-listOpenFiles", "-path", "/none").splitlines()[1:], [])
         same(a.admin("-listOpenFiles", "-blockingDecommission").splitlines()[1:], [])
         text = a.fsck("/d", "-openforwrite", "-files", "-blocks", "-locations")
@@ -242,17 +243,21 @@ def fsck(a):
 
 def decommission(a):
     a.set_hosts((2, {"adminState": "DECOMMISSIONED"}))
-    a.settled(2, "Decommission In Progress")
-    has(a.admin("-report", "-decommissioning"), "Decommission Status : Decommission in progress")
-    text = a.fsck("/d/b", "-files", "-blocks", "-replicaDetails")
-    has(text, "(DECOMMISSIONING)")
-    block = re.search(r"blk_\d+", text)[0]
-    has(a.fsck("/", "-blockId", block), "No. of decommissioning Replica: 1\n")
-    # With two replicas wanted, the other two datanodes are enough.
-    a.shell("-setrep", "2", "/d/b")
+    # Three replicas are wanted; two are there besides, which is what files get by default.
     a.settled(2, "Decommissioned")
+    text = a.fsck("/d/b", "-files", "-blocks", "-replicaDetails")
+    has(text, "(DECOMMISSIONED)")
+    block = re.search(r"blk_\d+", text)[0]
+    # The exit code is that of the replica told last.
+    has(a.fsck("/", "-blockId", block, code=None), "No. of decommissioned Replica: 1\n")
+    a.set_hosts((2, {"adminState": "DECOMMISSIONED"}), (1, {"adminState": "DECOMMISSIONED"}))
+    a.settled(1, "Decommission In Progress")
+    has(a.admin("-report", "-decommissioning"), "Decommission Status : Decommission in progress")
+    has(a.fsck("/d/b", "-files", "-blocks", "-replicaDetails"), "(DECOMMISSIONING)")
+    a.set_hosts((2, {"adminState": "DECOMMISSIONED"}))
+    a.settled(1, "In Service")
     has(a.admin("-report"), "Decommission Status : Decommissioned")
-    a.shell("-put", str(a.local), "/d/after")
+    a.shell("-D", "dfs.replication=2", "-put", str(a.local), "/d/after")
     has(a.fsck("/d/after", "-files", "-blocks", "-locations"), "Live_repl=2")
     if a.nodes[2]["data"] in a.fsck("/d/after", "-files", "-blocks", "-locations"):
         raise AssertionError("a decommissioned datanode got a new replica")
@@ -277,13 +282,13 @@ def own_tools(a):
     uuid = a.nodes[1]["uuid"]
     a.cluster.run("admin", "maintenance", uuid)
     a.settled(1, "In Maintenance")
-    has(a.cluster.run("admin", "datanodes"), "in maintenance")
+    has(a.cluster.run("admin", "datanodes").stdout, "in maintenance")
     a.admin("-refreshNodes")
     same(a.state(1), "In Maintenance", "after the hosts files were read again")
     a.cluster.run("admin", "recommission", a.nodes[1]["data"])
     a.settled(1, "In Service")
-    has(a.cluster.run("admin", "roll-journal"), "the new segment begins with transaction")
-    has(a.cluster.run("admin", "save-report", "own.txt"), "reports/own.txt")
+    has(a.cluster.run("admin", "roll-journal").stdout, "the new segment begins with transaction")
+    has(a.cluster.run("admin", "save-report", "own.txt").stdout, "reports/own.txt")
     a.cluster.run("admin", "refresh-nodes")
     a.cluster.run("admin", "balancer-bandwidth", "1MiB")
     a.cluster.run("admin", "open-files")
@@ -296,8 +301,8 @@ def other_protocols(a):
              "-D", f"dfs.namenode.rpc-address.one.n1={a.rpc}", "-D", f"dfs.namenode.rpc-address.one.n2={a.rpc}"]
     code, out, errors = a.run(TOOLS + "DFSHAAdmin", *pairs, "-getServiceState", "n1")
     same((code, out), (0, "active\n"), errors)
-    code, _, errors = a.run(TOOLS + "DFSHAAdmin", *pairs, "-transitionToStandby", "--forcemanual", "n1")
-    same(code != 0, True, errors)
+    code, _, errors = a.run(TOOLS + "DFSHAAdmin", *pairs, "-transitionToStandby", "n1")
+    has(errors, "HA for namenode is not enabled")
 
 
 def pages(a):
@@ -360,12 +365,12 @@ def main():
     cluster = Cluster(args.binary, *options)
     (cluster.folder / "hosts.json").write_text("[]")
     cluster.options += [word.format(folder=cluster.folder) for word in hosts]
-    with cluster, Tools(cluster.folder) as tools:
+    with cluster, Tools(cluster.folder, {"fs.hdfs.impl.disable.cache": "true"}) as tools:
         a = Admin(cluster, tools)
         a.local = Path(cluster.folder, "twelve")
         a.local.write_text("hello world\n")
         a.shell("-mkdir", "/d")
-        a.shell("-put", str(a.local), "/d/a")
+        a.shell("-D", "dfs.replication=2", "-put", str(a.local), "/d/a")
         a.shell("-D", "dfs.replication=3", "-put", str(a.local), "/d/b")
         for check in CHECKS:
             if not args.only or check.__name__ in args.only:

@@ -51,6 +51,10 @@ pub(super) async fn start() -> Running {
 }
 
 impl Running {
+    pub(super) fn service(&self) -> &std::sync::Arc<crate::service::Service> {
+        self.namenode.service()
+    }
+
     pub(super) async fn stop(self) {
         self.shutdown.trigger();
         self.namenode.stopped().await;
@@ -310,6 +314,7 @@ impl Pretender {
             uuid: self.uuid.clone(),
             session: SESSION,
             changes: vec![change],
+            moves: Vec::new(),
         };
         self.link.blocks_changed(request).await.unwrap();
     }

@@ -27,6 +27,8 @@ mod xattr;
 mod door_harness;
 #[cfg(test)]
 mod door_test;
+#[cfg(test)]
+mod operator_test;
 
 use std::sync::Arc;
 

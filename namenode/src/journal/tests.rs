@@ -385,3 +385,27 @@ impl Bench {
         image
     }
 }
+
+#[test]
+fn a_new_segment_begins_when_asked_and_an_empty_one_stays() {
+    let bench = Bench::new(2);
+    let (mut journal, ..) = bench.open().unwrap();
+    let count = || bench.files(0).len();
+    assert_eq!(count(), 1);
+    journal.append(&payload(1)).unwrap();
+    journal.roll().unwrap();
+    assert_eq!((count(), bench.files(1).len()), (2, 2));
+    journal.roll().unwrap();
+    assert_eq!(count(), 2, "nothing was written since");
+    journal.append(&payload(2)).unwrap();
+    journal.roll().unwrap();
+    drop(journal);
+    // The last segment holds nothing yet.
+    let (mut journal, recovered, entries) = bench.open().unwrap();
+    let payloads = |entries: &Entries| entries.iter().map(|(_, bytes)| bytes.clone()).collect::<Vec<_>>();
+    assert_eq!((recovered.repaired, payloads(&entries)), (Vec::new(), vec![payload(1), payload(2)]));
+    journal.append(&payload(3)).unwrap();
+    drop(journal);
+    let (_, _, entries) = bench.open().unwrap();
+    assert_eq!(payloads(&entries), [payload(1), payload(2), payload(3)]);
+}
