@@ -12,6 +12,7 @@ mod doors;
 mod files;
 mod hdfs_native;
 mod kills;
+mod raw_rpc;
 mod webhdfs;
 
 /// The program whose processes are killed.

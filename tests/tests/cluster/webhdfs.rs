@@ -235,7 +235,11 @@ async fn webhdfs_has_hadoops_errors() -> anyhow::Result<()> {
     door.ask("PUT", "/full/x", "op=MKDIRS").await?;
     for (method, path, query, status, class, message) in [
         ("GET", "/no", "op=GETFILESTATUS", 404, "FileNotFoundException", "File does not exist: /no"),
-        ("GET", "/no", "op=OPEN", 404, "FileNotFoundException", "File does not exist: /no"),
+        ("GET", "/no", "op=OPEN", 404, "FileNotFoundException", "File /no not found."),
+        ("GET", "/no", "op=LISTSTATUS", 404, "FileNotFoundException", "File /no does not exist."),
+        ("GET", "/full", "op=GETLINKTARGET", 403, "IOException", "Path /full is not a symbolic link"),
+        ("PUT", "/full", "op=RENAME", 400, "IllegalArgumentException", "Required param destination for op: RENAME"),
+        ("PUT", "/full", "op=CREATESYMLINK", 400, "UnsupportedOperationException", "Symlinks not supported"),
         ("GET", "/full", "op=OPEN", 404, "FileNotFoundException", "Path is not a file: /full"),
         ("DELETE", "/full", "op=DELETE", 403, "PathIsNotEmptyDirectoryException", "`/full is non empty'"),
         (
@@ -310,7 +314,7 @@ async fn the_stock_fsck_reads_its_verdict() -> anyhow::Result<()> {
     assert!(report.contains("/d/file 100 bytes, replicated: replication=1, 1 block(s):  OK"), "{report}");
     assert!(report.contains("Live_repl=1  [DatanodeInfoWithStorage["), "{report}");
     assert!(report.ends_with("The filesystem under path '/' is HEALTHY\n"), "{report}");
-    assert!(ask("path=%2Fno").await?.ends_with("Path '/no' does not exist\n"));
+    assert!(ask("path=%2Fno").await?.ends_with("\nPath '/no' does not exist"));
     let corrupt = ask("path=%2F&listcorruptfileblocks=1&startblockafter=0").await?;
     assert!(corrupt.ends_with("The filesystem under path '/' has no CORRUPT files\n"), "{corrupt}");
     test.stop().await;
