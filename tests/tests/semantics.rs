@@ -28,7 +28,7 @@ fn collect(folder: &Path, ending: &str, declaration: &str, prefix: &str, names: 
 fn known_tests() -> HashSet<String> {
     let mut names = HashSet::new();
     collect(&root(), "rs", "fn ", "", &mut names);
-    for suite in ["shell", "spark", "locality"] {
+    for suite in ["admin", "shell", "spark", "locality", "quota", "inotify"] {
         let text = std::fs::read_to_string(root().join(format!("tests/conformance/{suite}_suite.py")))
             .expect("the conformance suites are here");
         names.extend(text.lines().filter_map(|line| {
