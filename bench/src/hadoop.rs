@@ -6,9 +6,9 @@ use anyhow::{Context, bail};
 use bytes::{Buf, BytesMut};
 use prost::Message;
 use steadfs_proto::hadoop::{
-    CompleteRequestProto, CreateRequestProto, FsPermissionProto, GetFileInfoRequestProto,
-    GetListingRequestProto, IpcConnectionContextProto, MkdirsRequestProto, RequestHeaderProto,
-    RpcRequestHeaderProto, RpcResponseHeaderProto, UserInformationProto,
+    CompleteRequestProto, CreateRequestProto, FsPermissionProto, GetBlockLocationsRequestProto,
+    GetFileInfoRequestProto, GetListingRequestProto, IpcConnectionContextProto, MkdirsRequestProto,
+    RequestHeaderProto, RpcRequestHeaderProto, RpcResponseHeaderProto, UserInformationProto,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,6 +20,8 @@ const KIND: i32 = 2;
 const FINAL: i32 = 0;
 /// `CREATE`, without which only an existing file may be overwritten.
 const CREATE_FLAG: u32 = 1;
+/// A stock client's first question covers ten blocks of the usual size.
+const OPEN_BYTES: u64 = 10 * (128 << 20);
 
 /// One connection with at most one call outstanding.
 pub(crate) struct Connection {
@@ -111,15 +113,30 @@ impl Connection {
         self.call("getFileInfo", &GetFileInfoRequestProto { src: path.into() }).await
     }
 
+    /// What a stock client asks when it opens a file.
+    pub(crate) async fn open_file(&mut self, path: &str) -> anyhow::Result<()> {
+        let request = GetBlockLocationsRequestProto {
+            src: path.into(),
+            offset: 0,
+            length: OPEN_BYTES,
+            ..Default::default()
+        };
+        self.call("getBlockLocations", &request).await
+    }
+
     pub(crate) async fn list(&mut self, path: &str) -> anyhow::Result<()> {
         let request = GetListingRequestProto { src: path.into(), need_location: false, ..Default::default() };
         self.call("getListing", &request).await
     }
 
     pub(crate) async fn mkdirs(&mut self, path: &str) -> anyhow::Result<()> {
+        self.make_folder(path, 0o755).await
+    }
+
+    pub(crate) async fn make_folder(&mut self, path: &str, perm: u32) -> anyhow::Result<()> {
         let request = MkdirsRequestProto {
             src: path.into(),
-            masked: FsPermissionProto { perm: 0o755 },
+            masked: FsPermissionProto { perm },
             create_parent: true,
             unmasked: None,
         };

@@ -1,6 +1,7 @@
 //! Load drivers. Every command prints what it measured and nothing it did not; compare two servers in one run, take the median
 //! of several, and quote ratios.
 
+mod fair;
 mod hadoop;
 mod streams;
 
@@ -32,6 +33,9 @@ enum Command {
         /// Who calls.
         #[arg(long, default_value = "root")]
         user: String,
+        /// Reads files f0 to f99 of this folder rather than empty ones of its own.
+        #[arg(long)]
+        folder: Option<String>,
     },
     /// Makes empty files, 1,000 a folder, below /bench-files.
     Files {
@@ -43,6 +47,24 @@ enum Command {
         connections: u64,
         #[arg(long, default_value = "root")]
         user: String,
+    },
+    /// What a storm of one user's calls does to the times of another's.
+    Fairness {
+        #[arg(long)]
+        fs: String,
+        #[arg(long, value_enum)]
+        op: Op,
+        /// Connections of the storm.
+        #[arg(long, default_value_t = 64)]
+        connections: u64,
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+        /// Who storms.
+        #[arg(long, default_value = "storm")]
+        storming: String,
+        /// Who calls meanwhile, on one connection. Makes the folders, so it must be a superuser.
+        #[arg(long, default_value = "root")]
+        calm: String,
     },
     /// Writes a file through our client, reads it back, and prints both speeds.
     Stream {
@@ -57,9 +79,13 @@ enum Command {
     },
 }
 
+/// Files that are read.
+const FILES: u64 = 100;
+
 #[derive(Clone, Copy, ValueEnum, PartialEq)]
 enum Op {
     Stat,
+    Open,
     List,
     Create,
     Mkdirs,
@@ -79,27 +105,50 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Args::parse().command {
-        Command::Calls { fs, op, connections, seconds, user } => {
-            calls(&fs, op, connections, seconds, &user).await
+        Command::Calls { fs, op, connections, seconds, user, folder } => {
+            calls(&fs, op, connections, seconds, &user, folder).await
         }
         Command::Files { fs, count, connections, user } => files(&fs, count, connections, &user).await,
+        Command::Fairness { fs, op, connections, seconds, storming, calm } => {
+            let what = fair::Fairness { fs, op, connections, seconds, storming, calm };
+            // It has runtimes of its own.
+            let measured = std::thread::spawn(move || fair::run(&what)).join();
+            measured.ok().context("the measuring thread panicked")?
+        }
         Command::Stream { fs, mebibytes, replication, rounds } => {
             streams::run(&fs, mebibytes, replication, rounds).await
         }
     }
 }
 
-async fn calls(fs: &str, op: Op, connections: u64, seconds: u64, user: &str) -> anyhow::Result<()> {
-    let server = address(fs)?.to_owned();
+/// Where the calls go: the folder named, or a new one with empty files in it.
+async fn place(server: &str, user: &str, folder: Option<String>) -> anyhow::Result<String> {
+    if let Some(folder) = folder {
+        return Ok(folder);
+    }
     let folder = format!("/bench-calls-{}", std::process::id());
-    let mut first = hadoop::Connection::open(&server, user, 0).await?;
+    let mut first = hadoop::Connection::open(server, user, 0).await?;
     first.mkdirs(&folder).await?;
-    for index in 0..100 {
+    for index in 0..FILES {
         let path = format!("{folder}/f{index}");
         first.create(&path).await?;
         first.complete(&path).await?;
     }
+    Ok(folder)
+}
+
+async fn calls(
+    fs: &str,
+    op: Op,
+    connections: u64,
+    seconds: u64,
+    user: &str,
+    folder: Option<String>,
+) -> anyhow::Result<()> {
+    let server = address(fs)?.to_owned();
+    let folder = place(&server, user, folder).await?;
     let end = Instant::now() + Duration::from_secs(seconds);
+    let process = std::process::id();
     let tasks = (1..=connections).map(|number| {
         let (server, user, folder) = (server.clone(), user.to_owned(), folder.clone());
         tokio::spawn(async move {
@@ -110,10 +159,11 @@ async fn calls(fs: &str, op: Op, connections: u64, seconds: u64, user: &str) -> 
                 count += 1;
                 let start = Instant::now();
                 match op {
-                    Op::Stat => connection.stat(&format!("{folder}/f{}", count % 100)).await?,
+                    Op::Stat => connection.stat(&format!("{folder}/f{}", count % FILES)).await?,
+                    Op::Open => connection.open_file(&format!("{folder}/f{}", count % FILES)).await?,
                     Op::List => connection.list(&folder).await?,
-                    Op::Create => connection.create(&format!("{folder}/c{number}-{count}")).await?,
-                    Op::Mkdirs => connection.mkdirs(&format!("{folder}/d{number}-{count}")).await?,
+                    Op::Create => connection.create(&format!("{folder}/c{process}-{number}-{count}")).await?,
+                    Op::Mkdirs => connection.mkdirs(&format!("{folder}/d{process}-{number}-{count}")).await?,
                 }
                 times.push(start.elapsed());
             }
