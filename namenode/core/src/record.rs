@@ -325,10 +325,10 @@ pub enum Key {
     Counters,
     /// An inode's extended attributes.
     XAttrs(InodeId),
-    /// What operators want of single datanodes.
-    NodeWishes,
     /// A mount's session, which holds locks.
     LockSession(SessionId),
+    /// What operators want of single datanodes.
+    NodeWishes,
 }
 
 /// A record under its [`Key`].

@@ -147,7 +147,8 @@ fn metadata(path: String, change: &MetadataChange) -> Option<MetadataUpdateEvent
             MetadataUpdateType::MetaTypeXattrs
         }
         MetadataChange::XAttrsRemoved(attributes) => {
-            update.x_attrs = attributes.iter().map(attribute).collect();
+            let named = |removed: &XAttr| XAttrProto { value: None, ..attribute(removed) };
+            update.x_attrs = attributes.iter().map(named).collect();
             update.x_attrs_removed = Some(true);
             MetadataUpdateType::MetaTypeXattrs
         }

@@ -14,6 +14,8 @@ use crate::commit::Commits;
 use crate::config::NamenodeConfig;
 use crate::run::{Assembled, Opened};
 
+mod notes;
+
 /// A namenode without doors over a temporary folder, with a clock that moves when it is told to.
 struct Bench {
     config: NamenodeConfig,
@@ -240,6 +242,7 @@ async fn the_store_is_flushed_by_journal_distance_and_old_segments_go() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path());
     config.journal.flush_distance_bytes = 64 << 10;
+    config.journal.kept_bytes = 0;
     let bench = Bench::start(config).await.unwrap();
     for number in 0..1_500 {
         bench.mkdirs(&format!("/folder-with-a-long-name-{number}")).await.unwrap();

@@ -110,8 +110,10 @@ pub(crate) fn set_times(
     let mut inode = Inode::clone(target);
     inode.mtime = mtime.unwrap_or(inode.mtime);
     inode.atime = atime.unwrap_or(inode.atime);
-    if (inode.mtime, inode.atime) != (target.mtime, target.atime) {
+    if mtime.is_some() || atime.is_some() {
         p.metadata_changed(inode.id, MetadataChange::Times { mtime, atime });
+    }
+    if (inode.mtime, inode.atime) != (target.mtime, target.atime) {
         p.write(inode);
     }
     Ok(Reply::Done)

@@ -64,7 +64,7 @@ impl Planner<'_> {
         parent: InodeId,
     ) {
         let to = destination.path.clone().into_owned();
-        let replaced = destination.target().map(|target| target.id);
+        let replaced = destination.target().map(|target| target.id).filter(|id| *id != inode.id);
         let kind = EventKind::Rename { to, parent, replaced, mtime: self.ctx.now };
         self.tell(vec![event(inode, from.clone(), kind)]);
     }

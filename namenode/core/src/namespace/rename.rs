@@ -30,6 +30,8 @@ pub(crate) fn rename(
 fn classic(p: &mut Planner<'_>, from: &FsPath, to: &FsPath) -> FsResult<bool> {
     let source = p.resolve(from, Purpose::Use)?;
     let mut destination = p.resolve(to, Purpose::Create)?;
+    // Before it is found that the source moves into a folder, as in HDFS.
+    source.check_parent_write(&p.guard)?;
     let moved_in;
     if let (Some(target), Some(name)) = (destination.target(), source.path.file_name())
         && target.is_directory()
@@ -37,12 +39,14 @@ fn classic(p: &mut Planner<'_>, from: &FsPath, to: &FsPath) -> FsResult<bool> {
         moved_in = inside(&destination.path, name)?;
         destination = p.resolve(&moved_in, Purpose::Create)?;
     }
-    check_permission(p, &source, &destination)?;
+    destination.check_ancestor_write(&p.guard)?;
     let Some(inode) = source.target() else { return Ok(false) };
     if source.path.is_root() {
         return Ok(false);
     }
     if destination.path == source.path {
+        // HDFS tells it, though nothing moves.
+        p.renamed(inode, &source.path, &destination, inode.parent);
         return Ok(true);
     }
     if destination.path.starts_with(&source.path)

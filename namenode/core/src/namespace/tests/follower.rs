@@ -110,6 +110,7 @@ impl Follower {
             }
             EventKind::Append { .. } | EventKind::Flushed { .. } => {}
             EventKind::Unlink { .. } => self.tree.retain(|at, _| !at.starts_with(path)),
+            EventKind::Rename { to, .. } if to == path => {}
             EventKind::Rename { to, parent, replaced, .. } => {
                 assert_eq!(self.tree.get(to).map(|known| known.inode), *replaced, "{event:?}");
                 let moved: Vec<_> =
