@@ -39,6 +39,8 @@ pub struct Config {
     pub max_replication_streams: usize,
     /// Users who may administer this datanode, besides who runs it.
     pub administrators: Vec<String>,
+    /// The folder of the socket at which readers of this machine get descriptors of replicas; empty to have none.
+    pub local_folder: PathBuf,
 }
 
 /// One folder to keep replicas in.
@@ -70,6 +72,7 @@ impl Default for Config {
             max_transfer_connections: 4096,
             max_replication_streams: 2,
             administrators: Vec::new(),
+            local_folder: steadfs_client::LOCAL_FOLDER.into(),
         }
     }
 }

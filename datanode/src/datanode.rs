@@ -17,11 +17,13 @@ use steadfs_proto::steadfs as pb;
 use tokio::net::{TcpListener, UdpSocket};
 
 use crate::admin::Admin;
+use crate::balance::Moves;
 use crate::changes::Changes;
 use crate::config::Config;
 use crate::disks::Disks;
 use crate::ipc::Ipc;
 use crate::link::Link;
+use crate::local::LocalDoor;
 use crate::metrics::LinkMetrics;
 use crate::node::Node;
 use crate::transfer::{TransferMetrics, TransferTimeouts};
@@ -93,6 +95,7 @@ impl Datanode {
             data_port: data.port(),
             active_transfers: AtomicU32::new(0),
             transfer_metrics: TransferMetrics::default(),
+            moves: Moves::default(),
             admin: Admin::default(),
         });
         let tasks = shutdown.child();
@@ -172,6 +175,7 @@ fn serve(
         .with_grpc(peer::routes(&node));
     tasks.spawn(rpc.serve(ports.ipc, tasks.clone()));
     tasks.spawn(server::serve(ports.data, node.clone(), TransferTimeouts::default(), tasks.clone()));
+    open_local_door(&node, tasks);
     if let Some(listener) = ports.http {
         let (watched, namenode) = (link.clone(), node.config.namenode.clone());
         let ready = move || match watched.is_registered() {
@@ -189,6 +193,21 @@ fn serve(
     // The link's failure is the datanode's: it belongs to another cluster, or has a double.
     shutdown.spawn_critical("datanode", link.run(tasks.clone()));
     Ok(())
+}
+
+/// Lets readers of this machine have descriptors, where the folder for it can be had.
+fn open_local_door(node: &Arc<Node>, tasks: &Shutdown) {
+    let folder = &node.config.local_folder;
+    if folder.as_os_str().is_empty() {
+        return;
+    }
+    match LocalDoor::open(node, folder) {
+        Ok(door) => drop(tasks.spawn(door.serve(node.clone(), tasks.clone()))),
+        Err(error) => tracing::warn!(
+            folder = %folder.display(), %error,
+            "mounts on this machine read through the network: the local socket cannot be had (see local_folder)"
+        ),
+    }
 }
 
 /// Finds out that a volume fails also while nobody reads or writes.

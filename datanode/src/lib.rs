@@ -9,6 +9,7 @@
 //! * Commands may be lost, repeated or late: each is checked against the store when it runs.
 
 mod admin;
+mod balance;
 mod changes;
 mod checksum;
 mod config;
@@ -20,6 +21,7 @@ mod ipc;
 mod link;
 #[cfg(test)]
 mod link_test;
+mod local;
 mod metrics;
 mod node;
 mod peer;

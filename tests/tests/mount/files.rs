@@ -205,7 +205,8 @@ async fn a_deleted_file_that_is_open_is_read_and_written_on() -> anyhow::Result<
             Ok(())
         })
         .await?;
-    steadfs_tests::eventually("nothing is left of it", async || Ok(client.list_all("/").await?.is_empty())).await?;
+    steadfs_tests::eventually("nothing is left of it", async || Ok(client.list_all("/").await?.is_empty()))
+        .await?;
     drop(mounted);
     test.stop().await;
     Ok(())
@@ -239,7 +240,10 @@ async fn attributes_are_kept() -> anyhow::Result<()> {
         })
         .await?;
     let status = client.stat("/f").await?;
-    assert_eq!((status.mode, status.owner.as_str(), status.modified.0), (0o640, "3000111", 1_234_567_890_123));
+    assert_eq!(
+        (status.mode, status.owner.as_str(), status.modified.0),
+        (0o640, "3000111", 1_234_567_890_123)
+    );
     drop(mounted);
     test.stop().await;
     Ok(())

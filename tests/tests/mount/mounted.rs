@@ -50,7 +50,9 @@ impl Mounted {
         let started = Instant::now();
         while started.elapsed() < LIMIT {
             for entry in std::fs::read_dir("/proc")? {
-                let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+                let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                    continue;
+                };
                 let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
                 let line: Vec<_> = line.split(|byte| *byte == 0).collect();
                 let has = |text: &str| line.iter().any(|argument| *argument == text.as_bytes());
@@ -126,7 +128,9 @@ pub(crate) fn limited(line: &[String]) -> anyhow::Result<Output> {
 }
 
 /// Blocking work beside the cluster that lives in this process.
-pub(crate) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+pub(crate) async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
     let (send, received) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || drop(send.send(work())));
     received.await.context("the test's thread ended")

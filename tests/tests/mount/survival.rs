@@ -1,6 +1,8 @@
 //! Mounts outlive the processes that serve them.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use steadfs_tests::{TestCluster, content};
@@ -23,6 +25,68 @@ async fn a_killed_server_is_followed_by_another() -> anyhow::Result<()> {
         .await?;
     assert_ne!(mounted.server()?, first);
     assert!(took < Duration::from_secs(20), "{took:?}");
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_and_writers_go_on_when_servers_are_killed() -> anyhow::Result<()> {
+    const KILLS: usize = 6;
+    let test = TestCluster::in_process(3).await?;
+    let client = test.client().await?;
+    let mounted = Mounted::new(&test.cluster.url(), &["--block-size", "16MiB"]).await?;
+    let bytes = content("/w", 40_000_000);
+    let (written, read) = (bytes.clone(), bytes.clone());
+    let writer = mounted.with(move |at| {
+        // Past the staged beginning, through several kills, in writes that fit nothing.
+        let mut file = File::create(at.join("w"))?;
+        for piece in written.chunks(300_007) {
+            file.write_all(piece)?;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drop(file);
+        let mut scattered = OpenOptions::new().write(true).open(at.join("w"))?;
+        scattered.seek(SeekFrom::Start(7))?;
+        scattered.write_all(b"scattered")?;
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(())
+    });
+    let reader = mounted.with(move |at| {
+        fs::write(at.join("r"), &read)?;
+        let file = File::open(at.join("r"))?;
+        for round in 0..200_usize {
+            let start = round * 104_729 % (read.len() - 70_000);
+            let mut seen = vec![0; 70_000];
+            file.read_exact_at(&mut seen, start as u64)?;
+            anyhow::ensure!(seen == read[start..start + 70_000], "round {round}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    });
+    let tree = mounted.with(|at| {
+        for round in 0..30_usize {
+            let folder = at.join(format!("d{round}"));
+            fs::create_dir(&folder)?;
+            OpenOptions::new().write(true).create_new(true).open(folder.join("a"))?.write_all(b"a")?;
+            fs::rename(folder.join("a"), folder.join("b"))?;
+            fs::remove_file(folder.join("b"))?;
+            fs::remove_dir(&folder)?;
+        }
+        Ok(())
+    });
+    let killer = async {
+        for _ in 0..KILLS {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            mounted.kill_server()?;
+        }
+        anyhow::Ok(())
+    };
+    let (writer, reader, tree, killer) = futures::join!(writer, reader, tree, killer);
+    (writer?, reader?, tree?, killer?);
+    let mut expected = bytes.to_vec();
+    expected[7..16].copy_from_slice(b"scattered");
+    assert!(client.read("/w", 50 << 20).await? == expected, "bytes are lost or wrong");
     drop(mounted);
     test.stop().await;
     Ok(())

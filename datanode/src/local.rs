@@ -1,0 +1,228 @@
+//! The door for readers on this machine: a Unix socket that hands out the descriptor of a finalized replica's file.
+//!
+//! Whoever has a descriptor reads the disk directly, and nothing is compared with checksums any more. So a replica is
+//! verified whole before its descriptor leaves: who asks earlier is told to come again, and reads through the network
+//! meanwhile. Only processes of root, or of the user that the datanode runs as, are answered: they could open the file
+//! themselves.
+//!
+//! A question is 24 bytes: [`QUESTION`], block id and generation stamp. An answer is 16: what it is, zeros, and the
+//! replica's length; the descriptor comes along. Numbers are little-endian.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use steadfs_common::{BlockId, GenStamp};
+use steadfs_daemon::shutdown::Shutdown;
+use steadfs_datanode_store::ReplicaReader;
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use crate::node::Node;
+
+/// How a question begins; the digit is the version.
+const QUESTION: &[u8; 8] = b"SFLOCAL1";
+/// Answers.
+const HERE: u8 = 0;
+const NOT_YET: u8 = 1;
+const NONE: u8 = 2;
+/// Connections served at the same time.
+const MAX_CONNECTIONS: usize = 256;
+/// Replicas verified at the same time.
+const MAX_VERIFICATIONS: usize = 2;
+/// Replicas known to be good, at most; then they are forgotten, and verified anew when they are asked for.
+const MAX_VERIFIED: usize = 1 << 16;
+/// A replica so small is verified while the reader waits.
+const SMALL: u64 = 4 << 20;
+/// Bytes verified in one go, before others get their turn at the disk.
+const STEP: u64 = 32 << 20;
+/// How long a reader may say nothing.
+const IDLE: Duration = Duration::from_secs(60);
+
+type Replica = (BlockId, GenStamp);
+
+/// The socket's file, which goes with this.
+pub(crate) struct LocalDoor {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for LocalDoor {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// What is known about replicas.
+#[derive(Default)]
+struct Known {
+    verified: BTreeSet<Replica>,
+    being_verified: BTreeSet<Replica>,
+}
+
+struct Shared {
+    node: Arc<Node>,
+    known: Mutex<Known>,
+    verifications: Semaphore,
+}
+
+impl LocalDoor {
+    /// Opens the door of the datanode in `folder`. Where that cannot be had, readers of this machine come through the
+    /// network like all others.
+    pub(crate) fn open(node: &Node, folder: &Path) -> io::Result<Self> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o711).create(folder)?;
+        let path = folder.join(node.uuid.to_string());
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers until `shutdown`.
+    pub(crate) async fn serve(self, node: Arc<Node>, shutdown: Shutdown) {
+        let shared = Arc::new(Shared {
+            node,
+            known: Mutex::default(),
+            verifications: Semaphore::new(MAX_VERIFICATIONS),
+        });
+        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = shutdown.triggered() => return,
+            };
+            let (Ok((stream, _)), Ok(place)) = (accepted, room.clone().try_acquire_owned()) else { continue };
+            let (shared, ended) = (shared.clone(), shutdown.clone());
+            shutdown.spawn(async move {
+                let _place = place;
+                tokio::select! {
+                    done = shared.answer(stream, &ended) => if let Err(error) = done {
+                        tracing::debug!(%error, "a local reader went away");
+                    },
+                    () = ended.triggered() => {}
+                }
+            });
+        }
+    }
+}
+
+impl Shared {
+    /// Answers the questions of one reader.
+    async fn answer(self: &Arc<Self>, mut stream: UnixStream, shutdown: &Shutdown) -> io::Result<()> {
+        let user = stream.peer_cred()?.uid();
+        if user != 0 && user != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::other(format!("user {user} may not have descriptors")));
+        }
+        loop {
+            let mut question = [0; 24];
+            match tokio::time::timeout(IDLE, stream.read_exact(&mut question)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Ok(()),
+            }
+            if !question.starts_with(QUESTION) {
+                return Err(io::Error::other("a question that is none"));
+            }
+            let number = |at: usize| {
+                let mut number = [0; 8];
+                number.copy_from_slice(&question[at..at + 8]);
+                u64::from_le_bytes(number)
+            };
+            let (what, length, file) = self.look(BlockId(number(8)), GenStamp(number(16)), shutdown).await;
+            let mut answer = [0; 16];
+            answer[0] = what;
+            answer[8..].copy_from_slice(&length.to_le_bytes());
+            send(&stream, &answer, file.as_ref()).await?;
+        }
+    }
+
+    /// What can be said about a replica.
+    async fn look(
+        self: &Arc<Self>,
+        id: BlockId,
+        stamp: GenStamp,
+        shutdown: &Shutdown,
+    ) -> (u8, u64, Option<File>) {
+        let store = self.node.store.clone();
+        let disk = self.node.disk_of(id).clone();
+        let opened = disk.run(move || {
+            let reader = store.open_for_read(id, stamp).ok()?;
+            // An appended replica has a newer stamp: what was verified then is not what is there now.
+            if !reader.is_finalized() || reader.block().stamp != stamp {
+                return None;
+            }
+            let file = read_only(&reader)?;
+            Some((Arc::new(reader), file))
+        });
+        let Some((reader, file)) = opened.await else { return (NONE, 0, None) };
+        let (replica, length) = ((id, stamp), reader.block().len);
+        if self.known.lock().verified.contains(&replica) {
+            return (HERE, length, Some(file));
+        }
+        if length <= SMALL {
+            return if self.verify(replica, reader).await { (HERE, length, Some(file)) } else { (NONE, 0, None) };
+        }
+        if self.known.lock().being_verified.insert(replica) {
+            let shared = self.clone();
+            shutdown.spawn(async move { shared.verify(replica, reader).await });
+        }
+        (NOT_YET, length, None)
+    }
+
+    /// Compares a whole replica with its checksums, a step at a time.
+    async fn verify(&self, replica: Replica, reader: Arc<ReplicaReader>) -> bool {
+        let turn = self.verifications.acquire().await;
+        let disk = self.node.disks.of(reader.storage()).clone();
+        let length = reader.block().len;
+        let mut at = 0;
+        let mut good = turn.is_ok();
+        while good && at < length {
+            let (step, end) = (reader.clone(), length.min(at + STEP));
+            good = disk.run(move || step.verify(at, end).is_ok() || !step.suspect()).await;
+            at = end;
+        }
+        let mut known = self.known.lock();
+        known.being_verified.remove(&replica);
+        if good {
+            if known.verified.len() >= MAX_VERIFIED {
+                known.verified.clear();
+            }
+            known.verified.insert(replica);
+        }
+        good
+    }
+}
+
+/// The block file opened once more: nobody else can write through it, nor move our own position.
+fn read_only(reader: &ReplicaReader) -> Option<File> {
+    File::open(format!("/proc/self/fd/{}", reader.data().as_raw_fd())).ok()
+}
+
+async fn send(stream: &UnixStream, answer: &[u8], file: Option<&File>) -> io::Result<()> {
+    let send = || {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut rights = SendAncillaryBuffer::new(&mut space);
+        let descriptors = file.map(AsFd::as_fd);
+        if let Some(descriptor) = &descriptors
+            && !rights.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor)))
+        {
+            return Err(io::Error::other("no room for a descriptor"));
+        }
+        let sent = rustix::net::sendmsg(stream, &[io::IoSlice::new(answer)], &mut rights, SendFlags::NOSIGNAL)?;
+        if sent == answer.len() { Ok(()) } else { Err(io::Error::other("an answer was cut")) }
+    };
+    stream.async_io(Interest::WRITABLE, send).await
+}
