@@ -166,6 +166,10 @@ def read_all(session, cluster, every):
     parquet = served(cluster)
     parquet.subtract(before)
     if every:
+        # Executors, not the driver, list so many folders.
+        session.group("paths")
+        read = spark.read.parquet(f"{url}/paths")
+        same(read.selectExpr("sum(id)", "count(distinct part)").first()[:], (sum(range(PATH_ROWS)), PATHS), "sum by paths")
         spark.conf.set("spark.sql.sources.useV1SourceList", "")
         session.group("V2")
         same(spark.read.text(f"{url}/lines").count(), LINES, "lines by a V2 source")
@@ -181,12 +185,15 @@ def read_all(session, cluster, every):
     return parquet
 
 
-WAYS = ["read.text", "read.csv", "read.parquet", "V2", "textFile", "newAPIHadoopFile"]
+WAYS = ["read.text", "read.csv", "read.parquet", "paths", "V2", "textFile", "newAPIHadoopFile"]
 ONE_OF_EACH = ["read.text", "read.parquet", "textFile"]
 LINE = 128
 LINES = BLOCK // LINE * BLOCKS
 # Files of more than half a block, so that each is a task of its own.
 ROWS = 60_000 * BLOCKS
+# More folders than the driver lists itself; a file of more than half a block in each.
+PATHS = 40
+PATH_ROWS = 60_000 * PATHS
 
 
 def put_lines(cluster, folder, replicas):
@@ -321,6 +328,8 @@ def cluster_with(binary, pods, names):
 
 
 def table(session, url):
+    (session.spark.range(0, PATH_ROWS, 1, PATHS).selectExpr("id", "xxhash64(id) as hash", "spark_partition_id() as part")
+     .write.partitionBy("part").parquet(f"{url}/paths"))
     session.spark.range(0, ROWS, 1, BLOCKS).selectExpr("id", "xxhash64(id) as hash").write.parquet(f"{url}/table")
 
 
