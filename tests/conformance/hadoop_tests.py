@@ -8,8 +8,9 @@ GROUP: contract      the contract and operation suites over hdfs://
        classes       test classes of HDFS that start a cluster; they are given this one
        cases         the command line cases (CASES names the folder of Hadoop's testHDFSConf.xml and its like)
 
-`expected/GROUP.tsv` holds every test with its outcome on Apache HDFS 3.4.3. What passes there must pass here, and every
-test of the list must have been run; a test that fails or is skipped there may do what it likes.
+`expected/GROUP.tsv` holds every test with its outcome on Apache HDFS 3.4.3. What passes there must pass here, but for what
+`later.txt` names, and every test of the list must have been run; a test that fails or is skipped there, or is up to
+chance (`unsteady.txt`), may do what it likes.
 """
 
 import argparse
@@ -115,7 +116,7 @@ def read_expected(group):
 
 def in_short(outcome):
     """An outcome without what differs from run to run."""
-    return re.sub(r"127\.0\.0\.1:\d+|@[0-9a-f]{6,}", "…", outcome)[:MOST_CHARACTERS].strip()
+    return re.sub(r"127\.0\.0\.1:\d+|@[0-9a-f]{6,}|/tmp/\S+", "…", outcome)[:MOST_CHARACTERS].strip()
 
 
 def write_expected(group, results):
@@ -129,29 +130,34 @@ def write_expected(group, results):
     (HERE / "expected" / f"{group}.tsv").write_text("".join(rows))
 
 
-def unsteady():
-    """Suites and tests whose outcome is chance."""
-    lines = (HERE / "unsteady.txt").read_text().splitlines()
+def named(file):
+    """Suites and tests that a file lists. A case of the command line is named by its number."""
+    lines = (HERE / file).read_text().splitlines()
     return {tuple(line.split()[:2]) for line in lines if line and not line.startswith("#")}
 
 
 def judge(results, expected):
     """Prints what is worse here, and the closing line; gives whether all is well."""
-    passed = failed = 0
-    by_chance = unsteady()
+    passed = failed = awaited = 0
+    by_chance, later = named("unsteady.txt"), named("later.txt")
     for suite, outcomes in sorted(results.items()):
         for test, outcome in sorted(expected.get(suite, {}).items()):
-            here = outcomes.get(test, "failed: was not run")
-            if not outcome.startswith("passed") or (suite, test) in by_chance:
+            name = (suite, test.split()[0])
+            if not outcome.startswith("passed") or name in by_chance:
                 continue
+            here = outcomes.get(test, "failed: was not run")
             if here.startswith("passed"):
                 passed += 1
+            elif name in later:
+                awaited += 1
             else:
                 failed += 1
                 print(f"    {suite} {test}: {here}")
         if suite not in expected:
             failed += 1
             print(f"    {suite}: nothing is known of it; record it against Apache HDFS")
+    if awaited:
+        print(f"({awaited} more wait for later work: {HERE.name}/later.txt)")
     print(f"{passed} passed, {failed} failed", flush=True)
     return failed == 0
 

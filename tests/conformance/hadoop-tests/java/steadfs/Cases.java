@@ -1,5 +1,7 @@
 package steadfs;
 
+import java.nio.file.Files;
+import java.nio.file.Paths;
 import java.util.function.BiConsumer;
 import org.apache.hadoop.cli.CLITestHelperDFS;
 import org.apache.hadoop.cli.util.CLICommand;
@@ -19,6 +21,8 @@ final class Cases extends CLITestHelperDFS {
   /** Runs every case of the file and tells its name and outcome. */
   static void run(String file, BiConsumer<String, String> outcome) throws Exception {
     Endpoint.wipe();
+    // A case gets a file to here, and fails if another run left one.
+    Files.deleteIfExists(Paths.get("/tmp/file1"));
     Cases cases = new Cases(file);
     cases.setUp();
     cases.testAll();

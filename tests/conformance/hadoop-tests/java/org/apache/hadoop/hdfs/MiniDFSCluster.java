@@ -344,13 +344,9 @@ public class MiniDFSCluster implements AutoCloseable {
     throw passedOver("datanodes");
   }
 
-  public void shutdownDataNodes() {
-    throw passedOver("datanodes");
-  }
+  public void shutdownDataNodes() {}
 
-  public void shutdownNameNodes() {
-    throw passedOver("a namenode");
-  }
+  public void shutdownNameNodes() {}
 
   public void shutdownNameNode(int namenode) {
     throw passedOver("a namenode");
