@@ -50,6 +50,8 @@ pub enum FsCommand {
     Cp(CpArgs),
     /// Remove files and folders
     Rm(RmArgs),
+    /// Put aside what you threw away, and delete what you put aside long ago
+    Expunge,
     /// Show everything known about files and folders
     Stat(PathsArgs),
     /// Show how much space folders take
@@ -243,6 +245,9 @@ pub struct RmArgs {
     /// Do not mind if there is nothing
     #[arg(short, long)]
     pub force: bool,
+    /// Delete at once, and do not keep it in the trash
+    #[arg(long)]
+    pub skip_trash: bool,
 }
 
 /// Some remote paths.

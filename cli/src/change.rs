@@ -12,6 +12,7 @@ use crate::args::{
 use crate::failure::{Failure, Outcome};
 use crate::run::Run;
 use crate::session::{Remote, Session};
+use crate::trash;
 
 /// Mode of new folders where none is asked for: as with a umask of 022.
 const FOLDER_MODE: u16 = 0o755;
@@ -108,6 +109,9 @@ async fn rm_one(remote: &Remote, args: &RmArgs) -> Outcome<()> {
             )));
         }
         Some(_) => {}
+    }
+    if !args.skip_trash && trash::take(remote).await? {
+        return Ok(());
     }
     remote.client.delete(&remote.path, args.recursive).await.map_err(Failure::at(&remote.path))?;
     Ok(())

@@ -19,6 +19,7 @@ mod run;
 mod session;
 mod stream;
 mod transfer;
+mod trash;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -72,6 +73,7 @@ async fn fs(session: &Session, command: FsCommand, run: &mut Run) -> Outcome<()>
         FsCommand::Mv(args) => change::mv(session, args, run).await,
         FsCommand::Cp(args) => transfer::cp(session, args, run).await,
         FsCommand::Rm(args) => change::rm(session, args, run).await,
+        FsCommand::Expunge => trash::expunge(session).await,
         FsCommand::Stat(args) => list::stat(session, args, run).await,
         FsCommand::Du(args) => list::du(session, args, run).await,
         FsCommand::Df(args) => list::df(session, args).await,
@@ -125,6 +127,7 @@ const fn fs_name(command: &FsCommand) -> &'static str {
         FsCommand::Mv(_) => "mv",
         FsCommand::Cp(_) => "cp",
         FsCommand::Rm(_) => "rm",
+        FsCommand::Expunge => "expunge",
         FsCommand::Stat(_) => "stat",
         FsCommand::Du(_) => "du",
         FsCommand::Df(_) => "df",

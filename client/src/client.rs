@@ -291,9 +291,22 @@ impl Client {
         self.rename_as(from, to, pb::RenameMode::Overwrite).await
     }
 
+    /// As [`Client::rename`], of what is thrown away: the caller must be allowed to delete it too.
+    ///
+    /// # Errors
+    /// As [`Client::rename`]; `AccessDenied` if it may not be deleted.
+    pub async fn rename_to_trash(&self, from: &str, to: &str) -> FsResult<()> {
+        self.rename_with(from, to, pb::RenameMode::NoReplace, true).await
+    }
+
     async fn rename_as(&self, from: &str, to: &str, mode: pb::RenameMode) -> FsResult<()> {
+        self.rename_with(from, to, mode, false).await
+    }
+
+    async fn rename_with(&self, from: &str, to: &str, mode: pb::RenameMode, to_trash: bool) -> FsResult<()> {
         let key = self.inner.calls.key();
-        let request = pb::RenameRequest { from: checked(from)?, to: checked(to)?, mode: mode.into(), key };
+        let (from_path, to_path) = (checked(from)?, checked(to)?);
+        let request = pb::RenameRequest { from: from_path, to: to_path, mode: mode.into(), key, to_trash };
         let answer = self.inner.calls.namespace(request, |mut c, r| async move { c.rename(r).await }).await?;
         if answer.result {
             return Ok(());

@@ -267,7 +267,7 @@ impl Fake {
                     });
                     stream.write_all(&answer.to_bytes()).await.ok()?;
                 }
-                Op::Other(..) => return None,
+                Op::Copy(_) | Op::Replace(_) | Op::Other(..) => return None,
             }
         }
     }

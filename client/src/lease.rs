@@ -1,11 +1,18 @@
 //! Keeping the leases of open files alive.
+//!
+//! Renewals have a thread and a connection of their own: they go on while the program's runtime is busy, and after the
+//! one in which a file was opened has ended.
 
-use std::sync::{Arc, Weak};
+use std::io;
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use steadfs_proto::steadfs as pb;
+use tokio::runtime::{Builder, Handle};
 
+use crate::calls::Calls;
 use crate::client::Inner;
 
 /// Renewal interval where the server does not say how long a lease lasts.
@@ -38,7 +45,11 @@ impl LeaseGuard {
             !std::mem::replace(&mut state.renewing, true)
         };
         if start {
-            tokio::spawn(renew(Arc::downgrade(&inner), interval(inner.defaults.lease_soft_limit)));
+            let renewals = renew(Arc::downgrade(&inner), interval(inner.defaults.lease_soft_limit));
+            match runtime() {
+                Some(runtime) => drop(runtime.spawn(renewals)),
+                None => drop(tokio::spawn(renewals)),
+            }
         }
         Self { inner }
     }
@@ -50,12 +61,37 @@ impl Drop for LeaseGuard {
     }
 }
 
+/// Where renewals run: one thread for all clients of the process, started with the first open file. None if the operating
+/// system gives no thread; then they run where the file was opened.
+fn runtime() -> Option<&'static Handle> {
+    static RUNTIME: OnceLock<Option<Handle>> = OnceLock::new();
+    RUNTIME
+        .get_or_init(|| {
+            start()
+                .inspect_err(
+                    |error| tracing::warn!(%error, "leases are renewed without a thread of their own"),
+                )
+                .ok()
+        })
+        .as_ref()
+}
+
+fn start() -> io::Result<Handle> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    thread::Builder::new()
+        .name("steadfs-leases".into())
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+    Ok(handle)
+}
+
 /// Half of the soft limit, as in HDFS: one renewal may get lost.
 fn interval(soft_limit: Duration) -> Duration {
     if soft_limit.is_zero() { USUAL_INTERVAL } else { (soft_limit / 2).max(SHORTEST_INTERVAL) }
 }
 
 async fn renew(inner: Weak<Inner>, interval: Duration) {
+    let mut calls: Option<Calls> = None;
     loop {
         tokio::time::sleep(interval).await;
         let Some(inner) = inner.upgrade() else { return };
@@ -67,12 +103,22 @@ async fn renew(inner: Weak<Inner>, interval: Duration) {
             }
         }
         let request = pb::RenewLeaseRequest { client: inner.name.clone() };
+        // The client's own connection ends with the runtime that it was made in.
+        let own = match calls.take() {
+            Some(calls) => Ok(calls),
+            None => Calls::new(inner.calls.url().clone(), &inner.options),
+        };
         // The writers learn of a lost lease from their own calls.
-        if let Err(error) =
-            inner.calls.namespace(request, |mut c, r| async move { c.renew_lease(r).await }).await
-        {
+        let renewed = match &own {
+            Ok(calls) => {
+                calls.namespace(request, |mut c, r| async move { c.renew_lease(r).await }).await.map(drop)
+            }
+            Err(error) => Err(error.clone()),
+        };
+        if let Err(error) = renewed {
             tracing::warn!(%error, "the lease of open files was not renewed");
         }
+        calls = own.ok();
     }
 }
 
@@ -85,5 +131,19 @@ mod tests {
         assert_eq!(interval(Duration::from_secs(60)), Duration::from_secs(30));
         assert_eq!(interval(Duration::ZERO), USUAL_INTERVAL);
         assert_eq!(interval(Duration::from_millis(1)), SHORTEST_INTERVAL);
+    }
+
+    #[test]
+    fn renewals_outlive_the_runtime_that_began_them() {
+        let (told, hear) = std::sync::mpsc::channel();
+        let short = Builder::new_current_thread().build().unwrap();
+        short.block_on(async {
+            runtime().unwrap().spawn(async move {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                told.send(()).unwrap();
+            });
+        });
+        drop(short);
+        hear.recv_timeout(Duration::from_secs(30)).unwrap();
     }
 }

@@ -10,6 +10,7 @@ mod ids;
 pub mod limits;
 mod path;
 mod storage;
+pub mod trash;
 mod units;
 pub mod xattr;
 

@@ -9,6 +9,7 @@ use steadfs_daemon::pool::DiskPool;
 use steadfs_datanode_store::Store;
 
 use crate::admin::Admin;
+use crate::balance::Moves;
 use crate::config::Config;
 use crate::disks::Disks;
 use crate::transfer::TransferMetrics;
@@ -31,6 +32,8 @@ pub struct Node {
     pub active_transfers: AtomicU32,
     /// Counts of the data server.
     pub transfer_metrics: TransferMetrics,
+    /// Moves of replicas that it takes part in.
+    pub moves: Moves,
     /// What operators change.
     pub admin: Admin,
 }

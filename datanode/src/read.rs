@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rustix::fs::sendfile;
-use rustix::net::{SendFlags, send};
+use rustix::net::{SendFlags, send as send_some_bytes};
 use steadfs_common::{ChecksumKind, ChecksumSpec};
 use steadfs_datanode_store::{ReplicaReader, StoreError, StoreResult};
 use steadfs_wire::transfer::{
@@ -38,8 +38,38 @@ pub(crate) async fn serve(
     connection: &mut Connection,
     request: ReadBlock,
 ) -> Result<bool, LinkError> {
+    if !send(node, timeouts, connection, &request, Pace::Free).await? {
+        return Ok(true);
+    }
+    let deadline = Instant::now() + timeouts.read_idle;
+    match connection.receive(deadline, decode_client_read_status).await? {
+        Status::Success | Status::ChecksumOk => Ok(true),
+        status => {
+            tracing::info!(block = %request.block, peer = %connection.peer, ?status, "a reader was not content");
+            Ok(false)
+        }
+    }
+}
+
+/// How fast a replica goes out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// As fast as the reader takes it.
+    Free,
+    /// Within the bandwidth of moves.
+    Move,
+}
+
+/// Sends the answer and the packets. False if the read was refused, which is answered too.
+pub(crate) async fn send(
+    node: &Arc<Node>,
+    timeouts: &TransferTimeouts,
+    connection: &Connection,
+    request: &ReadBlock,
+    pace: Pace,
+) -> Result<bool, LinkError> {
     let opened = match check_pool(node, &request.block) {
-        Ok(()) => open(node, &request).await,
+        Ok(()) => open(node, request).await,
         Err(refusal) => Err(refusal),
     };
     let opened = match opened {
@@ -49,7 +79,7 @@ pub(crate) async fn serve(
             let reason = &refusal.message;
             tracing::info!(block = %request.block, peer = %connection.peer, reason, "a read was refused");
             connection.send(&refusal.answer().to_bytes(), timeouts.write_idle).await?;
-            return Ok(true);
+            return Ok(false);
         }
     };
     let bytes = opened.plan.end - opened.plan.next;
@@ -57,19 +87,12 @@ pub(crate) async fn serve(
         Some(whole) => connection.send(&whole, timeouts.write_idle).await?,
         None => {
             connection.send(&opened.plan.answer(), timeouts.write_idle).await?;
-            send_range(node, timeouts, connection, opened.reader, opened.plan).await?;
+            send_range(node, timeouts, connection, opened.reader, opened.plan, pace).await?;
         }
     }
     node.transfer_metrics.bytes_read.inc_by(bytes);
     node.transfer_metrics.peers.served(connection.peer.ip(), node.ip, bytes);
-    let deadline = Instant::now() + timeouts.read_idle;
-    match connection.receive(deadline, decode_client_read_status).await? {
-        Status::Success | Status::ChecksumOk => Ok(true),
-        status => {
-            tracing::info!(block = %request.block, peer = %connection.peer, ?status, "a reader was not content");
-            Ok(false)
-        }
-    }
+    Ok(true)
 }
 
 /// What of a replica goes out, and how far it has got.
@@ -213,9 +236,10 @@ async fn send_range(
     connection: &Connection,
     reader: Arc<ReplicaReader>,
     plan: Plan,
+    pace: Pace,
 ) -> Result<(), LinkError> {
     let sent = if reader.is_finalized() {
-        send_files(node, timeouts, connection, reader.clone(), plan).await
+        send_files(node, timeouts, connection, reader.clone(), plan, pace).await
     } else {
         send_copies(node, timeouts, connection, reader.clone(), plan).await
     };
@@ -272,6 +296,7 @@ async fn send_files(
     connection: &Connection,
     reader: Arc<ReplicaReader>,
     plan: Plan,
+    pace: Pace,
 ) -> Result<(), SendError> {
     let (stream, disk) = (connection.stream.clone(), node.disks.of(reader.storage()));
     let mut sending = FileSending { reader, stream, plan, head: BytesMut::new(), data: 0..0, ended: false };
@@ -285,6 +310,9 @@ async fn send_files(
         sending = after;
         match progress {
             Ok(Progress::Done) => return Ok(()),
+            Ok(Progress::More) if pace == Pace::Move => {
+                node.moves.pace(BYTES_PER_JOB, node.admin.balancer_bandwidth()).await;
+            }
             Ok(Progress::More) => {}
             Ok(Progress::Blocked) => {
                 let idle = timeouts.write_idle;
@@ -370,7 +398,7 @@ impl FileSending {
             }
             let sent = self
                 .stream
-                .try_io(Interest::WRITABLE, || Ok(send(&self.stream, &self.head, flags)?))
+                .try_io(Interest::WRITABLE, || Ok(send_some_bytes(&self.stream, &self.head, flags)?))
                 .map_err(link)?;
             self.head.advance(sent);
             return Ok(());

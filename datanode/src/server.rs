@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::connection::{Connection, LinkError};
 use crate::node::Node;
 use crate::transfer::{ActiveTransfer, TransferTimeouts};
-use crate::{checksum, pipeline, read, send};
+use crate::{balance, checksum, pipeline, read, send};
 
 /// How long to wait after the operating system had no connection to give, most likely for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -115,6 +115,14 @@ async fn operation(
         Op::Read(request) => return read::serve(node, timeouts, connection, *request).await,
         Op::Transfer(request) => (send::transfer(node, timeouts, *request).await, false),
         Op::Checksum(request) => (checksum::answer(node, *request).await, true),
+        Op::Copy(request) => {
+            balance::copy(node, timeouts, connection, *request).await?;
+            return Ok(false);
+        }
+        Op::Replace(request) => {
+            balance::replace(node, timeouts, &active, connection, *request).await?;
+            return Ok(false);
+        }
         Op::Other(code, _) => (unsupported(code), false),
     };
     if answer.status != Status::Success {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use futures::{FutureExt, ready};
@@ -185,8 +185,8 @@ impl<'s> Connection<'s> {
         let period = self.check_period();
         let mut check = pin!(sleep(period));
         loop {
-            let turn = if stopping { Turn::Waits } else { self.take_frames().await? };
-            self.flush().await?;
+            let (turn, place) = if stopping { (Turn::Waits, None) } else { self.take_frames().await? };
+            self.flush(place).await?;
             if stopping && self.in_flight.is_empty() {
                 return Ok(());
             }
@@ -272,16 +272,17 @@ impl<'s> Connection<'s> {
         }
     }
 
-    /// Begins the calls that are in the buffer, as far as there is room for them.
-    async fn take_frames(&mut self) -> Result<Turn, Stop> {
-        // Held from the first call to the last, and never while anything else is awaited.
+    /// Begins the calls that are in the buffer, as far as there is room for them. Gives back the place that it took for
+    /// them, if there were any.
+    async fn take_frames(&mut self) -> Result<(Turn, Option<Place>), Stop> {
+        // Held from the first call until the answers are out, and never while anything is awaited.
         let mut place: Option<Place> = None;
         for _ in 0..CALLS_PER_TURN {
             if self.output.len() >= self.server.options.max_unsent {
-                return Ok(Turn::GoesOn);
+                return Ok((Turn::GoesOn, place));
             }
             if self.in_flight.len() >= self.server.options.max_in_flight {
-                return Ok(Turn::Waits);
+                return Ok((Turn::Waits, place));
             }
             let limit = if matches!(self.stage, Stage::Open(_)) {
                 MAX_RPC_FRAME_BYTES
@@ -291,9 +292,11 @@ impl<'s> Connection<'s> {
             match take_frame(&mut self.input, limit) {
                 Err(error) => return Err(Stop::Fatal(CallId::none(), Fatal::header(error.to_string()))),
                 Ok(Err(length)) => {
-                    drop(place);
+                    if length.is_some() {
+                        place = None;
+                    }
                     self.await_frame(length).await?;
-                    return Ok(Turn::Waits);
+                    return Ok((Turn::Waits, place));
                 }
                 Ok(Ok(frame)) => {
                     self.frame_begun = None;
@@ -323,7 +326,7 @@ impl<'s> Connection<'s> {
                 }
             }
         }
-        Ok(Turn::GoesOn)
+        Ok((Turn::GoesOn, place))
     }
 
     /// Makes room for a frame that is not all here.
@@ -448,7 +451,19 @@ impl<'s> Connection<'s> {
         }
     }
 
-    async fn flush(&mut self) -> Result<(), Ended> {
+    /// Sends the answers. The place is kept only as long as the socket takes them at once.
+    async fn flush(&mut self, place: Option<Place>) -> Result<(), Ended> {
+        while place.is_some() && !self.output.is_empty() {
+            match self.stream.try_write(&self.output) {
+                Ok(count) => {
+                    self.output.advance(count);
+                    self.server.metrics.sent.inc_by(count as u64);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(Ended::lost(error)),
+            }
+        }
+        drop(place);
         while !self.output.is_empty() {
             let count = timeout(self.server.options.write, self.stream.write_buf(&mut self.output))
                 .await

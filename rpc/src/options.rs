@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Turns at a time: a connection needs one while it reads and begins calls. Users get them in turn, so that one with
-    /// many connections delays another by one turn. As many as there are processors.
+    /// many connections delays another by one turn. One fewer than there are processors: somebody must hear who else calls.
     pub turns: usize,
     /// Connections at a time; more wait in the kernel's queue.
     pub max_connections: usize,
@@ -35,7 +35,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            turns: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            turns: std::thread::available_parallelism().map_or(1, |count| (count.get() - 1).max(1)),
             max_connections: 10_000,
             max_in_flight: 128,
             own_bytes: 64 << 10,
@@ -56,7 +56,7 @@ pub(crate) const MAX_HANDSHAKE_FRAME_BYTES: usize = 64 << 10;
 /// Bytes asked of the socket at a time.
 pub(crate) const READ_BYTES: usize = 16 << 10;
 /// Calls begun in one turn, before the answers are written and other connections get theirs.
-pub(crate) const CALLS_PER_TURN: usize = 16;
+pub(crate) const CALLS_PER_TURN: usize = 8;
 /// How often a connection looks at its deadlines at least.
 pub(crate) const DEADLINE_CHECK: Duration = Duration::from_secs(20);
 /// How long, and for how many bytes, a closing connection listens, so that the client gets to read why.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, StorageId};
-use steadfs_datanode_store::Store;
+use steadfs_datanode_store::{ChangeKind, ReplicaChange, Store};
 use steadfs_proto::steadfs as pb;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -43,6 +43,13 @@ impl Link {
         }
     }
 
+    /// Who may give its replica up, if a balancer moved this one here.
+    fn move_of(&self, change: &ReplicaChange) -> Option<pb::blocks_changed_request::Move> {
+        let id = change.block.id;
+        let instead_of = self.node.moves.instead_of(id).filter(|_| change.kind == ChangeKind::Received)?;
+        Some(pb::blocks_changed_request::Move { block_id: id.0, instead_of: instead_of.to_string() })
+    }
+
     async fn send_pending(&self) -> FsResult<()> {
         loop {
             let (batch, end) = self.changes.batch(CHANGES_PER_CALL);
@@ -53,6 +60,7 @@ impl Link {
                 uuid: self.node.uuid.to_string(),
                 session: self.session,
                 changes: batch.iter().map(to_change).collect(),
+                moves: batch.iter().filter_map(|change| self.move_of(change)).collect(),
             };
             match call(CALL_TIMEOUT, self.client.clone().blocks_changed(request)).await {
                 Ok(_) => {
@@ -66,6 +74,8 @@ impl Link {
                 }
             }
             self.changes.sent(end);
+            let received = batch.iter().filter(|change| change.kind == ChangeKind::Received);
+            received.for_each(|change| self.node.moves.told(change.block.id));
         }
         while let Some((storage, block)) = self.changes.bad() {
             let request = pb::ReportBadRequest {

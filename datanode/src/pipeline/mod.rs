@@ -96,6 +96,32 @@ pub(crate) async fn serve(
     }
 }
 
+/// Receives a replica that this node asked `connection` for, and finalizes it. Returns when it is on its disk.
+pub(crate) async fn receive(
+    node: &Arc<Node>,
+    timeouts: &TransferTimeouts,
+    active: &ActiveTransfer,
+    connection: &mut Connection,
+    request: WriteBlock,
+) -> Result<(), Refusal> {
+    let Opened::Writer(writer) = open(node, &request, Acks::Never).await? else { return Ok(()) };
+    let receiver = Receiver {
+        node,
+        timeouts,
+        active,
+        connection,
+        mirror: None,
+        writer: writer.clone(),
+        spec: request.checksum,
+        finish: Finish::Finalize,
+        acks: Acks::Never,
+        depth: 0,
+    };
+    let result = receiver.run().await;
+    release(node, writer).await;
+    result.map_err(|error| Refusal::new(Status::Error, format!("{} was not received: {error}", request.block)))
+}
+
 fn refused(node: &Node, connection: &Connection, request: &WriteBlock, reason: &str) {
     node.transfer_metrics.failures.inc();
     tracing::info!(

@@ -61,8 +61,6 @@ async fn a_bad_packet_header_ends_the_pipeline_but_not_the_replica() {
 async fn operations_that_nobody_does_are_declined_with_a_sentence() {
     let node = TestNode::start().await;
     let codes = [
-        OpCode::ReplaceBlock,
-        OpCode::CopyBlock,
         OpCode::RequestShortCircuitFds,
         OpCode::ReleaseShortCircuitFds,
         OpCode::RequestShortCircuitShm,

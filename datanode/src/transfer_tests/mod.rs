@@ -4,6 +4,7 @@
 mod bad;
 mod copy;
 mod failures;
+mod moves;
 mod read;
 mod write;
 
@@ -89,6 +90,7 @@ impl TestNode {
             data_port: listener.local_addr().unwrap().port(),
             active_transfers: AtomicU32::new(0),
             transfer_metrics: Default::default(),
+            moves: Default::default(),
             admin: Default::default(),
         });
         let shutdown = Shutdown::new();

@@ -20,6 +20,7 @@ mod admin_test;
 mod map_test;
 #[cfg(test)]
 mod model_test;
+mod moves;
 mod nodes;
 mod places;
 mod recent;

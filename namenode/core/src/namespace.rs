@@ -23,6 +23,7 @@ pub mod read;
 mod rename;
 mod replace;
 mod resolve;
+mod reserved;
 pub mod retry;
 mod sessions;
 pub mod subtree;
@@ -66,6 +67,7 @@ pub fn plan(tx: &mut Tx<'_>, ctx: &Context<'_>, command: &Command) -> FsResult<O
 }
 
 fn dispatch(p: &mut Planner<'_>, command: &Command) -> FsResult<Reply> {
+    reserved::check(command)?;
     match command {
         Command::Format => Err(FsError::refused("The namespace is formatted already")),
         Command::Mkdirs { path, mode, unmasked, create_parent } => {

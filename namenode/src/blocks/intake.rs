@@ -201,6 +201,11 @@ impl Blocks {
         self.shared.pool.run(move || shared.note_changes((uuid, session), rest)).await
     }
 
+    /// A balancer moved a replica of `block`: what another datanode has of it is the first to go.
+    pub fn moving(&self, block: BlockId, instead_of: DatanodeUuid) {
+        self.shared.owner.write(|map| map.moving(block, instead_of));
+    }
+
     /// A datanode found replicas to be bad: its own for certain, another's as any reader.
     pub fn report_bad_by(&self, uuid: DatanodeUuid, storage: StorageId, blocks: &[BlockRef]) {
         self.shared.owner.write(|map| {

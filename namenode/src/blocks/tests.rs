@@ -244,7 +244,7 @@ impl FakeDatanode {
     async fn change(&mut self, block: pb::Block, kind: Kind) {
         let change = Change { storage_id: self.storage(), block: Some(block), kind: kind.into() };
         let request =
-            pb::BlocksChangedRequest { uuid: self.uuid(), session: self.session, changes: vec![change] };
+            pb::BlocksChangedRequest { uuid: self.uuid(), session: self.session, changes: vec![change], moves: Vec::new() };
         self.link.blocks_changed(request).await.unwrap();
     }
 

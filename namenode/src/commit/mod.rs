@@ -34,7 +34,7 @@ pub(crate) use thread::CommitThread;
 /// A batch that changes so many rows takes no more commands: its entry, and the memory it needs, stay bounded.
 const BATCH_ROWS: usize = 50_000;
 /// The shortest time for which a batch is planned while several users share the thread.
-const LEAST_SPAN: Duration = Duration::from_micros(500);
+const LEAST_SPAN: Duration = Duration::from_micros(100);
 
 /// A command on its way to the commit thread.
 pub(crate) struct Job {

@@ -274,6 +274,13 @@ impl DatanodeLink for DatanodeDoor {
             }
             let uuid = datanode_uuid("uuid", &message.uuid)?;
             let changes = message.changes.into_iter().map(change).collect::<FsResult<Vec<_>>>()?;
+            if message.moves.len() > changes.len() {
+                return Err(wrong("field `moves`: there are more than changes".into()));
+            }
+            for moved in &message.moves {
+                let instead_of = datanode_uuid("moves.instead_of", &moved.instead_of)?;
+                self.blocks.moving(BlockId(moved.block_id), instead_of);
+            }
             self.blocks.changed(uuid, message.session, changes).await?;
             Ok(pb::Empty {})
         };

@@ -317,7 +317,7 @@ impl Namespace for NamespaceDoor {
             let mode = rename_mode(message.mode());
             let (from, to) = (path(&message.from)?, path(&message.to)?);
             let key = call_key(message.key.as_ref())?;
-            let command = Command::Rename { from, to, mode, to_trash: false };
+            let command = Command::Rename { from, to, mode, to_trash: message.to_trash };
             let answer = self.service.submit(&who, key, command).await?;
             // The second form has errors where the first has `false`, and nothing to say otherwise.
             let result = if mode == RenameMode::Classic { as_bool(&answer)? } else { true };

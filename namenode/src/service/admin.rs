@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, TxId};
-use steadfs_namenode_core::blocks::{Condition, Roster, Wish};
+use steadfs_namenode_core::blocks::{Address, Condition, Host, Roster, Wish};
 use steadfs_namenode_core::namespace::read::full_path;
 use steadfs_namenode_core::{Caller, Command, View};
 
@@ -86,6 +86,24 @@ impl Service {
         let result = result.await;
         self.audit.changed(&started, "refresh_nodes", caller, &"/", &result);
         result
+    }
+
+    /// Hosts that the operator admits by name and that no known datanode is on.
+    pub(crate) fn unseen_hosts(&self) -> Vec<Host> {
+        let nodes = self.datanodes();
+        let seen = |host: &Host| {
+            nodes.iter().any(|node| {
+                let address = Address {
+                    ip: node.ip,
+                    host: node.host_name.clone(),
+                    data_port: node.data_port,
+                    ipc_port: node.ipc_port,
+                    http_port: node.http_port,
+                };
+                host.names(&address, &node.node)
+            })
+        };
+        self.blocks.roster().included.into_iter().filter(|host| !seen(host)).collect()
     }
 
     /// Decommissions a datanode, puts it into maintenance, or back into service. What the hosts files say holds besides.

@@ -4,8 +4,9 @@
 //! `/user/<name>/.Trash/<yyMMddHHmmss>` (in UTC), and what was put aside longer ago than the interval is deleted.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use steadfs_common::trash::{CURRENT, HOMES, TRASH, checkpoint_name, checkpoint_time};
 use steadfs_common::{FsErrorKind, FsPath, FsResult, Millis, Name};
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_namenode_core::Command;
@@ -14,14 +15,8 @@ use steadfs_namenode_core::command::RenameMode;
 use super::Service;
 use crate::config::TrashConfig;
 
-const HOMES: &str = "/user";
-const TRASH: &str = ".Trash";
-const CURRENT: &str = "Current";
 /// Names tried for one checkpoint: more than one only if two are made in a second.
 const MAX_SAME_SECOND: u32 = 1_000;
-/// Digits of a name: `yyMMddHHmmss`. Old clients leave out the seconds.
-const DIGITS: usize = 12;
-const OLD_DIGITS: usize = 10;
 
 /// Empties the trash of all users at every checkpoint, if there is an interval.
 pub(super) fn start(service: &Arc<Service>, config: &TrashConfig, shutdown: &Shutdown) {
@@ -91,7 +86,7 @@ impl Service {
                 continue;
             }
             let path = trash.join(checkpoint.clone());
-            match time_of(checkpoint.as_str()) {
+            match checkpoint_time(checkpoint.as_str()) {
                 Some(at) if at < too_old => {
                     tracing::info!(%path, "what was thrown away long ago is deleted");
                     self.submit(&own, None, Command::Delete { path, recursive: true }).await?;
@@ -106,7 +101,7 @@ impl Service {
     /// `Current` becomes the checkpoint of now.
     async fn put_aside(&self, trash: &FsPath, now: Millis) -> FsResult<()> {
         let own = self.own_caller().clone();
-        let base = name_of(now);
+        let base = checkpoint_name(now);
         for attempt in 0..MAX_SAME_SECOND {
             let to = if attempt == 0 { base.clone() } else { format!("{base}-{attempt}") };
             let command = Command::Rename {
@@ -148,46 +143,9 @@ fn name(text: &'static str) -> Name {
     Name::new(text).expect("it is a plain name")
 }
 
-/// `yyMMddHHmmss`.
-fn name_of(at: Millis) -> String {
-    let at = UNIX_EPOCH + Duration::from_millis(at.0);
-    let text = humantime::format_rfc3339_seconds(at).to_string();
-    text.chars().filter(char::is_ascii_digit).skip(2).collect()
-}
-
-/// When a checkpoint was made; none if the name is not that of one. Behind the digits anything may stand.
-fn time_of(name: &str) -> Option<Millis> {
-    let digits = name.bytes().take_while(u8::is_ascii_digit).count();
-    let text = match digits {
-        DIGITS.. => name[..DIGITS].to_owned(),
-        OLD_DIGITS.. => format!("{}00", &name[..OLD_DIGITS]),
-        _ => return None,
-    };
-    let parts: Vec<&str> = (0..DIGITS).step_by(2).map(|at| &text[at..at + 2]).collect();
-    let [year, month, day, hour, minute, second] = parts[..] else { return None };
-    let at = humantime::parse_rfc3339(&format!("20{year}-{month}-{day}T{hour}:{minute}:{second}Z")).ok()?;
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_millis()).ok().map(Millis)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_tell_the_time() {
-        let at = Millis(1_795_239_334_000);
-        assert_eq!(name_of(at), "261121053534");
-        assert_eq!(time_of("261121053534"), Some(at));
-        assert_eq!(time_of("261121053534-7"), Some(at));
-        assert_eq!(time_of("2611210535"), Some(Millis(at.0 - 34_000)));
-        for odd in ["", "Current", "2611", "269921053534", "26112105353x", "x261121053534"] {
-            assert!(
-                time_of(odd).is_none_or(|at| at.0 > 0)
-                    && (odd.starts_with("26112") || time_of(odd).is_none())
-            );
-        }
-    }
 
     #[test]
     fn checkpoints_are_at_multiples_of_the_interval() {

@@ -23,7 +23,7 @@ fn field(what: &'static str, field: &'static str) -> TransferError {
     TransferError::Field { what, field }
 }
 
-fn base_header(block: &BlockRef, token: &Token) -> BaseHeaderProto {
+pub(super) fn base_header(block: &BlockRef, token: &Token) -> BaseHeaderProto {
     BaseHeaderProto { block: block.to_proto(), token: Some(token.to_proto()), trace_info: None }
 }
 

@@ -10,6 +10,7 @@
 //! more to read.
 
 mod ack;
+mod balance;
 mod delimited;
 mod error;
 mod message;
@@ -19,6 +20,7 @@ mod packet;
 mod status;
 
 pub use ack::{AckReplies, PipelineAck, UNKNOWN_SEQNO};
+pub use balance::{CopyBlock, ReplaceBlock};
 pub use delimited::{decode_delimited, decode_message, encode_delimited, room};
 pub use error::TransferError;
 pub use message::{

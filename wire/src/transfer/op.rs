@@ -4,6 +4,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 use steadfs_common::limits::MAX_OP_BYTES;
 
+use super::balance::{CopyBlock, ReplaceBlock};
 use super::delimited::{delimited_span, encode_delimited, parse};
 use super::error::TransferError;
 use super::message::{BlockChecksum, ReadBlock, TransferBlock, WriteBlock};
@@ -87,6 +88,10 @@ pub enum Op {
     Transfer(Box<TransferBlock>),
     /// A checksum is wanted.
     Checksum(Box<BlockChecksum>),
+    /// A whole replica is wanted.
+    Copy(Box<CopyBlock>),
+    /// A replica is to be taken over from another datanode.
+    Replace(Box<ReplaceBlock>),
     /// One of Hadoop's that nobody here does; its message is left as it came.
     Other(OpCode, Bytes),
 }
@@ -107,6 +112,8 @@ impl Op {
             Self::Read(_) => OpCode::ReadBlock,
             Self::Transfer(_) => OpCode::TransferBlock,
             Self::Checksum(_) => OpCode::BlockChecksum,
+            Self::Copy(_) => OpCode::CopyBlock,
+            Self::Replace(_) => OpCode::ReplaceBlock,
             Self::Other(code, _) => *code,
         }
     }
@@ -120,6 +127,8 @@ impl Op {
             Self::Read(request) => encode_op(self.code(), &request.to_proto(), &mut out),
             Self::Transfer(request) => encode_op(self.code(), &request.to_proto(), &mut out),
             Self::Checksum(request) => encode_op(self.code(), &request.to_proto(), &mut out),
+            Self::Copy(request) => encode_op(self.code(), &request.to_proto(), &mut out),
+            Self::Replace(request) => encode_op(self.code(), &request.to_proto(), &mut out),
             Self::Other(code, message) => {
                 out.put_u16(VERSION);
                 out.put_u8(*code as u8);
@@ -142,9 +151,11 @@ impl Op {
             OpCode::BlockChecksum => {
                 Self::Checksum(Box::new(BlockChecksum::from_proto(parse(message, code.name())?)?))
             }
+            OpCode::CopyBlock => Self::Copy(Box::new(CopyBlock::from_proto(parse(message, code.name())?)?)),
+            OpCode::ReplaceBlock => {
+                Self::Replace(Box::new(ReplaceBlock::from_proto(parse(message, code.name())?)?))
+            }
             OpCode::ReadMetadata
-            | OpCode::ReplaceBlock
-            | OpCode::CopyBlock
             | OpCode::RequestShortCircuitFds
             | OpCode::ReleaseShortCircuitFds
             | OpCode::RequestShortCircuitShm

@@ -3,7 +3,7 @@ use steadfs_common::{BlockId, BlockPoolId, ChecksumSpec, GenStamp};
 
 use super::*;
 use crate::transfer::{
-    BlockChecksumKind, BlockChecksumReply, BlockRef, OpResponse, Peer, ReadChecksum, Stage, Status, Token,
+    BlockChecksumKind, BlockChecksumReply, BlockRef, CopyBlock, OpResponse, Peer, ReadChecksum, ReplaceBlock, Stage, Status, Token,
     client_read_status, decode_client_read_status, decode_message, room,
 };
 
@@ -66,12 +66,21 @@ fn ops() -> Vec<Op> {
         target_storage_ids: vec!["DS-1".into()],
         target_storage_types: vec![1],
     };
-    let checksum = BlockChecksum { block: block(), token, kind: BlockChecksumKind::CompositeCrc };
+    let checksum = BlockChecksum { block: block(), token: token.clone(), kind: BlockChecksumKind::CompositeCrc };
     vec![
         Op::Write(Box::new(write())),
         Op::Read(Box::new(read)),
         Op::Transfer(Box::new(transfer)),
         Op::Checksum(Box::new(checksum)),
+        Op::Copy(Box::new(CopyBlock { block: block(), token: token.clone() })),
+        Op::Replace(Box::new(ReplaceBlock {
+            block: block(),
+            token: token.clone(),
+            instead_of: "a-uuid".into(),
+            source: peer(7),
+            storage_type: 1,
+            storage_id: Some("DS-1".into()),
+        })),
         Op::Other(OpCode::RequestShortCircuitShm, Bytes::from_static(&[0x0a, 1, b'c'])),
     ]
 }

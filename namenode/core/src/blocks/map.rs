@@ -10,6 +10,7 @@ use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, Millis, StorageI
 
 use super::admin::{AdminState, Drain};
 use super::bad::Bad;
+use super::moves::Moves;
 use super::nodes::{Datanodes, NodeIndex, Registration, VolumeReport};
 use super::places::StorageIndex;
 use super::recent::ChangeLog;
@@ -132,6 +133,7 @@ pub struct BlockMap {
     /// The last of them that was judged again.
     pub(super) postponed_cursor: BlockId,
     pub(super) pending: BTreeMap<BlockId, Pending>,
+    pub(super) moves: Moves,
     pub(super) recoveries: BTreeMap<BlockId, RecoveryWork>,
     pub(super) safe_mode: SafeMode,
     /// Complete blocks with enough live replicas to be safe.
@@ -167,6 +169,7 @@ impl BlockMap {
             postponed: BTreeSet::new(),
             postponed_cursor: BlockId(0),
             pending: BTreeMap::new(),
+            moves: Moves::default(),
             recoveries: BTreeMap::new(),
             safe_mode: SafeMode::starting(settings.safe_mode),
             safe_blocks: 0,
@@ -446,7 +449,8 @@ impl BlockMap {
             self.postponed.insert(id);
             return;
         }
-        for storage in self.superfluous(&live, wanted) {
+        let from = self.moves.end(id);
+        for storage in self.superfluous(&live, wanted, from) {
             self.drop_place(id, storage);
             let node = self.nodes.storage(storage).node;
             let invalid = Invalid { stamp, length, storage, why: Why::Excess, sent: false };
@@ -454,12 +458,21 @@ impl BlockMap {
         }
     }
 
-    /// Which of these replicas to give up so that `wanted` stay: those whose rack has most of them, then those whose volume
+    /// Which of these replicas to give up so that `wanted` stay: first the one at `from`, then those whose rack has most of them, then those whose volume
     /// has least room.
-    fn superfluous(&self, live: &[StorageIndex], wanted: usize) -> SmallVec<[StorageIndex; 4]> {
+    fn superfluous(
+        &self,
+        live: &[StorageIndex],
+        wanted: usize,
+        from: Option<NodeIndex>,
+    ) -> SmallVec<[StorageIndex; 4]> {
         let rack = |place: StorageIndex| &self.nodes.node(self.nodes.storage(place).node).rack;
         let mut kept: SmallVec<[StorageIndex; 8]> = live.into();
-        let mut gone = SmallVec::new();
+        let mut gone: SmallVec<[StorageIndex; 4]> = SmallVec::new();
+        if let Some(left) = from.filter(|_| kept.len() > wanted).and_then(|from| self.moved_away(live, from)) {
+            kept.retain(|place| *place != left);
+            gone.push(left);
+        }
         while kept.len() > wanted {
             let crowd =
                 |place: StorageIndex| kept.iter().filter(|other| rack(**other) == rack(place)).count();

@@ -246,6 +246,24 @@ fn a_returning_datanode_makes_too_many_and_one_is_deleted() {
 }
 
 #[test]
+fn a_moved_replica_takes_the_place_of_the_one_that_the_balancer_named() {
+    for left in 0..3 {
+        let mut world = World::running(4);
+        world.written(1, 3, &[0, 1, 2]);
+        world.map.moving(id(1), uuid(left));
+        world.change(3, named(1), ChangeKind::Received);
+        assert_eq!(invalidated(&world.pass(2, &[])), [(left, id(1))]);
+        assert_eq!(world.live(1), 3);
+    }
+    // One who has no replica changes nothing.
+    let mut world = World::running(4);
+    world.written(1, 2, &[0, 1]);
+    world.map.moving(id(1), uuid(3));
+    world.map.moving(id(1), uuid(77));
+    assert!(invalidated(&world.pass(2, &[])).is_empty());
+}
+
+#[test]
 fn a_report_that_drowned_in_changes_is_asked_for_again() {
     let mut world = World::running(2);
     world.written(1, 2, &[0, 1]);

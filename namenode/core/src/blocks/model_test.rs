@@ -49,6 +49,15 @@ enum Step {
     Report(u32),
     Beat(u32, bool),
     Pass(u64),
+    Wish(u32, Wish),
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    prop_oneof![
+        2 => Just(Wish::InService),
+        1 => Just(Wish::Decommission),
+        1 => Just(Wish::Maintenance { until: None }),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -65,6 +74,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => node.clone().prop_map(Step::Report),
         6 => (node, any::<bool>()).prop_map(|(node, obeys)| Step::Beat(node, obeys)),
         3 => (1_u64..40).prop_map(Step::Pass),
+        2 => (0..NODES, wish()).prop_map(|(node, wish)| Step::Wish(node, wish)),
     ]
 }
 
@@ -196,8 +206,12 @@ impl World {
 
     /// Good replicas on the disks of datanodes that count as alive, or have only just gone.
     fn good(&self, block: &Block) -> usize {
+        self.good_on(block, |node| node.live)
+    }
+
+    fn good_on(&self, block: &Block, counts: impl Fn(&Datanode) -> bool) -> usize {
         let live: BTreeSet<_> =
-            self.map.datanodes().iter().filter(|(node, _)| node.live).map(|(node, _)| node.uuid).collect();
+            self.map.datanodes().iter().filter(|(node, _)| counts(node)).map(|(node, _)| node.uuid).collect();
         let holds = |at: &u32| {
             live.contains(&uuid(*at))
                 && !self.rotten.contains(&(*at, block.id))
@@ -236,7 +250,11 @@ impl World {
         }
         if let Some(block) = self.blocks.get(&order.id).cloned() {
             let was_good = !self.rotten.contains(&(at, order.id)) && held.stamp == block.stamp;
-            let left = self.good(&block) - usize::from(was_good);
+            // What leaves service is not one of those that are wanted.
+            let serves = |node: &Datanode| node.live && node.admin.serves();
+            let here = self.map.datanodes().find(uuid(at)).map(|at| self.map.datanodes().node(at));
+            let counted = was_good && here.is_some_and(serves);
+            let left = self.good_on(&block, serves) - usize::from(counted);
             let wanted = usize::from(block.replication);
             assert!(
                 !was_good || left >= wanted,
@@ -273,6 +291,7 @@ impl World {
             self.map.round(self.blocks.len() as u64, self.now.0, self.now);
             self.map.sweep(3);
             self.map.retry_postponed(2);
+            self.map.drain(3, self.now);
         }
     }
 
@@ -301,6 +320,11 @@ impl World {
             }
             Step::Beat(at, obeys) => self.beat(at, obeys),
             Step::Pass(seconds) => self.pass(seconds, false),
+            Step::Wish(at, wish) => {
+                let mut roster = self.map.roster().clone();
+                roster.named.insert(uuid(at), wish);
+                self.map.set_roster(roster, self.now);
+            }
         }
     }
 
@@ -350,6 +374,7 @@ impl World {
 
     /// Quiet: everybody lives, tells and obeys. Then all must be well.
     fn settle(&mut self) {
+        self.map.set_roster(Roster::default(), self.now);
         for at in 0..NODES {
             self.start(at);
         }

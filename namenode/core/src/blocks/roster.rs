@@ -59,7 +59,9 @@ pub struct Host {
 }
 
 impl Host {
-    fn names(&self, address: &Address, node: &str) -> bool {
+    /// Whether a datanode with this address, on this (Kubernetes) node, is meant.
+    #[must_use]
+    pub fn names(&self, address: &Address, node: &str) -> bool {
         self.port.is_none_or(|port| port == address.data_port)
             && (self.addresses.contains(&address.ip)
                 || self.name.eq_ignore_ascii_case(&address.host)

@@ -9,6 +9,7 @@ use steadfs_common::{
 
 use super::lease;
 use super::permission::Guard;
+use super::reserved;
 use super::resolve::{Purpose, Resolved, resolve};
 pub use super::resolve::{full_path, is_detached, real_path};
 use super::xattrs;
@@ -138,6 +139,9 @@ impl Reader<'_> {
     /// # Errors
     /// See [`Reader`]. A superuser gets none where others learn that the path goes through a file, as in HDFS.
     pub fn stat(&self, path: &FsPath) -> FsResult<Option<Arc<Inode>>> {
+        if reserved::is_top(path) {
+            return Ok(Some(reserved::top(self.settings)));
+        }
         match self.resolve(path) {
             Ok(at) => Ok(at.target().cloned()),
             Err(error) if error.kind() == FsErrorKind::AccessDenied && self.caller.superuser => Ok(None),
@@ -180,6 +184,10 @@ impl Reader<'_> {
     /// # Errors
     /// See [`Reader`].
     pub fn list(&self, path: &FsPath, after: Option<&Name>, limit: usize) -> FsResult<Option<Listing>> {
+        if reserved::is_top(path) {
+            let entries = reserved::entries(self.settings, after);
+            return Ok(Some(Listing { entries, more: false, policy: 0 }));
+        }
         let at = self.resolve(path)?;
         let Some(target) = at.target() else { return Ok(None) };
         if !target.is_directory() {

@@ -67,6 +67,17 @@ fn what_is_not_there_is_not_found() {
         assert_eq!((error.kind(), error.message()), (FsErrorKind::NotFound, &*format!("{words}: {at}")));
     }
     assert_eq!(reader.stat(&path("/.reserved/.inodes")), Ok(None));
+    let top = reader.stat(&path("/.reserved")).unwrap().unwrap();
+    assert_eq!((top.mode, &*top.owner, &*top.group), (0o1770, "", "supergroup"));
+    let names = |after: Option<&str>| {
+        let after = after.map(|name| steadfs_common::Name::new(name).unwrap());
+        let listed = reader.list(&path("/.reserved"), after.as_ref(), 10).unwrap().unwrap();
+        listed.entries.iter().map(|(name, _)| name.as_ref().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(None), [".inodes", "raw"]);
+    assert_eq!(names(Some(".inodes")), ["raw"]);
+    let delete = crate::command::Command::Delete { path: path("/.reserved"), recursive: true };
+    assert_eq!(world.words("hdfs", &delete), "Invalid path name /.reserved");
     assert_eq!(world.kind("hdfs", &mkdirs("/.reserved/.inodes", 0o755)), FsErrorKind::InvalidArgument);
     assert_eq!(world.kind("hdfs", &mkdirs("/.reserved/x", 0o755)), FsErrorKind::InvalidArgument);
     assert_eq!(world.kind("hdfs", &mkdirs(&by_id("99999999", "/a"), 0o755)), FsErrorKind::NotFound);
