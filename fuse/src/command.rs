@@ -31,6 +31,8 @@ pub(crate) fn mount(mut args: MountArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(look(&args))?;
     drop(runtime);
+    // Nobody's any more; what cannot be taken away is in nobody's way either.
+    let _ = crate::open::sweep(&args.staging);
     if args.foreground {
         return holder::run(&args, || eprintln!("mounted on {}", args.mountpoint.display()));
     }

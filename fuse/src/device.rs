@@ -5,9 +5,13 @@
     reason = "fuser owns the number of the descriptor that another must take the place of"
 )]
 
+use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+
+use fuser::{FileHandle, FopenFlags, ReplyOpen};
 
 /// Makes the number `target` mean what `with` means.
 pub(crate) fn replace(target: BorrowedFd<'_>, with: impl AsFd) -> io::Result<()> {
@@ -15,6 +19,47 @@ pub(crate) fn replace(target: BorrowedFd<'_>, with: impl AsFd) -> io::Result<()>
     // is never dropped, so it stays the property of its owner.
     let mut target = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(target.as_raw_fd()) });
     Ok(rustix::io::dup2(with, &mut target)?)
+}
+
+/// The kernel's descriptor, for what is asked of it beside requests.
+#[derive(Clone)]
+pub(crate) struct Device(Arc<File>);
+
+impl Device {
+    pub(crate) fn new(device: &File) -> io::Result<Self> {
+        Ok(Self(Arc::new(device.try_clone()?)))
+    }
+
+    /// Lets the kernel read through `file`; gives its number of it.
+    pub(crate) fn register(&self, file: &File) -> io::Result<u32> {
+        fuser::BackingId::create_raw(&*self.0, file)
+    }
+
+    /// The kernel need not know a file any more.
+    pub(crate) fn forget(&self, number: u32) -> io::Result<()> {
+        // `FUSE_DEV_IOC_BACKING_CLOSE`: _IOW(229, 2, u32).
+        const CLOSE: rustix::ioctl::Opcode = rustix::ioctl::opcode::write::<u32>(229, 2);
+        // SAFETY: the call takes a pointer to 32 bits and reads them.
+        let close = unsafe { rustix::ioctl::Setter::<CLOSE, u32>::new(number) };
+        // SAFETY: as above; what the number means is checked by the kernel.
+        Ok(unsafe { rustix::ioctl::ioctl(&*self.0, close) }?)
+    }
+
+    /// Tells the kernel something that fuser has no words for: code and nothing more.
+    pub(crate) fn notify(&self, code: u8) -> io::Result<()> {
+        // `fuse_out_header`: length 16, the code, and no request.
+        let message = [16, 0, 0, 0, code, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        (&mut &*self.0 as &mut dyn io::Write).write(&message).map(|_| ())
+    }
+}
+
+/// Answers an `open`: reads go to the file that the kernel knows by `number`.
+pub(crate) fn opened_passed(reply: ReplyOpen, handle: FileHandle, number: u32) {
+    // SAFETY: the number is the kernel's own, given for this connection, and kept open until no handle uses it.
+    let backing = unsafe { reply.wrap_backing(number) };
+    reply.opened_passthrough(handle, FopenFlags::empty(), &backing);
+    // It is closed when the last handle goes, not here.
+    let _ = backing.into_raw();
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@
 //! | 32 | 8 | what the first server answered to it: the flags agreed on; 0 while there is no answer |
 //! | 64 | 512 | the kernel's first request |
 //!
-//! From [`SLOTS`] on follow the open files and folders, 32 bytes each, in the order of their numbers (the first is 1): inode,
-//! user, flags of `open`, kind (0: free), and whether its name is gone.
+//! From [`SLOTS`] on follow the open files and folders, 64 bytes each, in the order of their numbers (the first is 1): inode,
+//! user, flags of `open`, kind (0: free), whether its name is gone, and of files that are passed through what they are
+//! backed by: the kernel's number, the block, its stamp.
 
 use std::fs::File;
 use std::io;
@@ -35,7 +36,7 @@ const SERVING: &[u8] = b"serving";
 
 /// Where the open files begin, and the bytes of each.
 const SLOTS: u64 = 4_096;
-const SLOT: u64 = 32;
+const SLOT: u64 = 64;
 
 /// What is remembered of an open file or folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,16 @@ pub(crate) struct Slot {
     pub(crate) flags: i32,
     pub(crate) kind: SlotKind,
     pub(crate) unlinked: bool,
+    pub(crate) backing: Option<Backing>,
+}
+
+/// What a file is backed by that is passed through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Backing {
+    /// The kernel's number of it.
+    pub(crate) number: u32,
+    pub(crate) block: u64,
+    pub(crate) stamp: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +72,11 @@ impl Slot {
         bytes[8..12].copy_from_slice(&self.user.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.flags.to_le_bytes());
         (bytes[16], bytes[17]) = (self.kind as u8, u8::from(self.unlinked));
+        if let Some(backing) = self.backing {
+            bytes[20..24].copy_from_slice(&backing.number.to_le_bytes());
+            bytes[24..32].copy_from_slice(&backing.block.to_le_bytes());
+            bytes[32..40].copy_from_slice(&backing.stamp.to_le_bytes());
+        }
         bytes
     }
 
@@ -74,7 +90,16 @@ impl Slot {
             3 => SlotKind::Folder,
             _ => return None,
         };
+        let (number, behind) = rest.get(4..)?.split_first_chunk::<4>()?;
+        let (block, behind) = behind.split_first_chunk::<8>()?;
+        let (stamp, _) = behind.split_first_chunk::<8>()?;
+        let backing = Backing {
+            number: u32::from_le_bytes(*number),
+            block: u64::from_le_bytes(*block),
+            stamp: u64::from_le_bytes(*stamp),
+        };
         Some(Self {
+            backing: Some(backing).filter(|backing| backing.number != 0),
             inode: u64::from_le_bytes(*inode),
             user: u32::from_le_bytes(*user),
             flags: i32::from_le_bytes(*flags),
@@ -213,11 +238,15 @@ mod tests {
         let (_device, taken) = take(&server).unwrap();
         assert_eq!((taken.mount().unwrap(), taken.first().unwrap()), ([7; 16], b"hello kernel".to_vec()));
         assert_eq!(taken.agreed().unwrap(), None);
-        let slot = Slot { inode: 77, user: 5, flags: -3, kind: SlotKind::Writing, unlinked: true };
+        let slot =
+            Slot { inode: 77, user: 5, flags: -3, kind: SlotKind::Writing, unlinked: true, backing: None };
         memory.set_slot(3, Some(slot)).unwrap();
         memory.set_slot(9, Some(Slot { kind: SlotKind::Folder, unlinked: false, ..slot })).unwrap();
         memory.set_slot(9, None).unwrap();
-        assert_eq!(taken.slots().unwrap(), [(3, slot)]);
+        let backing = Some(Backing { number: 1, block: 2, stamp: 3 });
+        let passed = Slot { kind: SlotKind::Reading, backing, ..slot };
+        memory.set_slot(5, Some(passed)).unwrap();
+        assert_eq!(taken.slots().unwrap(), [(3, slot), (5, passed)]);
         taken.set_agreed(5).unwrap();
         assert_eq!(memory.agreed().unwrap(), Some(5));
         say_serving(&server).unwrap();

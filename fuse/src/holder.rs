@@ -15,15 +15,16 @@ use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::handoff::{self, Memory};
+use crate::open::{claim, sweep};
 use crate::options::{MountArgs, Role};
 use crate::table;
 
 /// Longest first request of a kernel.
 const MAX_FIRST: usize = 8 << 10;
-/// A server that ends sooner than this is not started again at once.
-const SETTLED: Duration = Duration::from_secs(5);
-/// Waits between starts of servers that do not settle: first and longest.
-const WAITS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+/// A server that answered for so long is followed by another at once.
+const SETTLED: Duration = Duration::from_millis(200);
+/// Waits between starts of servers that do not come so far: first and longest.
+const WAITS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How far ahead the kernel reads.
 const READ_AHEAD_KB: &str = "1024";
 
@@ -38,10 +39,13 @@ pub(crate) fn run(args: &MountArgs, ready: impl FnOnce()) -> anyhow::Result<()> 
         .context("opening /dev/fuse: is the kernel module loaded (modprobe fuse), and the device passed to this container?")?;
     mount(args, &device)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let kept = match remember(&device) {
-        Ok(memory) => runtime.block_on(keep(args, &device, &memory, ready)),
-        Err(error) => Err(error),
-    };
+    let kept = remember(&device).and_then(|memory| {
+        // What servers stage stays theirs while none of them lives.
+        let _claim = claim(&args.staging_of(memory.mount()?))
+            .with_context(|| format!("{}: choose another place with --staging", args.staging.display()))?;
+        runtime.block_on(keep(args, &device, &memory, ready))
+    });
+    let _ = sweep(&args.staging);
     if kept.is_err() {
         let _ = rustix::mount::unmount(&args.mountpoint, UnmountFlags::DETACH);
     }
@@ -95,16 +99,19 @@ async fn keep(args: &MountArgs, device: &File, memory: &Memory, ready: impl FnOn
     let mut ready = Some(ready);
     let mut wait = WAITS.0;
     loop {
-        let started = Instant::now();
+        let mut serving = None;
         let (mut server, channel) = start(args, device, memory)?;
         let ended = loop {
             let mut said = [0; 16];
             tokio::select! {
                 ended = server.wait() => break ended.context("waiting for a server")?,
                 Ok(length) = channel.recv(&mut said) => {
-                    if handoff::is_serving(&said[..length]) && let Some(ready) = ready.take() {
-                        set_read_ahead(&args.mountpoint);
-                        ready();
+                    if handoff::is_serving(&said[..length]) {
+                        serving = Some(Instant::now());
+                        if let Some(ready) = ready.take() {
+                            set_read_ahead(&args.mountpoint);
+                            ready();
+                        }
                     }
                 }
                 () = stop.asked() => unmount(args),
@@ -118,7 +125,7 @@ async fn keep(args: &MountArgs, device: &File, memory: &Memory, ready: impl FnOn
             bail!("the mount was not served ({ended})");
         }
         tracing::error!(%ended, "a server of the mount ended: another one takes over");
-        if started.elapsed() < SETTLED {
+        if serving.is_none_or(|since| since.elapsed() < SETTLED) {
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(WAITS.1);
         } else {

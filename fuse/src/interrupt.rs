@@ -15,8 +15,9 @@ use crate::errno::Answer;
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(100);
-/// HUP, INT, QUIT, KILL, ALRM, TERM, XCPU: what a person or a program sends to end something.
-const ENDING: u64 = bit(1) | bit(2) | bit(3) | bit(9) | bit(14) | bit(15) | bit(24);
+/// HUP, INT, QUIT, KILL, TERM, XCPU: what is sent to end something. Not ALRM: programs that set an alarm do not expect that it
+/// ends calls on files.
+const ENDING: u64 = bit(1) | bit(2) | bit(3) | bit(9) | bit(15) | bit(24);
 
 const fn bit(signal: u32) -> u64 {
     1 << (signal - 1)

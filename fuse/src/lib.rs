@@ -18,6 +18,7 @@
 //! * Memory is bounded by [`MountArgs`]; there is a task, and no thread, for a file.
 
 mod budget;
+mod coherence;
 mod command;
 mod device;
 mod errno;

@@ -1,36 +1,74 @@
 //! Telling the kernel that what it remembers is old.
 
+use std::ffi::OsString;
+use std::io;
 use std::sync::{Arc, OnceLock};
 
 use fuser::{INodeNo, Notifier};
 use steadfs_daemon::pool::DiskPool;
 
-/// The way to the kernel, once there is one. A notification may wait for pages that are being read, so it is sent from a
-/// thread of its own.
+use crate::device::Device;
+
+/// A notification that takes back all names (from Linux 6.16 on).
+const ALL: u8 = 8;
+/// Threads and notifications that wait for one. Each may wait for a folder that a program's call holds, or pages that are
+/// being read, so they share no thread with what those need.
+const THREADS: usize = 2;
+const QUEUE: usize = 1_024;
+
+/// The way to the kernel, once there is one.
 #[derive(Clone)]
 pub(crate) struct Notify {
     notifier: Arc<OnceLock<Notifier>>,
+    device: Device,
     pool: DiskPool,
 }
 
 impl Notify {
-    pub(crate) fn new(pool: DiskPool) -> Self {
-        Self { notifier: Arc::default(), pool }
+    pub(crate) fn new(device: Device) -> io::Result<Self> {
+        Ok(Self { notifier: Arc::default(), device, pool: DiskPool::new("mount-notify", THREADS, QUEUE)? })
     }
 
     pub(crate) fn connect(&self, notifier: Notifier) {
         let _ = self.notifier.set(notifier);
     }
 
-    /// The content and attributes of an inode have changed.
+    /// The content and attributes of an inode have changed here: nobody waits for the kernel to know.
     pub(crate) fn changed(&self, inode: u64) {
+        let notify = self.clone();
+        tokio::spawn(async move { notify.content(inode).await });
+    }
+
+    /// The content and attributes of an inode have changed.
+    pub(crate) async fn content(&self, inode: u64) {
+        self.tell(move |notifier| notifier.inval_inode(INodeNo(inode), 0, 0)).await;
+    }
+
+    /// The attributes of an inode have changed.
+    pub(crate) async fn attributes(&self, inode: u64) {
+        self.tell(move |notifier| notifier.inval_inode(INodeNo(inode), -1, 0)).await;
+    }
+
+    /// A name has another meaning, or none.
+    pub(crate) async fn entry(&self, folder: u64, name: OsString) {
+        self.tell(move |notifier| notifier.inval_entry(INodeNo(folder), &name)).await;
+    }
+
+    /// Any name may have another meaning.
+    pub(crate) async fn all(&self) {
+        let device = self.device.clone();
+        if let Err(error) = self.pool.run(move || device.notify(ALL)).await {
+            tracing::debug!(%error, "the kernel does not forget all names at once");
+        }
+    }
+
+    async fn tell(&self, tell: impl FnOnce(&Notifier) -> io::Result<()> + Send + 'static) {
         let Some(notifier) = self.notifier.get().cloned() else { return };
-        let pool = self.pool.clone();
-        tokio::spawn(async move {
-            let told = pool.run(move || notifier.inval_inode(INodeNo(inode), 0, 0)).await;
-            if let Err(error) = told {
-                tracing::debug!(inode, %error, "the kernel was not told of a change");
-            }
-        });
+        match self.pool.run(move || tell(&notifier)).await {
+            Ok(()) => {}
+            // It did not remember it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::debug!(%error, "the kernel was not told of a change"),
+        }
     }
 }

@@ -46,6 +46,9 @@ pub struct MountArgs {
     /// Size of the blocks of new files; a file of one block is read at the speed of the local disk
     #[arg(long, value_name = "SIZE", default_value = BLOCK_SIZE, value_parser = steadfs_common::parse_bytes)]
     pub(crate) block_size: u64,
+    /// Where datanodes of this machine open the sockets that give descriptors of their replicas
+    #[arg(long, value_name = "FOLDER", default_value = steadfs_client::LOCAL_FOLDER)]
+    pub(crate) local: PathBuf,
     /// How long operations wait for a cluster that does not answer
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) wait_seconds: u64,
@@ -84,6 +87,11 @@ impl MountArgs {
         FsUrl::split(&self.url)
     }
 
+    /// Where the bytes of one mount are staged.
+    pub(crate) fn staging_of(&self, mount: [u8; 16]) -> PathBuf {
+        self.staging.join(uuid::Uuid::from_bytes(mount).to_string())
+    }
+
     pub(crate) fn client_options(&self) -> ClientOptions {
         let options = self.user.clone().map_or_else(ClientOptions::default, ClientOptions::for_user);
         ClientOptions { call_timeout: Duration::from_secs(self.wait_seconds.max(1)), ..options }
@@ -97,6 +105,7 @@ impl MountArgs {
             ttl: Duration::from_millis(self.cache_ttl_ms),
             staging: self.staging.clone(),
             staging_bytes: self.staging_bytes,
+            local: self.local.clone(),
             memory_bytes: self.memory,
             block_size: self.block_size,
         })
@@ -109,6 +118,7 @@ impl MountArgs {
         let mut add = |name: &str, value: OsString| line.extend([name.into(), value]);
         add("--cache-ttl-ms", self.cache_ttl_ms.to_string().into());
         add("--staging", self.staging.clone().into());
+        add("--local", self.local.clone().into());
         add("--staging-bytes", self.staging_bytes.to_string().into());
         add("--memory", self.memory.to_string().into());
         add("--block-size", self.block_size.to_string().into());

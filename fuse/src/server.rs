@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use anyhow::Context;
 use fuser::{Config, SessionACL};
 use steadfs_client::{Client, ClientOptions};
 
+use crate::device::Device;
 use crate::handoff::{self, Memory};
 use crate::ops::Mount;
 use crate::options::MountArgs;
@@ -22,8 +22,8 @@ const READERS: usize = 2;
 const WORKERS: usize = 4;
 /// Longest answer to the kernel's first request.
 const MAX_ANSWER: usize = 512;
-/// A notification: send again what was read and not answered. `fuse_out_header` of 16 bytes with code 7.
-const RESEND: [u8; 16] = [16, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// A notification: send again what was read and not answered.
+const RESEND: u8 = 7;
 
 /// Serves until the file system is unmounted.
 pub(crate) fn run(args: &MountArgs) -> anyhow::Result<()> {
@@ -36,14 +36,17 @@ pub(crate) fn run(args: &MountArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting threads")?;
-    let mount = runtime.block_on(connect(args, memory.clone()))?;
+    let kernel = Device::new(&device)?;
+    let mount = runtime.block_on(connect(args, memory.clone(), kernel.clone()))?;
     let session = Session::new(mount.clone(), runtime.handle().clone());
     let session = shake_hands(session, &device, &memory)?;
     {
         let _in_runtime = runtime.enter();
         mount.notify.connect(session.notifier());
+        let followed = mount.clone();
+        runtime.spawn(async move { followed.follow().await });
     }
-    resend(&device);
+    resend(&kernel);
     handoff::say_serving(&holder).context("telling the holder")?;
     let ended = session.run();
     // What is still on its way to the cluster has been answered or has nobody left to be told.
@@ -51,11 +54,11 @@ pub(crate) fn run(args: &MountArgs) -> anyhow::Result<()> {
     ended.context("answering the kernel")
 }
 
-async fn connect(args: &MountArgs, memory: Memory) -> anyhow::Result<Arc<Mount>> {
+async fn connect(args: &MountArgs, memory: Memory, device: Device) -> anyhow::Result<Arc<Mount>> {
     let mount = uuid::Uuid::from_bytes(memory.mount()?);
     let options = ClientOptions { name: Some(format!("steadfs-mount_{mount}")), ..args.client_options() };
     let client = Client::connect_with(&args.source()?.0.to_string(), options).await?;
-    Ok(Arc::new(Mount::new(memory, client, args.settings()?).await?))
+    Ok(Arc::new(Mount::new(memory, device, client, args.settings()?).await?))
 }
 
 /// fuser wants to see the kernel's first request, which only the holder has seen: it gets it through a pair of sockets,
@@ -99,8 +102,8 @@ fn answered_flags(answer: &[u8]) -> Option<u64> {
 }
 
 /// Asks for what a server before this one read and did not answer. Kernels before 6.9 do not know how.
-fn resend(device: &File) {
-    if let Err(error) = device.write_at(&RESEND, 0) {
+fn resend(device: &Device) {
+    if let Err(error) = device.notify(RESEND) {
         tracing::info!(%error, "the kernel does not send requests again: those of a server that died wait for ever");
     }
 }

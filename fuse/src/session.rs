@@ -5,22 +5,24 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags,
-    Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
-    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem,
+    FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use tokio::runtime;
 use tokio::sync::Semaphore;
 
+use crate::coherence::Begun;
+use crate::device::opened_passed;
 use crate::errno::Answer;
 use crate::handles::Handle;
 use crate::interrupt::interruptible;
-use crate::open::{Position, Write};
+use crate::open::{Position, Way, Write};
 use crate::ops::{Caller, Entry, Mount, NewAttributes, Opened, When};
 
 /// Requests under way at most. The kernel sends no more of its own than [`BACKGROUND`]; the rest are programs that wait.
@@ -50,9 +52,12 @@ pub(crate) struct Session {
 ///
 /// With `HANDLE_KILLPRIV_V2` the kernel does not ask for the attribute `security.capability` before every write: no file
 /// here has any, nor the bits that a write would have to clear.
+///
+/// Without `ATOMIC_O_TRUNC` the kernel opens first and truncates then, having looked whether the file is a program that
+/// runs.
 const CAPABILITIES: [InitFlags; 9] = [
+    InitFlags::FUSE_PASSTHROUGH,
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-    InitFlags::FUSE_ATOMIC_O_TRUNC,
     InitFlags::FUSE_AUTO_INVAL_DATA,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
@@ -116,19 +121,55 @@ fn empty(reply: ReplyEmpty) -> impl FnOnce(Answer<()>) + Send + 'static {
     }
 }
 
-fn entry(reply: ReplyEntry, ttl: Duration) -> impl FnOnce(Answer<FileAttr>) + Send + 'static {
+/// How long an answer may be relied on: what is heard between its beginning and its end makes it old.
+#[derive(Clone)]
+struct Lasting {
+    mount: Arc<Mount>,
+    begun: Begun,
+}
+
+impl Lasting {
+    fn begin(mount: &Arc<Mount>) -> Self {
+        Self { mount: mount.clone(), begun: mount.coherence.begin() }
+    }
+
+    fn time(&self) -> Duration {
+        self.mount.lasts(self.begun)
+    }
+}
+
+fn entry(reply: ReplyEntry, lasting: Lasting) -> impl FnOnce(Answer<FileAttr>) + Send + 'static {
     move |done| match done {
-        Ok(attributes) => reply.entry(&ttl, &attributes, Generation(0)),
+        Ok(attributes) => reply.entry(&lasting.time(), &attributes, Generation(0)),
         Err(errno) => reply.error(errno),
     }
 }
 
-fn attr(reply: ReplyAttr, ttl: Duration) -> impl FnOnce(Answer<FileAttr>) + Send + 'static {
+fn attr(reply: ReplyAttr, lasting: Lasting) -> impl FnOnce(Answer<FileAttr>) + Send + 'static {
     move |done| match done {
-        Ok(attributes) => reply.attr(&ttl, &attributes),
+        Ok(attributes) => reply.attr(&lasting.time(), &attributes),
         Err(errno) => reply.error(errno),
     }
 }
+
+/// What says that a name is not there, and may be remembered.
+const ABSENT: FileAttr = FileAttr {
+    ino: INodeNo(0),
+    size: 0,
+    blocks: 0,
+    atime: UNIX_EPOCH,
+    mtime: UNIX_EPOCH,
+    ctime: UNIX_EPOCH,
+    crtime: UNIX_EPOCH,
+    kind: FileType::RegularFile,
+    perm: 0,
+    nlink: 0,
+    uid: 0,
+    gid: 0,
+    rdev: 0,
+    blksize: 0,
+    flags: 0,
+};
 
 /// A program asks for the length first, with a size of zero.
 fn sized(reply: ReplyXattr, size: u32) -> impl FnOnce(Answer<Vec<u8>>) + Send + 'static {
@@ -141,7 +182,7 @@ fn sized(reply: ReplyXattr, size: u32) -> impl FnOnce(Answer<Vec<u8>>) + Send + 
 }
 
 fn flags(opened: Opened) -> FopenFlags {
-    if opened.direct { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::empty() }
+    if opened.way == Way::Cached { FopenFlags::empty() } else { FopenFlags::FOPEN_DIRECT_IO }
 }
 
 fn when(time: TimeOrNow) -> When {
@@ -157,6 +198,8 @@ impl Filesystem for Session {
             // What an old kernel does not have, it goes without.
             let _ = config.add_capabilities(capability);
         }
+        // Files that are passed through lie on no file system that is itself made of others.
+        let _ = config.set_max_stack_depth(1);
         let _ = config.set_max_write(MAX_IO);
         let _ = config.set_max_background(BACKGROUND);
         // The greatest that the kernel takes; more is set at the mount itself.
@@ -168,14 +211,24 @@ impl Filesystem for Session {
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (mount, caller, name) = (self.mount.clone(), caller(request), name.to_owned());
-        let ttl = mount.ttl();
-        self.answer(request, async move { mount.lookup(caller, parent.0, &name).await }, entry(reply, ttl));
+        let lasting = Lasting::begin(&mount);
+        let work = async move { mount.lookup(caller, parent.0, &name).await };
+        self.answer(request, work, move |done| match done {
+            Err(errno) if errno.code() == Errno::ENOENT.code() && lasting.mount.absence_lasts() => {
+                reply.entry(&lasting.time(), &ABSENT, Generation(0));
+            }
+            done => entry(reply, lasting)(done),
+        });
     }
 
     fn getattr(&self, request: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let (mount, caller) = (self.mount.clone(), caller(request));
-        let ttl = mount.ttl();
-        self.answer(request, async move { mount.get_attributes(caller, inode.0).await }, attr(reply, ttl));
+        let lasting = Lasting::begin(&mount);
+        self.answer(
+            request,
+            async move { mount.get_attributes(caller, inode.0).await },
+            attr(reply, lasting),
+        );
     }
 
     fn setattr(
@@ -205,9 +258,9 @@ impl Filesystem for Session {
             accessed: accessed.map(when),
         };
         let (mount, caller) = (self.mount.clone(), caller(request));
-        let ttl = mount.ttl();
+        let lasting = Lasting::begin(&mount);
         let work = async move { mount.set_attributes(caller, inode.0, new).await };
-        self.answer_change(request, work, attr(reply, ttl));
+        self.answer_change(request, work, attr(reply, lasting));
     }
 
     fn mknod(
@@ -226,9 +279,9 @@ impl Filesystem for Session {
             return reply.error(Errno::EPERM);
         }
         let (mount, caller, name) = (self.mount.clone(), caller(request), name.to_owned());
-        let ttl = mount.ttl();
+        let lasting = Lasting::begin(&mount);
         let work = async move { mount.make_file(caller, parent.0, &name, mode).await };
-        self.answer_change(request, work, entry(reply, ttl));
+        self.answer_change(request, work, entry(reply, lasting));
     }
 
     fn mkdir(
@@ -241,9 +294,9 @@ impl Filesystem for Session {
         reply: ReplyEntry,
     ) {
         let (mount, caller, name) = (self.mount.clone(), caller(request), name.to_owned());
-        let ttl = mount.ttl();
+        let lasting = Lasting::begin(&mount);
         let work = async move { mount.make_folder(caller, parent.0, &name, mode).await };
-        self.answer_change(request, work, entry(reply, ttl));
+        self.answer_change(request, work, entry(reply, lasting));
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -297,6 +350,9 @@ impl Filesystem for Session {
         let (mount, caller) = (self.mount.clone(), caller(request));
         let work = async move { mount.open_file(caller, inode.0, open).await };
         self.answer(request, work, |done| match done {
+            Ok(Opened { handle, way: Way::Passed(backing) }) => {
+                opened_passed(reply, FileHandle(handle), backing.number);
+            }
             Ok(opened) => reply.opened(FileHandle(opened.handle), flags(opened)),
             Err(errno) => reply.error(errno),
         });
@@ -313,12 +369,12 @@ impl Filesystem for Session {
         reply: ReplyCreate,
     ) {
         let (mount, caller, name) = (self.mount.clone(), caller(request), name.to_owned());
-        let ttl = mount.ttl();
+        let lasting = Lasting::begin(&mount);
         let work = async move { mount.create_file(caller, (parent.0, &name), mode, open).await };
         self.answer_change(request, work, move |done| match done {
             Ok((attributes, opened)) => {
                 let handle = FileHandle(opened.handle);
-                reply.created(&ttl, &attributes, Generation(0), handle, flags(opened));
+                reply.created(&lasting.time(), &attributes, Generation(0), handle, flags(opened));
             }
             Err(errno) => reply.error(errno),
         });
@@ -386,7 +442,7 @@ impl Filesystem for Session {
         let mount = self.mount.clone();
         let work = async move {
             let file = mount.handles.file(handle.0)?;
-            mount.commit(&file, Some(owner.0)).await
+            mount.flush(&file, owner.0).await
         };
         self.answer(request, work, empty(reply));
     }
@@ -402,7 +458,7 @@ impl Filesystem for Session {
         let mount = self.mount.clone();
         let work = async move {
             let file = mount.handles.file(handle.0)?;
-            mount.commit(&file, None).await
+            mount.sync(&file).await
         };
         self.answer(request, work, empty(reply));
     }
@@ -474,13 +530,14 @@ impl Filesystem for Session {
         mut reply: ReplyDirectoryPlus,
     ) {
         let mount = self.mount.clone();
-        let ttl = mount.ttl();
+        let lasting = Lasting::begin(&mount);
         let work = async move {
             let read = async {
                 let folder = mount.handles.folder(handle.0)?;
                 let take = |entry: &Entry| {
                     let attributes = &entry.attributes;
-                    !reply.add(attributes.ino, entry.position, &entry.name, &ttl, attributes, Generation(0))
+                    let (number, time) = (attributes.ino, lasting.time());
+                    !reply.add(number, entry.position, &entry.name, &time, attributes, Generation(0))
                 };
                 mount.read_folder(&folder, position, take).await
             };

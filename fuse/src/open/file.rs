@@ -14,6 +14,7 @@ use super::stage::StagePlace;
 use super::task::{Op, QUEUE, Start, Task, Write, ask};
 use crate::budget::Share;
 use crate::errno::Answer;
+use crate::handoff::Backing;
 
 /// The inodes that are open on this mount.
 pub(crate) struct OpenInodes {
@@ -35,6 +36,23 @@ pub(crate) struct OpenInode {
 struct State {
     handles: usize,
     writing: Option<Writing>,
+    /// Handles whose pages the kernel keeps.
+    cached: usize,
+    /// Handles that the kernel reads from a local file, and which.
+    passed: usize,
+    backing: Option<Backing>,
+}
+
+/// How the kernel reads through a handle. It does not let one inode be cached and passed through at the same time, nor
+/// passed through to two files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Way {
+    /// It keeps pages.
+    Cached,
+    /// Every read comes to us.
+    Direct,
+    /// From a local file.
+    Passed(Backing),
 }
 
 struct Writing {
@@ -242,6 +260,66 @@ impl OpenInode {
         }
     }
 
+    /// How one handle more may be read. `local` is what it could be passed through to: a block, its stamp, and a way to
+    /// make the kernel know its file.
+    pub(crate) fn join_readers(
+        &self,
+        local: Option<(u64, u64)>,
+        register: impl FnOnce() -> Option<u32>,
+    ) -> Way {
+        let mut state = self.state.lock();
+        if state.writing.is_some() {
+            return Way::Direct;
+        }
+        if let Some(backing) = state.backing {
+            if local != Some((backing.block, backing.stamp)) {
+                return Way::Direct;
+            }
+            state.passed += 1;
+            return Way::Passed(backing);
+        }
+        if state.cached == 0
+            && let Some((block, stamp)) = local
+            && let Some(number) = register()
+        {
+            let backing = Backing { number, block, stamp };
+            state.backing = Some(backing);
+            state.passed = 1;
+            return Way::Passed(backing);
+        }
+        state.cached += 1;
+        Way::Cached
+    }
+
+    /// A reader that a process before this one had.
+    pub(crate) fn rejoin_readers(&self, way: Way) {
+        let mut state = self.state.lock();
+        match way {
+            Way::Cached => state.cached += 1,
+            Way::Direct => {}
+            Way::Passed(backing) => {
+                state.passed += 1;
+                state.backing = Some(backing);
+            }
+        }
+    }
+
+    /// One handle less; gives what the kernel need not know any more.
+    pub(crate) fn leave_readers(&self, way: Way) -> Option<Backing> {
+        let mut state = self.state.lock();
+        match way {
+            Way::Cached => state.cached -= 1,
+            Way::Direct => {}
+            Way::Passed(_) => {
+                state.passed -= 1;
+                if state.passed == 0 {
+                    return state.backing.take();
+                }
+            }
+        }
+        None
+    }
+
     pub(crate) fn is_unlinked(&self) -> bool {
         self.unlinked.load(Ordering::Acquire)
     }
@@ -294,6 +372,10 @@ impl WriteRequests {
 
     pub(crate) async fn commit(&self, owner: Option<u64>) -> Answer<()> {
         ask(&self.ops, |answer| Op::Commit { owner, answer }).await
+    }
+
+    pub(crate) async fn sync(&self) -> Answer<()> {
+        ask(&self.ops, |answer| Op::Sync { answer }).await
     }
 
     pub(crate) async fn truncate(&self, length: u64) -> Answer<()> {

@@ -6,7 +6,7 @@ mod stage;
 mod task;
 mod window;
 
-pub(crate) use file::{Begin, OpenInode, OpenInodes, WriteHandle};
-pub(crate) use stage::StagePlace;
+pub(crate) use file::{Begin, OpenInode, OpenInodes, Way, WriteHandle};
+pub(crate) use stage::{StagePlace, claim, sweep};
 pub(crate) use task::{Position, Write, cut};
 pub(crate) use window::Window;

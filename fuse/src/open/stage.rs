@@ -32,19 +32,44 @@ const CUT: u64 = u64::MAX;
 /// Records of one log at most: a program that scatters more has its file committed in between.
 const MAX_RECORDS: u64 = 1 << 20;
 
+/// The file by which a mount's folder is claimed.
+const LOCK: &str = "lock";
+
 /// The folder of staged bytes, and how many it may hold.
 pub(crate) struct StagePlace {
     folder: PathBuf,
     pool: DiskPool,
     limit: u64,
     used: AtomicU64,
+    _claim: File,
+}
+
+/// Makes the folder of a mount if it is missing, for its owner alone; it is not swept away while what is returned is open.
+pub(crate) fn claim(folder: &Path) -> io::Result<File> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let lock =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder.join(LOCK))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared)?;
+    Ok(lock)
+}
+
+/// Takes away the folders of mounts that no process belongs to any more.
+pub(crate) fn sweep(staging: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(staging)? {
+        let folder = entry?.path();
+        let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
+        if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok() {
+            std::fs::remove_dir_all(&folder)?;
+        }
+    }
+    Ok(())
 }
 
 impl StagePlace {
-    /// Makes the folder if it is missing, for its owner alone.
+    /// The place of a mount.
     pub(crate) fn open(folder: &Path, limit: u64, pool: DiskPool) -> io::Result<Self> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        Ok(Self { folder: folder.to_owned(), pool, limit, used: AtomicU64::new(0) })
+        let claim = claim(folder)?;
+        Ok(Self { folder: folder.to_owned(), pool, limit, used: AtomicU64::new(0), _claim: claim })
     }
 
     fn names(&self, inode: u64) -> (PathBuf, PathBuf) {
@@ -344,7 +369,12 @@ mod tests {
         stage.discard().await;
         other.discard().await;
         assert_eq!(place.used.load(Ordering::Relaxed), 0);
-        assert_eq!(std::fs::read_dir(folder.path().join("s")).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(folder.path().join("s")).unwrap().count(), 1);
+        sweep(folder.path()).unwrap();
+        assert!(folder.path().join("s").exists());
+        drop(place);
+        sweep(folder.path()).unwrap();
+        assert!(!folder.path().join("s").exists());
     }
 
     #[tokio::test]

@@ -64,6 +64,10 @@ pub(crate) enum Op {
         owner: Option<u64>,
         answer: oneshot::Sender<Answer<()>>,
     },
+    /// Makes everything durable; a writer that goes on keeps its pipeline.
+    Sync {
+        answer: oneshot::Sender<Answer<()>>,
+    },
     Truncate {
         length: u64,
         answer: oneshot::Sender<Answer<()>>,
@@ -230,11 +234,13 @@ impl Task {
     async fn take_over(&mut self) -> Answer<()> {
         let found = Stage::find(self.place.clone(), self.written.inode()).await?;
         let mut status = self.known().await?;
-        let writing = status.under_construction
-            && (self.client.is_writing(&self.path, status.inode).await)
-                .map_err(|error| failed("a file that is taken over", &error))?;
-        if writing {
-            status = self.closed().await?;
+        if status.under_construction {
+            let ours = self.client.is_writing(&self.path, status.inode).await;
+            status = match ours.map_err(|error| failed("a file that is taken over", &error))? {
+                true => self.closed().await?,
+                // Closed in between, by the last call of the process that was killed, or written by somebody else.
+                false => self.known().await?,
+            };
         }
         let length = status.length;
         (self.committed, self.kept, self.size) = (length, length, length);
@@ -310,6 +316,9 @@ impl Task {
             Op::Commit { owner, answer } => {
                 let _ = answer.send(self.commit(owner).await);
             }
+            Op::Sync { answer } => {
+                let _ = answer.send(self.sync().await);
+            }
             Op::Truncate { length, answer } => {
                 let _ = answer.send(self.truncate(length).await);
             }
@@ -366,7 +375,7 @@ impl Task {
             self.grow(offset).await?;
         }
         self.stage(offset..end, data, request).await?;
-        if end == self.size && self.size - self.committed >= STREAM_AFTER && self.change() == Change::Append {
+        if end == self.size && self.change() == Change::Append && self.size - self.committed >= STREAM_AFTER {
             self.start_stream().await?;
         }
         Ok(length)
@@ -439,15 +448,48 @@ impl Task {
         Ok(())
     }
 
-    /// A writer at the committed end.
+    /// A writer at the committed end, behind which everything staged lies.
     async fn appender(&mut self) -> Answer<Writer> {
         if let Some(writer) = self.fresh.take() {
             return Ok(writer);
         }
-        self.client
-            .append(&self.path)
-            .await
-            .map_err(|error| failed("a file was not opened for appending", &error))
+        let opened = self.client.append(&self.path).await;
+        let writer = opened.map_err(|error| failed("a file was not opened for appending", &error))?;
+        let end = writer.position();
+        if end == self.committed {
+            return Ok(writer);
+        }
+        if self.takes_over && self.is_ours(end).await.unwrap_or(false) {
+            // A call of the killed process was carried out after it was looked at what had been.
+            (self.committed, self.kept) = (end, end);
+            self.extents = Extents::default();
+            self.extents.insert(end..self.size);
+            return Ok(writer);
+        }
+        // Somebody else has appended meanwhile: what a program wrote at an offset cannot come behind that.
+        writer.abort().await;
+        tracing::warn!(path = %self.path, "a file was changed elsewhere while it was written here");
+        Err(Errno::ESTALE)
+    }
+
+    /// Whether what the cluster has up to `end` is what is staged.
+    async fn is_ours(&self, end: u64) -> Answer<bool> {
+        let Some(stage) = self.stage.as_ref().filter(|_| (self.committed..=self.size).contains(&end)) else {
+            return Ok(false);
+        };
+        let reader = self.client.open(&self.path).await;
+        let reader = reader.map_err(|error| failed("a file that is taken over", &error))?;
+        let mut at = self.committed;
+        while at < end {
+            let length = (end - at).min(COPY_BYTES) as usize;
+            let there = reader.read_at(at, length).await;
+            let there = there.map_err(|error| failed("a file that is taken over", &error))?;
+            if there != stage.read(at, length).await? {
+                return Ok(false);
+            }
+            at += length as u64;
+        }
+        Ok(true)
     }
 
     /// Sends a range of the new content.
@@ -492,10 +534,7 @@ impl Task {
             return Ok(Bytes::new());
         }
         self.settle().await?;
-        if self.base.is_none() && self.kept > 0 {
-            let opened = self.client.open(&self.path).await;
-            self.base = Some(opened.map_err(|error| failed("a file was not opened", &error))?);
-        }
+        self.open_base().await?;
         self.content(offset..end).await
     }
 
@@ -538,6 +577,27 @@ impl Task {
         Ok(())
     }
 
+    /// `fsync`: what was appended is on the disks of the datanodes and can be read by all, though the file stays open there;
+    /// anything else is committed.
+    async fn sync(&mut self) -> Answer<()> {
+        if self.forgotten {
+            return Ok(());
+        }
+        self.check()?;
+        if self.stream.is_none() {
+            if self.change() != Change::Append {
+                return self.commit_all().await;
+            }
+            self.start_stream().await?;
+        }
+        let writer = self.stream.as_mut().expect("there was one, or it was just made");
+        if let Err(error) = writer.hsync().await {
+            self.stream = None;
+            return Err(self.lost("bytes of a file were not written", &error));
+        }
+        Ok(())
+    }
+
     async fn commit_all(&mut self) -> Answer<()> {
         self.settle().await?;
         match self.change() {
@@ -563,12 +623,6 @@ impl Task {
 
     async fn append(&mut self) -> Answer<()> {
         let mut writer = self.appender().await?;
-        if writer.position() != self.committed {
-            // Somebody else has appended meanwhile: what a program wrote at an offset cannot come behind that.
-            writer.abort().await;
-            tracing::warn!(path = %self.path, "a file was changed elsewhere while it was written here");
-            return Err(Errno::ESTALE);
-        }
         if let Err(error) = self.send(&mut writer, self.committed..self.size).await {
             writer.abort().await;
             return Err(error);
@@ -578,36 +632,33 @@ impl Task {
         Ok(())
     }
 
-    /// Puts the whole new content in place of the old.
+    /// Puts the whole new content in place of the old, at once: whoever reads sees one or the other.
     async fn replace(&mut self) -> Answer<()> {
         self.close_fresh().await?;
-        if self.base.is_none() && self.kept > 0 {
-            let opened = self.client.open(&self.path).await;
-            self.base = Some(opened.map_err(|error| failed("a file was not opened", &error))?);
+        self.open_base().await?;
+        let mut replacement = self.client.replace(&self.path);
+        if let Some(base) = &self.base {
+            // What was read of the old content must still be the old content when it is replaced.
+            replacement = replacement.expected(base.status().content_version);
         }
-        self.replace_content().await?;
-        self.is_now(self.size).await;
-        Ok(())
-    }
-
-    /// Copies what is still wanted of the old content here, then writes the file anew.
-    async fn replace_content(&mut self) -> Answer<()> {
-        let mut at = 0;
-        while at < self.kept {
-            let end = self.kept.min(at + COPY_BYTES);
-            let bytes = self.content(at..end).await?;
-            self.stage(at..end, bytes, 0).await?;
-            at = end;
-        }
-        self.base = None;
-        cut(&self.client, &self.path, 0).await.map_err(|error| failed("a file was not emptied", &error))?;
-        (self.committed, self.kept) = (0, 0);
-        let mut writer = self.appender().await?;
+        let writer = replacement.await;
+        let mut writer = writer.map_err(|error| failed("a new content was not begun", &error))?;
         if let Err(error) = self.send(&mut writer, 0..self.size).await {
             writer.abort().await;
             return Err(error);
         }
-        writer.close().await.map_err(|error| failed("a file was not closed", &error))
+        writer.close().await.map_err(|error| failed("a content was not replaced", &error))?;
+        self.is_now(self.size).await;
+        Ok(())
+    }
+
+    /// Opens the old content, if any of it is still wanted.
+    async fn open_base(&mut self) -> Answer<()> {
+        if self.base.is_none() && self.kept > 0 {
+            let opened = self.client.open(&self.path).await;
+            self.base = Some(opened.map_err(|error| failed("a file was not opened", &error))?);
+        }
+        Ok(())
     }
 
     async fn truncate(&mut self, length: u64) -> Answer<()> {

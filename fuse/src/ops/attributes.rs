@@ -7,6 +7,7 @@ use fuser::{Errno, FileAttr, FileType, INodeNo};
 use steadfs_client::{Client, FileStatus, FsErrorKind, FsStats, Millis};
 
 use super::{Caller, Mount, by_number, is_hidden};
+use crate::coherence::Begun;
 use crate::errno::{Answer, failed};
 use crate::open::{Begin, cut};
 use crate::users::Kind;
@@ -47,9 +48,9 @@ impl When {
 }
 
 impl Mount {
-    /// How long the kernel may rely on what it is told.
-    pub(crate) fn ttl(&self) -> Duration {
-        self.settings.ttl
+    /// How long the kernel may rely on an answer that was begun then.
+    pub(crate) fn lasts(&self, begun: Begun) -> Duration {
+        self.coherence.lasts(begun, self.settings.ttl)
     }
 
     pub(crate) async fn lookup(&self, caller: Caller, parent: u64, name: &OsStr) -> Answer<FileAttr> {
@@ -60,6 +61,11 @@ impl Mount {
         let client = self.client(caller).await?;
         let status = client.stat(&path).await.map_err(|error| failed("a lookup", &error))?;
         Ok(self.attributes(&client, &status).await)
+    }
+
+    /// Whether the kernel may remember that a name is not there.
+    pub(crate) fn absence_lasts(&self) -> bool {
+        self.coherence.is_live()
     }
 
     pub(crate) async fn get_attributes(&self, caller: Caller, inode: u64) -> Answer<FileAttr> {
@@ -82,6 +88,9 @@ impl Mount {
             Some(inode) => inode.dirty().await,
             None => None,
         };
+        if dirty.is_some() || status.under_construction {
+            self.coherence.doubt();
+        }
         if let Some((length, changed)) = dirty {
             (size, modified) = (length, modified.max(changed));
         } else if status.under_construction {

@@ -139,7 +139,10 @@ impl Mount {
 
     /// POSIX tells apart what is in the way of a rename.
     async fn why_not(&self, client: &Client, from: &str, to: &str, error: &steadfs_client::FsError) -> Errno {
-        if matches!(error.kind(), FsErrorKind::AccessDenied | FsErrorKind::TargetNotEmpty | FsErrorKind::NotFound) {
+        if matches!(
+            error.kind(),
+            FsErrorKind::AccessDenied | FsErrorKind::TargetNotEmpty | FsErrorKind::NotFound
+        ) {
             return failed("a rename", error);
         }
         match (client.stat(from).await, client.stat(to).await) {

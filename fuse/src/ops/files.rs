@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fuser::{Errno, FileAttr, OpenAccMode, OpenFlags};
 use parking_lot::Mutex;
-use steadfs_client::{Client, FsErrorKind, Writer};
+use steadfs_client::{Client, FsErrorKind, Reader, Writer};
 
 use super::{Caller, Mount, by_number};
 use crate::errno::{Answer, failed};
 use crate::handles::Handle;
 use crate::handoff::{Slot, SlotKind};
-use crate::open::{Begin, OpenInode, Position, Window, Write, WriteHandle, cut};
+use crate::open::{Begin, OpenInode, Position, Way, Window, Write, WriteHandle};
 
 /// A file that a program has open.
 pub(crate) struct FileHandle {
@@ -22,6 +22,7 @@ pub(crate) struct FileHandle {
     /// Every write goes to the end (`O_APPEND`).
     append: bool,
     write: Option<WriteHandle>,
+    way: Way,
     /// What is read, and the count of commits when it was opened.
     window: Mutex<Option<(u64, Arc<Window>)>>,
 }
@@ -30,14 +31,14 @@ pub(crate) struct FileHandle {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Opened {
     pub(crate) handle: u64,
-    /// Every read and write comes here: the length may change under the reader.
-    pub(crate) direct: bool,
+    pub(crate) way: Way,
 }
 
 /// Flags of `open` that fuser has no name for.
 const APPEND: i32 = 0o2000;
-const TRUNCATE: i32 = 0o1000;
 const EXCLUSIVE: i32 = 0o200;
+/// What is remembered in place of the flags of a file that is read without the kernel's cache.
+const DIRECT: i32 = -1;
 
 impl Mount {
     pub(crate) async fn open_file(&self, caller: Caller, number: u64, flags: OpenFlags) -> Answer<Opened> {
@@ -58,43 +59,33 @@ impl Mount {
         flags: OpenFlags,
     ) -> Answer<Opened> {
         let path = self.path(inode.number);
-        let writes = flags.acc_mode() != OpenAccMode::O_RDONLY;
-        let truncates = flags.0 & TRUNCATE != 0;
-        if writes || truncates {
-            self.may_change()?;
-        }
-        if !writes && !truncates {
-            return self.open_to_read(client, inode, caller, path).await;
-        }
         let access = match flags.acc_mode() {
-            OpenAccMode::O_RDONLY | OpenAccMode::O_RDWR => 6,
+            OpenAccMode::O_RDONLY => return self.open_to_read(client, inode, caller, path).await,
             OpenAccMode::O_WRONLY => 2,
+            OpenAccMode::O_RDWR => 6,
         };
+        self.may_change()?;
         client.check_access(&path, access).await.map_err(|error| by_number("an open", &error))?;
         inode.settled().await;
         let status = client.stat(&path).await.map_err(|error| by_number("an open", &error))?;
         if status.directory {
             return Err(Errno::EISDIR);
         }
-        let mut length = status.length;
-        let ours = inode.settled().await.is_some();
-        if truncates && !ours && (length > 0 || status.under_construction) {
-            cut(&client, &path, 0).await.map_err(|error| by_number("an open", &error))?;
-            length = 0;
-        }
-        let write = self.open.join_writers(inode, client.clone(), path.clone(), Begin::Opened(length)).await;
-        if truncates && ours {
-            write.requests().truncate(0).await?;
-        }
-        let handle = self.file_handle(client, inode, path, flags.0, Some(write));
-        Ok(Opened { handle: self.keep(handle, caller, flags.0)?, direct: true })
+        let begin = Begin::Opened(status.length);
+        let write = self.open.join_writers(inode, client.clone(), path.clone(), begin).await;
+        let handle = self.file_handle(client, inode, path, flags.0, Some(write), Way::Direct);
+        Ok(Opened { handle: self.keep(handle, caller, flags.0)?, way: Way::Direct })
     }
 
     /// Gives a file a number, and remembers it.
     fn keep(&self, file: FileHandle, caller: Caller, flags: i32) -> Answer<u64> {
         let kind = if file.write.is_some() { SlotKind::Writing } else { SlotKind::Reading };
         let unlinked = file.inode.is_unlinked();
-        let slot = Slot { inode: file.inode.number, user: caller.user, flags, kind, unlinked };
+        let backing = match file.way {
+            Way::Passed(backing) => Some(backing),
+            Way::Cached | Way::Direct => None,
+        };
+        let slot = Slot { inode: file.inode.number, user: caller.user, flags, kind, unlinked, backing };
         self.handles.add(Handle::File(Arc::new(file)), slot)
     }
 
@@ -111,7 +102,14 @@ impl Mount {
             }
             _ => None,
         };
-        self.file_handle(client, &inode, path, slot.flags, write)
+        let way = match (slot.kind, slot.backing) {
+            (SlotKind::Writing, _) => Way::Direct,
+            (_, Some(backing)) => Way::Passed(backing),
+            (_, None) if slot.flags == DIRECT => Way::Direct,
+            _ => Way::Cached,
+        };
+        inode.rejoin_readers(way);
+        self.file_handle(client, &inode, path, slot.flags, write, way)
     }
 
     async fn open_to_read(
@@ -124,10 +122,46 @@ impl Mount {
         let writing = inode.settled().await.is_some();
         let commits = inode.commits();
         let reader = client.open(&path).await.map_err(|error| by_number("an open", &error))?;
-        let direct = writing || reader.under_construction();
-        let handle = self.file_handle(client, inode, path, 0, None);
+        let way = if writing || reader.under_construction() {
+            Way::Direct
+        } else {
+            self.way_to_read(inode, &reader).await
+        };
+        let handle = self.file_handle(client, inode, path, 0, None, way);
         *handle.window.lock() = Some((commits, Arc::new(Window::new(reader, self.budget.clone()))));
-        Ok(Opened { handle: self.keep(handle, caller, 0)?, direct })
+        let flags = if way == Way::Direct { DIRECT } else { 0 };
+        let kept = self.keep(handle, caller, flags).inspect_err(|_| self.leave_readers(inode, way));
+        Ok(Opened { handle: kept?, way })
+    }
+
+    /// How the kernel shall read a file that is complete.
+    async fn way_to_read(&self, inode: &OpenInode, reader: &Reader) -> Way {
+        let local = match reader.local_file(&self.settings.local).await {
+            Ok(local) => local,
+            Err(error) => {
+                tracing::debug!(%error, "no local replica");
+                None
+            }
+        };
+        let block = local.as_ref().map(|(block, _)| (block.block.0, block.stamp.0));
+        inode.join_readers(block, || {
+            let (_, file) = local.as_ref()?;
+            match self.device.register(file) {
+                Ok(number) => Some(number),
+                Err(error) => {
+                    tracing::debug!(%error, "the kernel passes nothing through");
+                    None
+                }
+            }
+        })
+    }
+
+    fn leave_readers(&self, inode: &OpenInode, way: Way) {
+        if let Some(backing) = inode.leave_readers(way)
+            && let Err(error) = self.device.forget(backing.number)
+        {
+            tracing::debug!(%error, "the kernel keeps a file that it need not");
+        }
     }
 
     fn file_handle(
@@ -137,9 +171,10 @@ impl Mount {
         path: String,
         flags: i32,
         write: Option<WriteHandle>,
+        way: Way,
     ) -> FileHandle {
-        let append = flags & APPEND != 0;
-        FileHandle { inode: inode.clone(), client, path, append, write, window: Mutex::default() }
+        let append = write.is_some() && flags & APPEND != 0;
+        FileHandle { inode: inode.clone(), client, path, append, write, way, window: Mutex::default() }
     }
 
     /// Makes a file and opens it for writing.
@@ -161,11 +196,11 @@ impl Mount {
                 let begin = Begin::Created(writer);
                 let write = self.open.join_writers(&inode, client.clone(), path.clone(), begin).await;
                 let attributes = self.attributes(&client, &status).await;
-                let handle = self.file_handle(client, &inode, path, flags, Some(write));
+                let handle = self.file_handle(client, &inode, path, flags, Some(write), Way::Direct);
                 let handle = self.keep(handle, caller, flags).inspect_err(|_| {
                     self.open.close(&inode);
                 })?;
-                Ok((attributes, Opened { handle, direct: true }))
+                Ok((attributes, Opened { handle, way: Way::Direct }))
             }
             // Somebody was faster, which only matters to who wanted to be the first.
             Err(errno) if errno.code() == Errno::EEXIST.code() && flags & EXCLUSIVE == 0 => {
@@ -240,15 +275,25 @@ impl Mount {
         writer.write(Write { at, ..write }, share).await
     }
 
-    /// `owner`: who closes; `None`: everything is wanted durable.
-    pub(crate) async fn commit(&self, file: &FileHandle, owner: Option<u64>) -> Answer<()> {
+    /// `owner` closes.
+    pub(crate) async fn flush(&self, file: &FileHandle, owner: u64) -> Answer<()> {
         let Some(write) = &file.write else { return Ok(()) };
         let before = file.inode.commits();
-        write.requests().commit(owner).await?;
+        write.requests().commit(Some(owner)).await?;
         if file.inode.commits() != before {
+            // Before `close` returns: the times that the kernel knows are those from before.
+            self.notify.attributes(file.inode.number).await;
             self.notify.changed(file.inode.number);
         }
         Ok(())
+    }
+
+    /// Everything is wanted durable.
+    pub(crate) async fn sync(&self, file: &FileHandle) -> Answer<()> {
+        match &file.write {
+            Some(write) => write.requests().sync().await,
+            None => Ok(()),
+        }
     }
 
     /// `fallocate` without flags that change what is there.
@@ -265,6 +310,7 @@ impl Mount {
         {
             write.requests().forget().await;
         }
+        self.leave_readers(&inode, file.way);
         drop(file);
         inode.settled().await;
         if self.open.close(&inode) && inode.is_unlinked() {

@@ -60,8 +60,14 @@ impl Mount {
         cursor.left =
             cursor.listing.try_next().await.map_err(|error| super::by_number("a listing", &error))?;
         let handle = FolderHandle { client, number, state: Mutex::new(Some(cursor)) };
-        let slot =
-            Slot { inode: number, user: caller.user, flags: 0, kind: SlotKind::Folder, unlinked: false };
+        let slot = Slot {
+            inode: number,
+            user: caller.user,
+            flags: 0,
+            kind: SlotKind::Folder,
+            unlinked: false,
+            backing: None,
+        };
         self.handles.add(Handle::Folder(Arc::new(handle)), slot)
     }
 

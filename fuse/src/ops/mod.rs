@@ -25,6 +25,8 @@ pub(crate) use self::attributes::{NewAttributes, When};
 pub(crate) use self::files::{FileHandle, Opened};
 pub(crate) use self::folders::{Entry, FolderHandle};
 use crate::budget::Budget;
+use crate::coherence::{self, Coherence};
+use crate::device::Device;
 use crate::errno::{Answer, failed};
 use crate::handles::{Handle, Handles};
 use crate::handoff::{Memory, SlotKind};
@@ -48,6 +50,7 @@ pub(crate) struct Settings {
     pub(crate) ttl: Duration,
     pub(crate) staging: PathBuf,
     pub(crate) staging_bytes: u64,
+    pub(crate) local: PathBuf,
     pub(crate) memory_bytes: u64,
     pub(crate) block_size: u64,
 }
@@ -66,8 +69,10 @@ pub(crate) struct Mount {
     pub(super) handles: Handles,
     pub(super) budget: Budget,
     pub(crate) notify: Notify,
+    pub(crate) coherence: Arc<Coherence>,
     /// The mount's own name.
     id: [u8; 16],
+    pub(super) device: Device,
     client: Client,
     root: InodeId,
     clients: Cache<Arc<str>, Client>,
@@ -75,33 +80,43 @@ pub(crate) struct Mount {
 
 impl Mount {
     /// Looks at the folder and prepares everything that needs no kernel.
-    pub(crate) async fn new(memory: Memory, client: Client, settings: Settings) -> anyhow::Result<Self> {
+    pub(crate) async fn new(
+        memory: Memory,
+        device: Device,
+        client: Client,
+        settings: Settings,
+    ) -> anyhow::Result<Self> {
         let id = memory.mount()?;
         let folder = client.stat(&settings.folder.to_string()).await?;
         anyhow::ensure!(folder.directory, "{} is not a folder: only folders are mounted", settings.folder);
         let pool = DiskPool::new("mount-disk", 4, 64)?;
         let folder_of_mount = settings.staging.join(uuid::Uuid::from_bytes(id).to_string());
-        let place =
-            StagePlace::open(&folder_of_mount, settings.staging_bytes, pool.clone()).map_err(|error| {
-                anyhow::anyhow!(
-                    "{}: {error}: choose another place with --staging",
-                    settings.staging.display()
-                )
-            })?;
+        let place = StagePlace::open(&folder_of_mount, settings.staging_bytes, pool).map_err(|error| {
+            anyhow::anyhow!("{}: {error}: choose another place with --staging", settings.staging.display())
+        })?;
         let mount = Self {
             names: Names::new(DiskPool::new("mount-names", 1, 64)?),
             open: OpenInodes::new(Arc::new(place)),
             handles: Handles::new(memory),
             budget: Budget::new(settings.memory_bytes),
-            notify: Notify::new(pool),
+            notify: Notify::new(device.clone())?,
+            coherence: Arc::default(),
             root: folder.inode,
             clients: Cache::new(MAX_CLIENTS),
             id,
+            device,
             client,
             settings,
         };
         mount.take_over().await?;
         Ok(mount)
+    }
+
+    /// Hears of changes, and tells the kernel of them, until the runtime ends.
+    pub(crate) async fn follow(&self) {
+        let (coherence, notify) = (self.coherence.clone(), self.notify.clone());
+        coherence::follow(coherence, notify, self.client.clone(), self.settings.folder.clone(), self.root)
+            .await;
     }
 
     /// Opens again what a process before this one had open. Nothing is asked of the cluster yet.

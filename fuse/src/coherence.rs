@@ -1,0 +1,153 @@
+//! Hearing of what others change, and telling the kernel.
+//!
+//! While the namenode tells of changes, the kernel may rely on names and attributes for [`LONG`], and on the absence of
+//! names as well; each change takes back what it touches, usually within some tens of milliseconds. When nothing is heard
+//! any more, all names are taken back at once (by kernels from 6.16 on; older ones forget them within [`LONG`]), and from
+//! then on the kernel relies on nothing longer than `--cache-ttl-ms` says.
+//!
+//! An answer that was on its way while something changed may already be old when it arrives: it counts for the short time.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use steadfs_client::{Change, ChangeKind, Client, FsPath, WatchFilter, Watched};
+use steadfs_common::InodeId;
+
+use crate::notify::Notify;
+use crate::ops::ROOT;
+
+/// How long the kernel may rely on what it was told, while changes are heard of.
+const LONG: Duration = Duration::from_secs(30);
+
+/// What is known about how old an answer may be.
+#[derive(Default)]
+pub(crate) struct Coherence {
+    /// Changes are heard of.
+    live: AtomicBool,
+    /// Changes heard of so far, and losses of hearing.
+    heard: AtomicU64,
+}
+
+/// When an answer was begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun(u64);
+
+impl Coherence {
+    /// An answer is begun.
+    pub(crate) fn begin(&self) -> Begun {
+        Begun(self.heard.load(Ordering::Acquire))
+    }
+
+    /// How long the kernel may rely on an answer; `short` if changes are not heard of.
+    pub(crate) fn lasts(&self, begun: Begun, short: Duration) -> Duration {
+        let live = self.live.load(Ordering::Acquire) && self.heard.load(Ordering::Acquire) == begun.0;
+        if live { LONG.max(short) } else { short }
+    }
+
+    /// Whether the absence of a name may be relied on.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live.load(Ordering::Acquire)
+    }
+
+    /// Answers under way may change without anything being heard: a file that is being written grows.
+    pub(crate) fn doubt(&self) {
+        self.heard.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn set_live(&self, live: bool) {
+        self.heard.fetch_add(1, Ordering::AcqRel);
+        self.live.store(live, Ordering::Release);
+    }
+}
+
+/// Tells the kernel of changes below `folder` until the runtime ends.
+pub(crate) async fn follow(
+    coherence: Arc<Coherence>,
+    notify: Notify,
+    client: Client,
+    folder: FsPath,
+    root: InodeId,
+) {
+    let filter = WatchFilter { below: Some(folder.to_string()), inodes: Vec::new() };
+    let mut heard = std::pin::pin!(client.watch(filter, None));
+    let number = |inode: InodeId| if inode == root { ROOT } else { inode.0 };
+    while let Some(item) = heard.next().await {
+        match item {
+            Ok(Watched::Changed(change)) => {
+                coherence.heard.fetch_add(1, Ordering::AcqRel);
+                tell(&notify, &change, &number).await;
+            }
+            Ok(Watched::Current(_)) => {
+                if !coherence.is_live() {
+                    coherence.set_live(true);
+                }
+            }
+            Ok(Watched::Lost(_) | Watched::Disconnected) => {
+                coherence.set_live(false);
+                notify.all().await;
+            }
+            Err(error) => tracing::warn!(
+                %error,
+                "changes are not heard of: what others change is seen here after --cache-ttl-ms"
+            ),
+        }
+    }
+    coherence.set_live(false);
+    notify.all().await;
+}
+
+async fn tell(notify: &Notify, change: &Change, number: &impl Fn(InodeId) -> u64) {
+    let (inode, parent) = (number(change.inode), number(change.parent));
+    match &change.kind {
+        ChangeKind::Created { .. } | ChangeKind::Unlinked => {
+            name(notify, parent, change.path.as_ref()).await;
+            notify.attributes(inode).await;
+        }
+        ChangeKind::Renamed { to, parent: to_parent, .. } => {
+            name(notify, parent, change.path.as_ref()).await;
+            name(notify, number(*to_parent), to.as_ref()).await;
+            notify.attributes(inode).await;
+        }
+        ChangeKind::Closed { .. }
+        | ChangeKind::Appended
+        | ChangeKind::Truncated { .. }
+        | ChangeKind::Flushed { .. } => notify.content(inode).await,
+        ChangeKind::Metadata => notify.attributes(inode).await,
+    }
+}
+
+/// A name in a folder has another meaning now. Where the path is not told, any may.
+async fn name(notify: &Notify, folder: u64, path: Option<&FsPath>) {
+    match path.and_then(FsPath::file_name) {
+        Some(name) => {
+            notify.entry(folder, OsStr::new(name.as_str()).to_owned()).await;
+            notify.attributes(folder).await;
+        }
+        None => notify.all().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_under_way_while_something_changed_counts_for_the_short_time() {
+        let coherence = Coherence::default();
+        let short = Duration::from_secs(1);
+        assert_eq!(coherence.lasts(coherence.begin(), short), short);
+        coherence.set_live(true);
+        let begun = coherence.begin();
+        assert_eq!(coherence.lasts(begun, short), LONG);
+        assert_eq!(coherence.lasts(begun, LONG * 2), LONG * 2);
+        coherence.doubt();
+        assert_eq!(coherence.lasts(begun, short), short);
+        assert_eq!(coherence.lasts(coherence.begin(), short), LONG);
+        coherence.set_live(false);
+        assert_eq!(coherence.lasts(coherence.begin(), short), short);
+        assert!(!coherence.is_live());
+    }
+}
