@@ -92,12 +92,12 @@ pub(super) async fn get_ec_block_group_stats(
     Ok(GetFsEcBlockGroupStatsResponseProto::default())
 }
 
-/// Whether a report of this type shows the node. As in HDFS, a node in maintenance that is down is not "dead".
+/// Whether a report of this type shows the node.
 fn shows(kind: DatanodeReportTypeProto, report: &NodeReport) -> bool {
     match kind {
         DatanodeReportTypeProto::All => true,
         DatanodeReportTypeProto::Live => report.node.live,
-        DatanodeReportTypeProto::Dead => !report.node.live && !report.node.admin.is_maintained(),
+        DatanodeReportTypeProto::Dead => !report.node.live,
         DatanodeReportTypeProto::Decommissioning => report.node.admin == AdminState::Decommissioning,
         DatanodeReportTypeProto::EnteringMaintenance => report.node.admin == AdminState::EnteringMaintenance,
         DatanodeReportTypeProto::InMaintenance => report.node.admin == AdminState::InMaintenance,
@@ -111,7 +111,12 @@ pub(super) async fn get_datanode_report(
     asked.service.operator_question("datanodeReport", &asked.caller)?;
     let nodes = asked.service.overview().await?.datanodes;
     let shown = nodes.iter().filter(|node| shows(request.r#type(), node));
-    Ok(GetDatanodeReportResponseProto { di: shown.map(|report| convert::datanode(&report.node)).collect() })
+    let mut di: Vec<_> = shown.map(|report| convert::datanode(&report.node)).collect();
+    if matches!(request.r#type(), DatanodeReportTypeProto::All | DatanodeReportTypeProto::Dead) {
+        // As in HDFS, who is admitted by name and was never heard is dead.
+        di.extend(asked.service.unseen_hosts().iter().map(convert::unseen));
+    }
+    Ok(GetDatanodeReportResponseProto { di })
 }
 
 pub(super) async fn get_datanode_storage_report(

@@ -24,6 +24,8 @@ use crate::service::{FileBlocks, FileStatus, LocatedBlock, Node, NodeReport, Sto
 const MODE_BITS: u32 = 0o1777;
 /// What `-1` is in an unsigned field: a quota that is not set, a time to keep.
 pub(super) const MINUS_ONE: u64 = u64::MAX;
+/// The data-transfer port of a datanode that names none (HDFS: `dfs.datanode.address`).
+const DATA_PORT: u32 = 9_866;
 /// Most datanodes that a request may name.
 const MAX_NODES: usize = 4_096;
 
@@ -207,6 +209,24 @@ pub(super) fn datanode(node: &Node) -> DatanodeInfoProto {
         num_blocks: Some(u32::try_from(node.blocks).unwrap_or(u32::MAX)),
         software_version: Some(node.version.clone()),
         admin_state: Some(admin_state(node.admin) as i32),
+        ..Default::default()
+    }
+}
+
+/// A host that was never heard.
+pub(super) fn unseen(host: &blocks::Host) -> DatanodeInfoProto {
+    let ip = host.addresses.first().map_or_else(|| host.name.clone(), ToString::to_string);
+    DatanodeInfoProto {
+        id: DatanodeIdProto {
+            ip_addr: ip,
+            host_name: host.name.clone(),
+            datanode_uuid: String::new(),
+            xfer_port: host.port.map_or(DATA_PORT, u32::from),
+            info_port: 0,
+            ipc_port: 0,
+            info_secure_port: Some(0),
+        },
+        location: Some(blocks::DEFAULT_RACK.to_owned()),
         ..Default::default()
     }
 }

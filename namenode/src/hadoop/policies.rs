@@ -22,11 +22,6 @@ use crate::service::ContentSummary;
 /// What files have that were given nothing else, and the cluster's default.
 pub(crate) const HOT_ID: u32 = policy::HOT.id as u32;
 
-/// The policies that are listed. The one for NVDIMM is left out: clients before 3.4 cannot read a message that names it.
-pub(crate) fn listed() -> impl Iterator<Item = &'static StoragePolicy> {
-    POLICIES.iter().filter(|policy| !policy.types.contains(&StorageType::Nvdimm))
-}
-
 fn of(policy: &StoragePolicy) -> BlockStoragePolicyProto {
     let types = |types: &[StorageType]| StorageTypesProto {
         storage_types: types.iter().map(|kind| convert::storage_type(*kind) as i32).collect(),
@@ -44,7 +39,7 @@ pub(super) async fn get_storage_policies(
     _asked: Asked,
     _request: GetStoragePoliciesRequestProto,
 ) -> FsResult<GetStoragePoliciesResponseProto> {
-    Ok(GetStoragePoliciesResponseProto { policies: listed().map(of).collect() })
+    Ok(GetStoragePoliciesResponseProto { policies: POLICIES.iter().map(of).collect() })
 }
 
 /// Where nothing was set, HDFS names its default.
@@ -139,8 +134,8 @@ fn bound(bound: Option<u64>) -> u64 {
     bound.unwrap_or(convert::MINUS_ONE)
 }
 
-/// Space and bounds by type, where there is something to say. What is all zero and unbounded is left out: a client
-/// takes it so, and clients before 3.4 cannot read a message that names NVDIMM.
+/// Space and bounds by type, where there is something to say. Of the types that are rarely used nothing is told where
+/// there is nothing: clients before 3.4 take NVDIMM for disks.
 fn types(sums: &ContentSummary) -> Option<StorageTypeQuotaInfosProto> {
     let Quota { types: bounds, .. } = &sums.quota;
     let shown = TYPES_WITH_QUOTA.into_iter().filter(|kind| {

@@ -3,7 +3,7 @@
 use steadfs_common::{DatanodeUuid, FsError, FsErrorKind, FsResult};
 use steadfs_namenode_core::blocks::BlocksOn;
 use steadfs_proto::hadoop::{
-    BlockProto, BlockWithLocationsProto, BlocksWithLocationsProto, CheckpointSignatureProto,
+    BlockProto, BlockWithLocationsProto, BlocksWithLocationsProto, CheckpointSignatureProto, ExportedBlockKeysProto,
     GenericRefreshRequestProto, GenericRefreshResponseCollectionProto, GetBlockKeysRequestProto,
     GetBlockKeysResponseProto, GetBlocksRequestProto, GetBlocksResponseProto,
     GetMostRecentCheckpointTxIdRequestProto, GetMostRecentCheckpointTxIdResponseProto,
@@ -127,13 +127,14 @@ pub(super) async fn get_blocks(asked: Asked, request: GetBlocksRequestProto) -> 
     Ok(GetBlocksResponseProto { blocks: BlocksWithLocationsProto { blocks: blocks.collect() } })
 }
 
-/// Access to blocks needs no tokens.
+/// Access to blocks needs no tokens: keys that say so, without which a balancer does not begin.
 pub(super) async fn get_block_keys(
     asked: Asked,
     _request: GetBlockKeysRequestProto,
 ) -> FsResult<GetBlockKeysResponseProto> {
     asked.service.check_operator(&asked.caller, "getBlockKeys")?;
-    Ok(GetBlockKeysResponseProto { keys: None })
+    let keys = ExportedBlockKeysProto { is_block_token_enabled: false, ..ExportedBlockKeysProto::default() };
+    Ok(GetBlockKeysResponseProto { keys: Some(keys) })
 }
 
 pub(super) async fn get_transaction_id(

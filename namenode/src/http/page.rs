@@ -4,8 +4,9 @@ use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
 use steadfs_common::{FsError, Millis, format_bytes};
+use steadfs_namenode_core::blocks::AdminState;
 
-use crate::service::{ClusterReport, NodeReport, RecentOperation};
+use crate::service::{ClusterReport, Node, NodeReport, RecentOperation};
 
 const STYLE: &str = include_str!("page.css");
 /// A live datanode that was silent this long is shown as late.
@@ -59,7 +60,9 @@ fn write_page(
 /// What an operator must know before anything else.
 fn notes(out: &mut String, report: &ClusterReport) -> fmt::Result {
     let stats = &report.stats;
-    let dead = report.datanodes.iter().filter(|node| !node.node.live).count();
+    // Who is out of service may be down.
+    let away = |node: &Node| matches!(node.admin, AdminState::InMaintenance | AdminState::Decommissioned);
+    let dead = report.datanodes.iter().filter(|node| !node.node.live && !away(&node.node)).count();
     let before = out.len();
     let note = |out: &mut String, kind: &str, text: &dyn Display| {
         writeln!(out, "<p class=\"note {kind}\">{text}</p>")
@@ -164,10 +167,14 @@ fn datanodes(out: &mut String, report: &ClusterReport, now: Millis) -> fmt::Resu
 fn datanode(out: &mut String, report: &NodeReport, now: Millis) -> fmt::Result {
     let node = &report.node;
     let silent = now.since(node.last_heartbeat);
-    let (kind, state) = match (node.live, silent > LATE) {
-        (false, _) => ("bad", "dead"),
-        (true, true) => ("warn", "late"),
-        (true, false) => ("good", "live"),
+    let (kind, state) = match (node.admin, node.live, silent > LATE) {
+        (AdminState::InMaintenance, ..) => ("warn", "in maintenance"),
+        (AdminState::Decommissioned, ..) => ("warn", "decommissioned"),
+        (_, false, _) => ("bad", "dead"),
+        (AdminState::Decommissioning, ..) => ("warn", "decommissioning"),
+        (AdminState::EnteringMaintenance, ..) => ("warn", "entering maintenance"),
+        (AdminState::Normal, true, true) => ("warn", "late"),
+        (AdminState::Normal, true, false) => ("good", "live"),
     };
     let reported = match node.last_block_report {
         Millis(0) => "never".to_owned(),
