@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod beyond;
 mod files;
 mod mounted;
 mod survival;

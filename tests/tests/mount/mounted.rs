@@ -29,6 +29,14 @@ impl Mounted {
         Ok(mounted)
     }
 
+    /// Tries to mount on the same folder once more; gives what is said to it.
+    pub(crate) async fn mount_again(&self, url: &str) -> anyhow::Result<String> {
+        let line = self.line(url, &[]);
+        let output = on_thread(move || limited(&line)).await??;
+        ensure!(!output.success, "mounted twice");
+        Ok(output.error)
+    }
+
     fn line(&self, url: &str, options: &[&str]) -> Vec<String> {
         let at = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
         let mut line = vec![BINARY.to_owned(), "mount".into(), url.into(), at("mnt")];
