@@ -217,19 +217,21 @@ class Peer:
 class Tools:
     """
     Hadoop's own commands (those that are a Tool), in one JVM, against any server. `settings` are in the configuration,
-    `level` is that of the log, which goes to standard error. Starts with the first command, ends with `close`.
+    `level` is that of the log, which goes to standard error; `programs` are files of java/ with commands of ours. Starts with the first command, ends with `close`.
     """
 
     SHELL = "org.apache.hadoop.fs.FsShell"
     NOISE = re.compile(r"SLF4J|^log4j|NativeCodeLoader|^\s*$")
 
-    def __init__(self, folder, settings=None, level="WARN"):
+    def __init__(self, folder, settings=None, level="WARN", programs=()):
         self.folder = Path(folder)
+        self.programs = list(programs)
         self.conf = write_conf(self.folder / "conf-tools", {"hadoop.tmp.dir": self.folder / "tmp", **(settings or {})}, level)
         self.process = None
 
     def start(self):
-        classes = compile_java([HERE / "java" / "Runner.java"], self.folder / "runner")
+        sources = [HERE / "java" / name for name in ("Runner.java", *self.programs)]
+        classes = compile_java(sources, self.folder / "runner")
         self.process = subprocess.Popen(command(self.conf, "Runner", extra=[classes], options=["-XX:+UseSerialGC"]),
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=self.folder)
 

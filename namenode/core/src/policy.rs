@@ -67,11 +67,20 @@ pub fn by_name(name: &str) -> Option<&'static StoragePolicy> {
 }
 
 impl StoragePolicy {
-    /// The types that so many replicas are meant for.
+    /// The types that so many replicas are meant for. As in HDFS none is memory, where nothing lasts.
     #[must_use]
     pub fn types_of(&self, replicas: usize) -> Types {
-        let last = self.types.last().copied().unwrap_or_default();
-        self.types.iter().copied().chain(std::iter::repeat(last)).take(replicas).collect()
+        let types = self.lasting();
+        let last = types.last().copied().unwrap_or_default();
+        types.iter().copied().chain(std::iter::repeat(last)).take(replicas).collect()
+    }
+
+    /// The types but memory, which only ever comes first.
+    const fn lasting(&self) -> &'static [StorageType] {
+        match self.types {
+            [RamDisk, rest @ ..] => rest,
+            all => all,
+        }
     }
 
     /// The space by type of files with `charged` bytes that take `space` with all their replicas, of which each file has
@@ -79,7 +88,7 @@ impl StoragePolicy {
     #[must_use]
     pub(crate) fn space_by_type(&self, charged: i64, space: i64) -> [i64; StorageType::COUNT] {
         let mut types = [0; StorageType::COUNT];
-        match self.types {
+        match self.lasting() {
             [] => {}
             [only] => types[only.index()] = space,
             [first, then, ..] => {

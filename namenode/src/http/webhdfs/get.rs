@@ -6,12 +6,11 @@ use serde_json::{Value, json};
 use steadfs_common::limits::LISTING_PAGE;
 use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult};
 use steadfs_namenode_core::command::FileRef;
-use steadfs_namenode_core::policy;
+use steadfs_namenode_core::policy::{self, POLICIES};
 use steadfs_wire::webhdfs::RestError;
 
 use super::json as shapes;
 use super::{Answer, Asked, attributes, json, json_body, redirect};
-use crate::hadoop::policies;
 use crate::service::{FileStatus, Listing};
 
 const OPERATIONS: &[&str] = &[
@@ -80,7 +79,7 @@ pub(super) async fn answer(asked: Asked) -> Answer {
         "LISTXATTRS" => attributes::attribute_names(&asked).await,
         "CHECKACCESS" => check_access(&asked).await,
         "GETALLSTORAGEPOLICY" => {
-            let known: Vec<Value> = policies::listed().map(shapes::policy).collect();
+            let known: Vec<Value> = POLICIES.iter().map(shapes::policy).collect();
             Ok(json(&json!({ "BlockStoragePolicies": { "BlockStoragePolicy": known } })))
         }
         "GETSTORAGEPOLICY" => storage_policy(&asked).await,

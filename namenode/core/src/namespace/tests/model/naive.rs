@@ -401,7 +401,6 @@ impl Model {
                 self.take_over(id, client)?;
                 return Err(AlreadyExists);
             }
-            self.parent_write(who, &names)?;
             self.write(who, &names)?;
         }
         let made = self.whole(|model| {
