@@ -295,7 +295,9 @@ fn state_of(node: &DatanodeReport) -> String {
     match (node.state, node.lacking, node.lacking_open) {
         (NodeState::Normal, ..) => up.to_owned(),
         (state, 0, 0) => format!("{up}, {}", state.name()),
-        (state, blocks, open) => format!("{up}, {} ({blocks} blocks and {open} open ones to go)", state.name()),
+        (state, blocks, open) => {
+            format!("{up}, {} ({blocks} blocks and {open} open ones to go)", state.name())
+        }
     }
 }
 

@@ -88,9 +88,9 @@ pub(crate) async fn open_files(session: &Session, args: OpenFilesArgs, json: boo
             out.json(&row).await?;
         }
     } else {
-        let rows = files.iter().map(|file| {
-            vec![printable(&file.machine), printable(&file.client), printable(&file.path)]
-        });
+        let rows = files
+            .iter()
+            .map(|file| vec![printable(&file.machine), printable(&file.client), printable(&file.path)]);
         out.line(table(&["host", "client", "path"], &[], rows.collect())).await?;
     }
     out.flush().await

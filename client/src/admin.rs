@@ -4,8 +4,8 @@ use futures::{Stream, StreamExt};
 use steadfs_common::{FsPath, FsResult, Millis};
 use steadfs_proto::steadfs as pb;
 
-use crate::types::foreign;
 use crate::operate::NodeState;
+use crate::types::foreign;
 use crate::{Client, FsStats, Replica};
 
 /// The cluster at a glance.
@@ -49,10 +49,9 @@ impl ClusterReport {
             && self.stats.missing == 0
             && self.stats.corrupt == 0
             && !self.datanodes.is_empty()
-            && self
-                .datanodes
-                .iter()
-                .all(|node| (node.live || node.state.is_out()) && node.storages.iter().all(|storage| !storage.failed))
+            && self.datanodes.iter().all(|node| {
+                (node.live || node.state.is_out()) && node.storages.iter().all(|storage| !storage.failed)
+            })
     }
 }
 

@@ -167,7 +167,8 @@ impl Client {
     /// `AccessDenied` unless the caller is a superuser.
     pub async fn set_balancer_bandwidth(&self, bytes_per_second: u64) -> FsResult<()> {
         let request = pb::BandwidthRequest { bytes_per_second };
-        let call = self.inner.calls.admin(request, |mut c, r| async move { c.set_balancer_bandwidth(r).await });
+        let call =
+            self.inner.calls.admin(request, |mut c, r| async move { c.set_balancer_bandwidth(r).await });
         call.await.map(|_| ())
     }
 }

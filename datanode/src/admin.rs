@@ -77,7 +77,12 @@ pub(crate) fn process_user() -> String {
 }
 
 /// Refuses all but who runs the datanode and those that its configuration names.
-pub(crate) fn check_operator(user: &str, acts_for_another: bool, named: &[String], own: &str) -> FsResult<()> {
+pub(crate) fn check_operator(
+    user: &str,
+    acts_for_another: bool,
+    named: &[String],
+    own: &str,
+) -> FsResult<()> {
     if !acts_for_another && (user == own || named.iter().any(|name| name == user)) {
         return Ok(());
     }

@@ -92,7 +92,9 @@ impl Ipc {
                  dfs.block.local-path-access.user",
                 call.user
             ))),
-            "submitDiskBalancerPlan" | "cancelDiskBalancerPlan" | "queryDiskBalancerPlan"
+            "submitDiskBalancerPlan"
+            | "cancelDiskBalancerPlan"
+            | "queryDiskBalancerPlan"
             | "getDiskBalancerSetting" => {
                 self.check(&call)?;
                 Err(refused("Disk Balancer is not enabled."))

@@ -134,7 +134,8 @@ impl EffectSink for Blocks {
     fn survey(&self, block: BlockId) -> Vec<(Location, Condition)> {
         let found = self.shared.owner.read(|map| map.survey(block));
         let directory = self.shared.directory.load();
-        let known = |replica: &SurveyedReplica| Some((directory.location(replica.storage)?, replica.condition));
+        let known =
+            |replica: &SurveyedReplica| Some((directory.location(replica.storage)?, replica.condition));
         found.iter().filter_map(known).collect()
     }
 

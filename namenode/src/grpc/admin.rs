@@ -110,8 +110,7 @@ impl Admin for AdminDoor {
             let who = caller(&self.service, &request).await?;
             let message = request.into_inner();
             let top = if message.path.is_empty() { FsPath::root() } else { path(&message.path)? };
-            let page =
-                self.service.open_files(&who, InodeId(message.after), &top, message.blocking).await?;
+            let page = self.service.open_files(&who, InodeId(message.after), &top, message.blocking).await?;
             let files = page.files.into_iter().map(|file| pb::OpenFile {
                 inode: file.inode.0,
                 path: file.path.to_string(),

@@ -3,19 +3,15 @@
 use steadfs_common::FsResult;
 use steadfs_namenode_core::blocks::AdminState;
 use steadfs_proto::hadoop::{
-    ChecksumTypeProto, DatanodeReportTypeProto, FsServerDefaultsProto,
-    GetDatanodeReportRequestProto,
+    ChecksumTypeProto, DatanodeReportTypeProto, FsServerDefaultsProto, GetDatanodeReportRequestProto,
     GetDatanodeReportResponseProto, GetDatanodeStorageReportRequestProto,
     GetDatanodeStorageReportResponseProto, GetFsEcBlockGroupStatsRequestProto,
     GetFsEcBlockGroupStatsResponseProto, GetFsReplicatedBlockStatsRequestProto,
     GetFsReplicatedBlockStatsResponseProto, GetFsStatsResponseProto, GetFsStatusRequestProto,
     GetGroupsForUserRequestProto, GetGroupsForUserResponseProto, GetServerDefaultsRequestProto,
     GetServerDefaultsResponseProto, GetServiceStatusRequestProto, GetServiceStatusResponseProto,
-    HaServiceStateProto,
-    HaServiceStateRequestProto, HaServiceStateResponseProto, 
-    MonitorHealthRequestProto, MonitorHealthResponseProto,
-    MsyncRequestProto, MsyncResponseProto, 
-    
+    HaServiceStateProto, HaServiceStateRequestProto, HaServiceStateResponseProto, MonitorHealthRequestProto,
+    MonitorHealthResponseProto, MsyncRequestProto, MsyncResponseProto,
 };
 
 use super::policies::HOT_ID;

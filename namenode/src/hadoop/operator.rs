@@ -5,16 +5,15 @@ use steadfs_namenode_core::View;
 use steadfs_namenode_core::namespace::read::full_path;
 use steadfs_proto::hadoop::{
     CorruptFileBlocksProto, FinalizeUpgradeRequestProto, FinalizeUpgradeResponseProto,
-    GetSlowDatanodeReportRequestProto, GetSlowDatanodeReportResponseProto,
-    ListCorruptFileBlocksRequestProto, ListCorruptFileBlocksResponseProto, ListOpenFilesRequestProto,
-    ListOpenFilesResponseProto, MetaSaveRequestProto, MetaSaveResponseProto, OpenFilesBatchResponseProto,
-    OpenFilesTypeProto, RefreshNodesRequestProto, RefreshNodesResponseProto,
-    RestoreFailedStorageRequestProto, RestoreFailedStorageResponseProto, RollEditsRequestProto,
-    RollEditsResponseProto, RollingUpgradeActionProto, RollingUpgradeRequestProto,
-    RollingUpgradeResponseProto, SafeModeActionProto, SaveNamespaceRequestProto,
-    SaveNamespaceResponseProto, SetBalancerBandwidthRequestProto, SetBalancerBandwidthResponseProto,
-    SetSafeModeRequestProto, SetSafeModeResponseProto, UpgradeStatusRequestProto,
-    UpgradeStatusResponseProto,
+    GetSlowDatanodeReportRequestProto, GetSlowDatanodeReportResponseProto, ListCorruptFileBlocksRequestProto,
+    ListCorruptFileBlocksResponseProto, ListOpenFilesRequestProto, ListOpenFilesResponseProto,
+    MetaSaveRequestProto, MetaSaveResponseProto, OpenFilesBatchResponseProto, OpenFilesTypeProto,
+    RefreshNodesRequestProto, RefreshNodesResponseProto, RestoreFailedStorageRequestProto,
+    RestoreFailedStorageResponseProto, RollEditsRequestProto, RollEditsResponseProto,
+    RollingUpgradeActionProto, RollingUpgradeRequestProto, RollingUpgradeResponseProto, SafeModeActionProto,
+    SaveNamespaceRequestProto, SaveNamespaceResponseProto, SetBalancerBandwidthRequestProto,
+    SetBalancerBandwidthResponseProto, SetSafeModeRequestProto, SetSafeModeResponseProto,
+    UpgradeStatusRequestProto, UpgradeStatusResponseProto,
 };
 
 use super::{Asked, convert};
@@ -43,12 +42,14 @@ pub(super) async fn save_namespace(
     asked: Asked,
     request: SaveNamespaceRequestProto,
 ) -> FsResult<SaveNamespaceResponseProto> {
-    let saved =
-        asked.service.save_namespace(&asked.caller, request.time_window(), request.tx_gap()).await?;
+    let saved = asked.service.save_namespace(&asked.caller, request.time_window(), request.tx_gap()).await?;
     Ok(SaveNamespaceResponseProto { saved: Some(saved) })
 }
 
-pub(super) async fn roll_edits(asked: Asked, _request: RollEditsRequestProto) -> FsResult<RollEditsResponseProto> {
+pub(super) async fn roll_edits(
+    asked: Asked,
+    _request: RollEditsRequestProto,
+) -> FsResult<RollEditsResponseProto> {
     let first = asked.service.roll_journal(&asked.caller).await?;
     Ok(RollEditsResponseProto { new_segment_tx_id: first.0 })
 }
@@ -112,7 +113,10 @@ pub(super) async fn rolling_upgrade(
     Ok(RollingUpgradeResponseProto { rolling_upgrade_info: None })
 }
 
-pub(super) async fn meta_save(asked: Asked, request: MetaSaveRequestProto) -> FsResult<MetaSaveResponseProto> {
+pub(super) async fn meta_save(
+    asked: Asked,
+    request: MetaSaveRequestProto,
+) -> FsResult<MetaSaveResponseProto> {
     let path = asked.service.save_report(&asked.caller, &request.filename).await?;
     tracing::info!(path = %path.display(), user = asked.caller.user, "a report was written (metasave)");
     Ok(MetaSaveResponseProto {})

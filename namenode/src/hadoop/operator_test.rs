@@ -14,7 +14,8 @@ async fn the_namespace_is_saved_in_safe_mode_and_the_journal_rolled_outside() {
     let server = start().await;
     let mut client = Client::connect(&server, ROOT).await;
     let save = SaveNamespaceRequestProto::default();
-    let Err(Thrown(_, message)) = client.call::<SaveNamespaceResponseProto>("saveNamespace", &save).await else {
+    let Err(Thrown(_, message)) = client.call::<SaveNamespaceResponseProto>("saveNamespace", &save).await
+    else {
         panic!("it should be refused")
     };
     assert!(message.starts_with("Safe mode should be turned ON"), "{message}");
@@ -45,7 +46,10 @@ async fn only_superusers_operate_and_are_told_of_what() {
     else {
         panic!("bob may not")
     };
-    assert!(kind.ends_with("AccessControlException") && message.starts_with(&denied("refreshNodes")), "{message}");
+    assert!(
+        kind.ends_with("AccessControlException") && message.starts_with(&denied("refreshNodes")),
+        "{message}"
+    );
     let request = MetaSaveRequestProto { filename: "x".into() };
     let Err(Thrown(_, message)) = client.call::<MetaSaveResponseProto>("metaSave", &request).await else {
         panic!("bob may not")

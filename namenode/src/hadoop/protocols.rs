@@ -3,15 +3,15 @@
 use steadfs_common::{DatanodeUuid, FsError, FsErrorKind, FsResult};
 use steadfs_namenode_core::blocks::BlocksOn;
 use steadfs_proto::hadoop::{
-    BlockProto, BlockWithLocationsProto, BlocksWithLocationsProto, CheckpointSignatureProto, ExportedBlockKeysProto,
-    GenericRefreshRequestProto, GenericRefreshResponseCollectionProto, GetBlockKeysRequestProto,
-    GetBlockKeysResponseProto, GetBlocksRequestProto, GetBlocksResponseProto,
+    BlockProto, BlockWithLocationsProto, BlocksWithLocationsProto, CheckpointSignatureProto,
+    ExportedBlockKeysProto, GenericRefreshRequestProto, GenericRefreshResponseCollectionProto,
+    GetBlockKeysRequestProto, GetBlockKeysResponseProto, GetBlocksRequestProto, GetBlocksResponseProto,
     GetMostRecentCheckpointTxIdRequestProto, GetMostRecentCheckpointTxIdResponseProto,
     GetNextSpsPathRequestProto, GetNextSpsPathResponseProto, GetProtocolSignatureRequestProto,
     GetProtocolSignatureResponseProto, GetProtocolVersionsRequestProto, GetProtocolVersionsResponseProto,
-    GetReconfigurationStatusRequestProto, GetReconfigurationStatusResponseProto, GetTransactionIdRequestProto,
-    GetTransactionIdResponseProto, IsRollingUpgradeRequestProto, IsRollingUpgradeResponseProto,
-    IsUpgradeFinalizedRequestProto, IsUpgradeFinalizedResponseProto,
+    GetReconfigurationStatusRequestProto, GetReconfigurationStatusResponseProto,
+    GetTransactionIdRequestProto, GetTransactionIdResponseProto, IsRollingUpgradeRequestProto,
+    IsRollingUpgradeResponseProto, IsUpgradeFinalizedRequestProto, IsUpgradeFinalizedResponseProto,
     ListReconfigurablePropertiesRequestProto, ListReconfigurablePropertiesResponseProto, NamespaceInfoProto,
     ProtocolVersionProto, RefreshCallQueueRequestProto, RefreshCallQueueResponseProto,
     RefreshServiceAclRequestProto, RefreshServiceAclResponseProto,
@@ -20,7 +20,8 @@ use steadfs_proto::hadoop::{
     RollEditLogRequestProto, RollEditLogResponseProto, StartReconfigurationRequestProto,
     StartReconfigurationResponseProto, StorageInfoProto, TransitionToActiveRequestProto,
     TransitionToActiveResponseProto, TransitionToObserverRequestProto, TransitionToObserverResponseProto,
-    TransitionToStandbyRequestProto, TransitionToStandbyResponseProto, VersionRequestProto, VersionResponseProto,
+    TransitionToStandbyRequestProto, TransitionToStandbyResponseProto, VersionRequestProto,
+    VersionResponseProto,
 };
 
 use super::{Asked, convert, methods};
@@ -105,14 +106,16 @@ pub(super) async fn get_reconfiguration_status(
 }
 
 /// Blocks of a datanode, for a balancer to move.
-pub(super) async fn get_blocks(asked: Asked, request: GetBlocksRequestProto) -> FsResult<GetBlocksResponseProto> {
+pub(super) async fn get_blocks(
+    asked: Asked,
+    request: GetBlocksRequestProto,
+) -> FsResult<GetBlocksResponseProto> {
     asked.service.check_operator(&asked.caller, "getBlocks")?;
     let named = &request.datanode;
     let uuid: DatanodeUuid = named.datanode_uuid.parse().map_err(|_| {
         FsError::invalid_argument(format!("Datanode {}:{} not found.", named.ip_addr, named.xfer_port))
     })?;
-    let wanted =
-        BlocksOn { bytes: request.size, least_bytes: request.min_block_size(), limit: BLOCKS_PAGE };
+    let wanted = BlocksOn { bytes: request.size, least_bytes: request.min_block_size(), limit: BLOCKS_PAGE };
     let blocks = asked.service.blocks_on(uuid, &wanted).into_iter().map(|found| BlockWithLocationsProto {
         block: BlockProto {
             block_id: found.block.id.0,
@@ -183,7 +186,10 @@ fn crc32(text: &str) -> u32 {
     text.bytes().fold(0_u32, |sum, byte| sum.rotate_left(5).wrapping_mul(0x9e37_79b1) ^ u32::from(byte))
 }
 
-pub(super) async fn version_request(asked: Asked, _request: VersionRequestProto) -> FsResult<VersionResponseProto> {
+pub(super) async fn version_request(
+    asked: Asked,
+    _request: VersionRequestProto,
+) -> FsResult<VersionResponseProto> {
     asked.service.check_operator(&asked.caller, "versionRequest")?;
     let info = NamespaceInfoProto {
         build_version: env!("CARGO_PKG_VERSION").into(),
@@ -249,10 +255,10 @@ pub(super) async fn get_protocol_versions(
     request: GetProtocolVersionsRequestProto,
 ) -> FsResult<GetProtocolVersionsResponseProto> {
     let known = methods::PROTOCOLS.contains(&request.protocol.as_str());
-    let versions = ["RPC_PROTOCOL_BUFFER"].iter().filter(|_| known).map(|kind| ProtocolVersionProto {
-        rpc_kind: (*kind).to_owned(),
-        versions: vec![1],
-    });
+    let versions = ["RPC_PROTOCOL_BUFFER"]
+        .iter()
+        .filter(|_| known)
+        .map(|kind| ProtocolVersionProto { rpc_kind: (*kind).to_owned(), versions: vec![1] });
     Ok(GetProtocolVersionsResponseProto { protocol_versions: versions.collect() })
 }
 

@@ -99,7 +99,10 @@ impl Counts {
     fn of(nodes: &[&Node]) -> Self {
         let count = |fits: &dyn Fn(&Node) -> bool| nodes.iter().filter(|node| fits(node)).count() as u64;
         let both = |state: AdminState| {
-            (count(&|node| node.live && node.admin == state), count(&|node| !node.live && node.admin == state))
+            (
+                count(&|node| node.live && node.admin == state),
+                count(&|node| !node.live && node.admin == state),
+            )
         };
         Self {
             live: count(&|node| node.live),

@@ -52,9 +52,7 @@ async fn topology(
     let address = |node: &Node| std::net::SocketAddr::new(node.ip, node.data_port).to_string();
     if wants_json(&headers, &query) {
         let row = |node: &Arc<Node>| json!({ "ip": address(node), "hostname": node.host_name });
-        let rack = |(name, nodes): (&String, &Vec<Arc<Node>>)| {
-            json!({ name.clone(): nodes.iter().map(row).collect::<Vec<_>>() })
-        };
+        let rack = |(name, nodes): (&String, &Vec<Arc<Node>>)| json!({ name.clone(): nodes.iter().map(row).collect::<Vec<_>>() });
         let racks: Vec<Value> = racks.iter().map(rack).collect();
         return ([(header::CONTENT_TYPE, "application/json")], json!(racks).to_string()).into_response();
     }
@@ -107,9 +105,7 @@ async fn conf(State(service): State<Arc<Service>>, RawQuery(raw): RawQuery, head
         }
     }
     if wants_json(&headers, &query) {
-        let row = |(key, value): (&&str, &String)| {
-            json!({ "key": key, "value": value, "isFinal": false, "resource": RESOURCE })
-        };
+        let row = |(key, value): (&&str, &String)| json!({ "key": key, "value": value, "isFinal": false, "resource": RESOURCE });
         let mut rows: Vec<Value> = properties.iter().map(row).collect();
         let body = match rows.pop() {
             Some(row) if name.is_some() => json!({ "property": row }),
@@ -119,9 +115,11 @@ async fn conf(State(service): State<Arc<Service>>, RawQuery(raw): RawQuery, head
             }
             None => json!({ "properties": rows }),
         };
-        return ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body.to_string()).into_response();
+        return ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body.to_string())
+            .into_response();
     }
-    let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"no\"?><configuration>\n");
+    let mut text =
+        String::from("<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"no\"?><configuration>\n");
     for (key, value) in properties {
         writeln!(
             text,

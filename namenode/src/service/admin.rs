@@ -115,7 +115,9 @@ impl Service {
         let result = async {
             self.check_operator(caller, "setNodeState")?;
             let uuid = self.node_called(name)?;
-            self.commits.submit(caller.clone(), None, Command::SetNodeWish { node: uuid, wish }, None).await?;
+            self.commits
+                .submit(caller.clone(), None, Command::SetNodeWish { node: uuid, wish }, None)
+                .await?;
             let mut roster = self.blocks.roster();
             match wish {
                 Wish::InService => roster.named.remove(&uuid),
@@ -168,7 +170,8 @@ impl Service {
                 ));
             }
             let last = self.last_transaction().await;
-            let (tx, at) = (self.desk.saved.0.load(Ordering::Relaxed), self.desk.saved.1.load(Ordering::Relaxed));
+            let (tx, at) =
+                (self.desk.saved.0.load(Ordering::Relaxed), self.desk.saved.1.load(Ordering::Relaxed));
             let recent = self.now().0.saturating_sub(at) < window.saturating_mul(1_000);
             if window > 0 && recent && last.0.saturating_sub(tx) <= gap {
                 return Ok(false);
@@ -242,9 +245,8 @@ impl Service {
     pub fn set_balancer_bandwidth(&self, caller: &Caller, bytes_per_second: i64) -> FsResult<()> {
         let started = self.audit.start();
         let result = self.check_operator(caller, "setBalancerBandwidth").and_then(|()| {
-            let bytes = u64::try_from(bytes_per_second).map_err(|_| {
-                FsError::invalid_argument("Bandwidth should be a non-negative integer")
-            })?;
+            let bytes = u64::try_from(bytes_per_second)
+                .map_err(|_| FsError::invalid_argument("Bandwidth should be a non-negative integer"))?;
             self.blocks.set_bandwidth(bytes);
             Ok(())
         });
@@ -360,7 +362,12 @@ impl Service {
 }
 
 /// Open files past `after` in one step: up to `room` of them, and where to go on; none at the end.
-fn open_below(view: &dyn View, after: InodeId, top: &FsPath, room: usize) -> (Vec<OpenFile>, Option<InodeId>) {
+fn open_below(
+    view: &dyn View,
+    after: InodeId,
+    top: &FsPath,
+    room: usize,
+) -> (Vec<OpenFile>, Option<InodeId>) {
     let leases = view.leases(Some(after), LEASES_STEP);
     let (mut found, mut last) = (Vec::new(), None);
     let full = leases.len() == LEASES_STEP;

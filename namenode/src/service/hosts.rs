@@ -72,9 +72,10 @@ fn content(path: &Path) -> FsResult<String> {
             Err(unreadable(path, &format_args!("larger than {MAX_FILE_BYTES} bytes")))
         }
         Ok(_) => Ok(text),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(FsError::new(FsErrorKind::NotFound, format!("{} (No such file or directory)", path.display())))
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(FsError::new(
+            FsErrorKind::NotFound,
+            format!("{} (No such file or directory)", path.display()),
+        )),
         Err(error) => Err(unreadable(path, &error)),
     }
 }
@@ -85,7 +86,8 @@ fn lines(path: &Path) -> FsResult<Vec<Host>> {
     let words = text.lines().flat_map(|line| line.split('#').next().unwrap_or("").split_whitespace());
     let mut hosts = Vec::new();
     for word in words {
-        let (name, port) = split(word).ok_or_else(|| unreadable(path, &format_args!("`{word}` is no host")))?;
+        let (name, port) =
+            split(word).ok_or_else(|| unreadable(path, &format_args!("`{word}` is no host")))?;
         hosts.push(host(path, name, port, hosts.len())?);
     }
     Ok(hosts)
@@ -112,7 +114,9 @@ fn host(path: &Path, name: &str, port: Option<u16>, before: usize) -> FsResult<H
     let addresses = match name.parse() {
         Ok(ip) => vec![ip],
         // A name may be a Kubernetes node, or stand in no directory: then it is compared as it is.
-        Err(_) => (name, 0).to_socket_addrs().map(|found| found.map(|at| at.ip()).collect()).unwrap_or_default(),
+        Err(_) => {
+            (name, 0).to_socket_addrs().map(|found| found.map(|at| at.ip()).collect()).unwrap_or_default()
+        }
     };
     Ok(Host { name: name.to_ascii_lowercase(), addresses, port: port.filter(|port| *port != 0) })
 }

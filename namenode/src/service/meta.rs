@@ -38,7 +38,12 @@ impl Facts {
         let nodes: Vec<&Node> = report.datanodes.iter().map(|datanode| &*datanode.node).collect();
         let names = report.files + report.directories;
         let live = nodes.iter().filter(|node| node.live).count();
-        line!(text, "{names} files and directories, {} blocks = {} total filesystem objects", report.blocks, names + report.blocks);
+        line!(
+            text,
+            "{names} files and directories, {} blocks = {} total filesystem objects",
+            report.blocks,
+            names + report.blocks
+        );
         line!(text, "Live Datanodes: {live}");
         line!(text, "Dead Datanodes: {}", nodes.len() - live);
         let [lacking, missing, postponed, copying, _] = self.lists.totals;
@@ -53,7 +58,11 @@ impl Facts {
             line!(text, "{block} to {}", self.names(targets));
         }
         let deletions: u64 = self.lists.deletions.iter().map(|(_, count)| count).sum();
-        line!(text, "Metasave: Blocks {deletions} waiting deletion from {} datanodes.", self.lists.deletions.len());
+        line!(
+            text,
+            "Metasave: Blocks {deletions} waiting deletion from {} datanodes.",
+            self.lists.deletions.len()
+        );
         for (uuid, count) in &self.lists.deletions {
             let name = nodes.iter().find(|node| node.uuid == *uuid).map(|node| transfer_address(node));
             line!(text, "{} {count}", name.unwrap_or_else(|| uuid.to_string()));
@@ -77,7 +86,8 @@ impl Facts {
     fn blocks(&self, text: &mut String, view: &dyn View, ids: &[BlockId], note: &str) {
         for id in ids {
             let Some(block) = view.block(*id) else { continue };
-            let path = full_path(view, block.inode).map_or_else(|| "[orphaned]".to_owned(), |path| path.to_string());
+            let path =
+                full_path(view, block.inode).map_or_else(|| "[orphaned]".to_owned(), |path| path.to_string());
             let found = self.blocks.survey(*id);
             let count = |wanted: &[Condition]| found.iter().filter(|(_, is)| wanted.contains(is)).count();
             let places: String = found.iter().map(place).collect();
@@ -182,7 +192,9 @@ mod tests {
 
     #[test]
     fn sizes_are_written_as_hadoop_does() {
-        for (bytes, text) in [(0, "0 B"), (1_023, "1023 B"), (39_980, "39.04 KB"), (270_553_174_016, "251.97 GB")] {
+        for (bytes, text) in
+            [(0, "0 B"), (1_023, "1023 B"), (39_980, "39.04 KB"), (270_553_174_016, "251.97 GB")]
+        {
             assert_eq!(size(bytes), text);
         }
     }

@@ -349,7 +349,8 @@ impl BlockMap {
         let mut left = false;
         for (at, lacking) in std::mem::take(&mut self.drain.found) {
             // Of a dead datanode nobody knows what it held: it has left when nothing lacks any more.
-            let quiet = self.missing.is_empty() && self.needed.iter().all(std::collections::BTreeSet::is_empty);
+            let quiet =
+                self.missing.is_empty() && self.needed.iter().all(std::collections::BTreeSet::is_empty);
             let node = self.nodes.node(at);
             let known = node.storages.iter().all(|at| {
                 let storage = self.nodes.storage(*at);

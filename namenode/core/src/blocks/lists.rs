@@ -54,7 +54,8 @@ impl BlockMap {
         seed: u64,
     ) -> Vec<(BlockRef, SmallVec<[StorageId; 3]>)> {
         let Some(node) = self.nodes.find(uuid) else { return Vec::new() };
-        let (Some((first, _)), Some(last)) = (self.table.range(BlockId(0)..=BlockId(u64::MAX)).next(), self.table.last())
+        let (Some((first, _)), Some(last)) =
+            (self.table.range(BlockId(0)..=BlockId(u64::MAX)).next(), self.table.last())
         else {
             return Vec::new();
         };
@@ -69,7 +70,8 @@ impl BlockMap {
                 break;
             }
             let places = entry.places.as_slice();
-            let here = |place: &StorageIndex| self.nodes.storage(*place).node == node && self.nodes.counts(*place);
+            let here =
+                |place: &StorageIndex| self.nodes.storage(*place).node == node && self.nodes.counts(*place);
             if entry.length < wanted.least_bytes || !places.iter().any(here) {
                 continue;
             }
@@ -101,7 +103,12 @@ impl BlockMap {
             lacking: self.needed.iter().flatten().take(limit).copied().collect(),
             missing: of(&self.missing),
             postponed: of(&self.postponed),
-            copying: self.pending.iter().take(limit).map(|(id, pending)| (*id, ids(&pending.targets))).collect(),
+            copying: self
+                .pending
+                .iter()
+                .take(limit)
+                .map(|(id, pending)| (*id, ids(&pending.targets)))
+                .collect(),
             corrupt: corrupt.take(limit).collect(),
             deletions: deletions.collect(),
             totals: [

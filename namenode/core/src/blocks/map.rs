@@ -354,10 +354,7 @@ impl BlockMap {
 
     /// How many of these replicas are on datanodes that serve, and were reported in the present life of theirs.
     pub(super) fn proven(&self, places: &[StorageIndex]) -> usize {
-        places
-            .iter()
-            .filter(|place| self.serves(**place) && self.nodes.storage(**place).reported)
-            .count()
+        places.iter().filter(|place| self.serves(**place) && self.nodes.storage(**place).reported).count()
     }
 
     /// A good replica is there. A datanode holds one replica of a block, so one on another of its volumes is forgotten.
@@ -469,7 +466,8 @@ impl BlockMap {
         let rack = |place: StorageIndex| &self.nodes.node(self.nodes.storage(place).node).rack;
         let mut kept: SmallVec<[StorageIndex; 8]> = live.into();
         let mut gone: SmallVec<[StorageIndex; 4]> = SmallVec::new();
-        if let Some(left) = from.filter(|_| kept.len() > wanted).and_then(|from| self.moved_away(live, from)) {
+        if let Some(left) = from.filter(|_| kept.len() > wanted).and_then(|from| self.moved_away(live, from))
+        {
             kept.retain(|place| *place != left);
             gone.push(left);
         }
@@ -555,7 +553,11 @@ impl BlockMap {
         if block.is_complete() {
             located.storages = self.live(block.id, block.stamp);
             // One in maintenance may be down any moment.
-            let up = |id: &StorageId| self.nodes.find_storage(*id).is_some_and(|at| self.nodes.owner(at).admin != AdminState::InMaintenance);
+            let up = |id: &StorageId| {
+                self.nodes
+                    .find_storage(*id)
+                    .is_some_and(|at| self.nodes.owner(at).admin != AdminState::InMaintenance)
+            };
             if located.storages.iter().any(up) {
                 located.storages.retain(|id| up(id));
             }

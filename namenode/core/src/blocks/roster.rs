@@ -39,9 +39,8 @@ impl Wish {
             (Self::Maintenance { until: one }, Self::Maintenance { until: two }) => {
                 Self::Maintenance { until: one.zip(two).map(|(one, two)| one.max(two)) }
             }
-            (Self::Maintenance { until }, Self::InService) | (Self::InService, Self::Maintenance { until }) => {
-                Self::Maintenance { until }
-            }
+            (Self::Maintenance { until }, Self::InService)
+            | (Self::InService, Self::Maintenance { until }) => Self::Maintenance { until },
             (Self::InService, Self::InService) => Self::InService,
         }
     }

@@ -419,8 +419,13 @@ impl BlockMap {
         let Some(entry) = self.table.get(id) else { return };
         let (block, replication) =
             (BlockRef { id, stamp: entry.stamp, length: entry.length }, entry.replication);
-        let places: SmallVec<[StorageIndex; 8]> =
-            entry.places.as_slice().iter().copied().filter(|place| self.standing(*place) != Standing::Gone).collect();
+        let places: SmallVec<[StorageIndex; 8]> = entry
+            .places
+            .as_slice()
+            .iter()
+            .copied()
+            .filter(|place| self.standing(*place) != Standing::Gone)
+            .collect();
         let pending = self.pending.get(&id);
         let targets = pending.map(|pending| pending.targets.clone()).unwrap_or_default();
         let tally = self.tally(&places);

@@ -20,7 +20,9 @@ pub(crate) fn set_node_wish(p: &mut Planner<'_>, node: DatanodeUuid, wish: Wish)
     if wishes.len() > MAX_DATANODES {
         return Err(FsError::new(
             FsErrorKind::Refused,
-            format!("{MAX_DATANODES} datanodes are out of service already: recommission those that are gone for good"),
+            format!(
+                "{MAX_DATANODES} datanodes are out of service already: recommission those that are gone for good"
+            ),
         ));
     }
     if wishes == before {

@@ -101,11 +101,8 @@ mod tests {
         assert!(options.files && options.details && options.places() && !options.blocks);
         assert_eq!(options.what, What::Tree);
         let options = Options::of("ugi=ann&blockId=blk_1073741825+blk_7_1001+odd+&path=%2F").unwrap();
-        let named = [
-            Named::Block(BlockId(1_073_741_825)),
-            Named::Block(BlockId(7)),
-            Named::Nonsense("odd".into()),
-        ];
+        let named =
+            [Named::Block(BlockId(1_073_741_825)), Named::Block(BlockId(7)), Named::Nonsense("odd".into())];
         assert_eq!(options.what, What::Blocks(named.to_vec()));
         let options = Options::of("ugi=ann&listcorruptfileblocks=1&startblockafter=12&path=%2F").unwrap();
         assert_eq!(options.what, What::Corrupt(BlockId(12)));

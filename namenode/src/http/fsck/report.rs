@@ -81,7 +81,12 @@ impl Report {
     }
 
     /// A file: what is to be told of it, and whether it has lost bytes.
-    pub(super) fn file(&mut self, service: &Arc<Service>, path: &FsPath, status: &FileStatus) -> (String, bool) {
+    pub(super) fn file(
+        &mut self,
+        service: &Arc<Service>,
+        path: &FsPath,
+        status: &FileStatus,
+    ) -> (String, bool) {
         let (Some(body), Some(blocks)) = (status.inode.file(), &status.blocks) else {
             return (String::new(), false);
         };
@@ -112,7 +117,14 @@ impl Report {
         let complete = blocks.blocks.len() - usize::from(building && !blocks.blocks.is_empty());
         let mut found = Findings::default();
         for (number, block) in blocks.blocks[..complete].iter().enumerate() {
-            self.block(service, &mut text, &mut found, path, (number, block), (body.replication(), status.policy));
+            self.block(
+                service,
+                &mut text,
+                &mut found,
+                path,
+                (number, block),
+                (body.replication(), status.policy),
+            );
         }
         if building {
             self.open_block(&mut found, blocks, complete);
@@ -216,7 +228,8 @@ impl Report {
         surveyed: &Surveyed,
         wanted: u16,
     ) {
-        let good = surveyed.replicas.iter().filter(|(_, is)| !matches!(is, Condition::Corrupt | Condition::Excess));
+        let good =
+            surveyed.replicas.iter().filter(|(_, is)| !matches!(is, Condition::Corrupt | Condition::Excess));
         let mut racks: Vec<&str> = good.map(|(location, _)| location.node.rack.as_str()).collect();
         let replicas = racks.len();
         racks.sort_unstable();
@@ -240,7 +253,8 @@ impl Report {
     fn policy(&mut self, surveyed: &Surveyed, policy: u8, wanted: u16) {
         let policy = policy::by_id(policy).or_else(|| policy::by_name("HOT"));
         let Some(policy) = policy else { return };
-        let good = surveyed.replicas.iter().filter(|(_, is)| !matches!(is, Condition::Corrupt | Condition::Excess));
+        let good =
+            surveyed.replicas.iter().filter(|(_, is)| !matches!(is, Condition::Corrupt | Condition::Excess));
         let mut kinds: Vec<_> = good.map(|(location, _)| location.kind).collect();
         if kinds.is_empty() {
             return;
@@ -288,7 +302,8 @@ impl Report {
     /// The last block of a file being written: where it is expected.
     fn open_block(&self, found: &mut Findings, blocks: &FileBlocks, number: usize) {
         let Some(block) = blocks.blocks.get(number).filter(|_| self.options.blocks) else { return };
-        let expected: Vec<_> = block.locations.iter().cloned().map(|place| (place, Condition::Live)).collect();
+        let expected: Vec<_> =
+            block.locations.iter().cloned().map(|place| (place, Condition::Live)).collect();
         add!(
             found.lines,
             "\nUnder Construction Block:\n{number}. {} len={} Expected_repl={}{}\n",
@@ -336,10 +351,9 @@ impl Report {
 
     fn verdict(&mut self, text: &mut String, path: &FsPath, found: &Findings) {
         let lost = found.missing > 0 || found.corrupt > 0;
-        for (what, count, bytes) in [
-            ("MISSING", found.missing, found.missing_bytes),
-            ("CORRUPT", found.corrupt, found.corrupt_bytes),
-        ] {
+        for (what, count, bytes) in
+            [("MISSING", found.missing, found.missing_bytes), ("CORRUPT", found.corrupt, found.corrupt_bytes)]
+        {
             if count > 0 && self.options.files {
                 add!(text, " {what} {count} blocks of total size {bytes} B\n");
             } else if count > 0 {
@@ -365,7 +379,13 @@ impl Report {
 }
 
 /// What is told of one block by its id.
-pub(super) fn of_block(id: BlockId, path: &FsPath, wanted: u16, surveyed: &Surveyed, maintenance: bool) -> String {
+pub(super) fn of_block(
+    id: BlockId,
+    path: &FsPath,
+    wanted: u16,
+    surveyed: &Surveyed,
+    maintenance: bool,
+) -> String {
     let mut text = format!("Block Id: {id}\nBlock belongs to: {path}\nNo. of Expected Replica: {wanted}\n");
     add!(text, "No. of live Replica: {}\n", surveyed.live());
     let mut rows = vec![

@@ -138,10 +138,20 @@ impl Sums {
         if self.corrupt_files > 0 {
             add!(text, "\n  CORRUPT FILES:\t{}", self.corrupt_files);
             if self.missing > 0 {
-                add!(text, "\n  MISSING BLOCKS:\t{}\n  MISSING SIZE:\t\t{} B", self.missing, self.missing_bytes);
+                add!(
+                    text,
+                    "\n  MISSING BLOCKS:\t{}\n  MISSING SIZE:\t\t{} B",
+                    self.missing,
+                    self.missing_bytes
+                );
             }
             if self.corrupt > 0 {
-                add!(text, "\n  CORRUPT BLOCKS: \t{}\n  CORRUPT SIZE:\t\t{} B", self.corrupt, self.corrupt_bytes);
+                add!(
+                    text,
+                    "\n  CORRUPT BLOCKS: \t{}\n  CORRUPT SIZE:\t\t{} B",
+                    self.corrupt,
+                    self.corrupt_bytes
+                );
             }
         }
         text.push_str(STARS);
@@ -161,7 +171,9 @@ impl Sums {
             return;
         }
         text.push_str("\nBlocks NOT satisfying the specified storage policy:\n");
-        text.push_str("Storage Policy                  Specified Storage Policy      # of blocks       % of blocks\n");
+        text.push_str(
+            "Storage Policy                  Specified Storage Policy      # of blocks       % of blocks\n",
+        );
         for ((_, name), count) in rows(false) {
             add!(text, "{name:<35} {count:>10} {:>20.4}%\n", share(*count));
         }
@@ -204,7 +216,10 @@ mod tests {
              replication:\t2.0\n Missing blocks:\t\t0\n Corrupt blocks:\t\t0\n Missing replicas:\t\t5 (45.454544 %)\n Blocks \
              queued for replication:\t0\n\nErasure Coded Block Groups:\n Total size:\t0 B\n"
         ), "{text}");
-        assert!(text.ends_with(" Missing internal blocks:\t0\n Blocks queued for replication:\t0\n"), "{text}");
+        assert!(
+            text.ends_with(" Missing internal blocks:\t0\n Blocks queued for replication:\t0\n"),
+            "{text}"
+        );
     }
 
     #[test]
