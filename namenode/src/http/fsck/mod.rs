@@ -125,7 +125,7 @@ async fn check(
         }
         What::Tree => {
             let old = if options.progress { OLD_PROGRESS } else { "" };
-            let _ = tell(out, format!("{old}{begin} for path {} at {at}\n\n", options.path)).await;
+            let _ = tell(out, format!("{old}{begin} for path {} at {at}\n", options.path)).await;
             tree(service, options, caller, out).await?
         }
     };
@@ -200,6 +200,9 @@ async fn tree(
         sums: Sums::default(),
     };
     let mut walk = Walk::new(Arc::clone(service), caller.clone(), path.clone()).await?;
+    if tell(out, "\n".to_owned()).await.is_err() {
+        return Ok(Err(Gone));
+    }
     while let Some(Found { path, status }) = walk.next().await? {
         let file = status.filter(|status| !status.inode.is_directory());
         let Some(status) = file else {
