@@ -9,6 +9,7 @@ use steadfs_namenode_core::command::{BlockRef, FileRef};
 use steadfs_namenode_core::policy;
 use steadfs_namenode_core::record::Inode;
 use steadfs_proto::convert::{principal, storage_ids};
+use steadfs_wire::transfer::{bracketed, host_literal};
 use steadfs_proto::hadoop::datanode_info_proto::AdminState;
 use steadfs_proto::hadoop::hdfs_file_status_proto::{FileType, Flags};
 use steadfs_proto::hadoop::{
@@ -189,8 +190,8 @@ pub(super) fn located_block(pool: &str, located: &LocatedBlock) -> LocatedBlockP
 pub(super) fn datanode(node: &Node) -> DatanodeInfoProto {
     DatanodeInfoProto {
         id: DatanodeIdProto {
-            ip_addr: node.ip.to_string(),
-            host_name: node.host_name.clone(),
+            ip_addr: host_literal(node.ip),
+            host_name: bracketed(&node.host_name),
             datanode_uuid: node.uuid.to_string(),
             xfer_port: u32::from(node.data_port),
             info_port: u32::from(node.http_port),

@@ -245,7 +245,7 @@ async fn tools_get_the_answers_that_let_them_go_on() {
     let summary = GetContentSummaryRequestProto { path: "/".into() };
     let summary =
         client.call::<GetContentSummaryResponseProto>("getContentSummary", &summary).await.unwrap().summary;
-    assert_eq!((summary.directory_count, summary.file_count, summary.quota), (4, 0, u64::MAX));
+    assert_eq!((summary.directory_count, summary.file_count, summary.quota), (4, 0, i64::MAX.unsigned_abs()));
 
     for path in ["/b", "/none/deeper"] {
         let zone = GetEzForPathRequestProto { src: path.into() };

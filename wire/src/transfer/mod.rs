@@ -27,7 +27,7 @@ pub use message::{
     BlockChecksum, BlockChecksumKind, BlockChecksumReply, OpResponse, ReadBlock, ReadChecksum, TransferBlock,
     WriteBlock, client_read_status, decode_client_read_status,
 };
-pub use node::{BlockRef, Peer, Token};
+pub use node::{BlockRef, Peer, Token, bracketed, host_literal};
 pub use op::{Op, OpCode, VERSION, decode_op, encode_op};
 pub use packet::{
     ChecksumMismatch, HEARTBEAT_SEQNO, MAX_PACKET_HEADER_BYTES, Packet, PacketHead, PacketHeader,

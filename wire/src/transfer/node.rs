@@ -71,11 +71,34 @@ pub struct Peer {
     pub rack: String,
 }
 
+/// An address as Hadoop's clients take it in front of `:port`: IPv6 in brackets.
+#[must_use]
+pub fn host_literal(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
+/// As [`host_literal`], of an address in a text; what is none stays as it is.
+#[must_use]
+pub fn bracketed(text: &str) -> String {
+    text.parse().map_or_else(|_| text.to_owned(), host_literal)
+}
+
+/// The address without the brackets that Hadoop's clients send with IPv6.
+fn unbracketed(text: String) -> String {
+    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inner) => inner.to_owned(),
+        None => text,
+    }
+}
+
 impl Peer {
     /// `ip:port` of its data server: how a client recognises a bad link of its pipeline, letter by letter.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("{}:{}", self.ip, self.data_port)
+        format!("{}:{}", bracketed(&self.ip), self.data_port)
     }
 
     /// Where to connect to, if its address is one.
@@ -91,7 +114,7 @@ impl Peer {
         let id = message.id;
         Ok(Self {
             uuid: id.datanode_uuid,
-            ip: id.ip_addr,
+            ip: unbracketed(id.ip_addr),
             host_name: id.host_name,
             data_port: port(id.xfer_port)?,
             ipc_port: port(id.ipc_port)?,
@@ -103,7 +126,7 @@ impl Peer {
     pub(super) fn to_proto(&self) -> DatanodeInfoProto {
         DatanodeInfoProto {
             id: DatanodeIdProto {
-                ip_addr: self.ip.clone(),
+                ip_addr: bracketed(&self.ip),
                 host_name: self.host_name.clone(),
                 datanode_uuid: self.uuid.clone(),
                 xfer_port: u32::from(self.data_port),
@@ -155,5 +178,21 @@ impl Token {
             kind: self.kind.clone(),
             service: self.service.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_ipv6_have_brackets_on_the_wire_and_none_within() {
+        let peer = Peer { ip: "::1".into(), data_port: 9_866, ..Peer::default() };
+        assert_eq!(peer.name(), "[::1]:9866");
+        let sent = peer.to_proto();
+        assert_eq!(sent.id.ip_addr, "[::1]");
+        let back = Peer::from_proto(sent).unwrap();
+        assert_eq!((&back, back.address()), (&peer, "[::1]:9866".parse().ok()));
+        assert_eq!((bracketed("10.0.0.1"), bracketed("node-7")), ("10.0.0.1".into(), "node-7".into()));
     }
 }
