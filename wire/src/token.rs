@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use steadfs_common::{FsError, FsErrorKind, FsResult};
 
 /// The only version there is.
@@ -48,6 +50,17 @@ impl fmt::Display for DelegationToken {
 }
 
 impl DelegationToken {
+    /// Reads the identifier of a token in the form that stands in URLs.
+    ///
+    /// # Errors
+    /// As [`DelegationToken::parse`].
+    pub fn from_url(text: &str) -> FsResult<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| cut_off())?;
+        let mut input = Input(&bytes);
+        let length = usize::try_from(input.long()?).map_err(|_| cut_off())?;
+        Self::parse(input.0.get(..length).ok_or_else(cut_off)?)
+    }
+
     /// Reads an identifier.
     ///
     /// # Errors
@@ -135,7 +148,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_token_of_a_url_is_read() {
+        let text = "HAAEcm9vdARyb290AIoBofzw1jGKAaIg_VoxDQIUMpGhkzxZzZgiYPsccaxHG-gQdjoSV0VCSERGUyBkZWxlZ2F0aW9u\
+                    DzEyNy4wLjAuMToyMTMyMA";
+        let token = DelegationToken::from_url(text).unwrap();
+        assert_eq!((&*token.owner, &*token.renewer, token.sequence_number), ("root", "root", 13));
+        for bad in ["", "bogus", "AAAAAA", "HAAE", "!!"] {
+            assert!(DelegationToken::from_url(bad).is_err(), "{bad}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_text_of_a_url_panics(text in "\\PC{0,60}") {
+            let _ = DelegationToken::from_url(&text);
+        }
+
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = DelegationToken::parse(&bytes);

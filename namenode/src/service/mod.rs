@@ -20,6 +20,7 @@ mod quotas;
 mod proxies;
 mod questions;
 mod reads;
+mod tokens;
 mod trash;
 pub mod types;
 pub(crate) mod watch;

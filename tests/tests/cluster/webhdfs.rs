@@ -316,7 +316,7 @@ async fn the_stock_fsck_reads_its_verdict() -> anyhow::Result<()> {
     assert!(report.ends_with("The filesystem under path '/' is HEALTHY\n"), "{report}");
     assert!(ask("path=%2Fno").await?.ends_with("\nPath '/no' does not exist"));
     let corrupt = ask("path=%2F&listcorruptfileblocks=1&startblockafter=0").await?;
-    assert!(corrupt.ends_with("The filesystem under path '/' has no CORRUPT files\n"), "{corrupt}");
+    assert!(corrupt.ends_with("The filesystem under path '/' has no CORRUPT files\n\n"), "{corrupt}");
     test.stop().await;
     Ok(())
 }
@@ -332,6 +332,7 @@ async fn the_examples_of_the_documentation_run() -> anyhow::Result<()> {
         let output = Command::new("bash")
             .args(["-euo", "pipefail", "-c", example])
             .env("NN", test.cluster.http_url().trim_end_matches('/'))
+            .env("RPC", test.cluster.url().trim_end_matches('/').replacen("hdfs://", "http://", 1))
             .env("ME", steadfs_client::current_user())
             .current_dir(test.folder())
             .output()

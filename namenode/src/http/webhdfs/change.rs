@@ -4,7 +4,10 @@ use serde_json::json;
 use steadfs_common::{FsError, FsErrorKind, FsPath, Millis};
 use steadfs_namenode_core::Reply;
 use steadfs_namenode_core::command::{Command, RenameMode};
+use steadfs_wire::token::DelegationToken;
 use steadfs_wire::webhdfs::RestError;
+
+use crate::service::Service;
 
 use super::{Answer, Asked, attributes, done, json, quotas, redirect, truth};
 
@@ -87,6 +90,14 @@ pub(super) async fn put(asked: Asked) -> Answer {
         "SATISFYSTORAGEPOLICY" => {
             asked.service.satisfy_storage_policy(&asked.caller, &path)?;
             done(Reply::Done)
+        }
+        "RENEWDELEGATIONTOKEN" | "CANCELDELEGATIONTOKEN" => {
+            let token = DelegationToken::from_url(asked.query.required("token", operation)?)?;
+            Err(if operation == "RENEWDELEGATIONTOKEN" {
+                asked.service.refused_renewal(&asked.caller, &token).into()
+            } else {
+                Service::refused_cancellation(&token).into()
+            })
         }
         "SETXATTR" => attributes::set_attribute(&asked, operation).await,
         "REMOVEXATTR" => attributes::remove_attribute(&asked, operation).await,
