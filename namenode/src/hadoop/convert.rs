@@ -1,23 +1,21 @@
 //! From Hadoop's messages to ours and back. What comes in is checked here and nowhere later.
 
 use steadfs_common::{
-    BlockId, DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, GenStamp, InodeId, StorageId,
-    StorageType,
+    BlockId, DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, GenStamp, InodeId, StorageId, StorageType,
 };
 use steadfs_namenode_core::blocks;
 use steadfs_namenode_core::command::{BlockRef, FileRef};
 use steadfs_namenode_core::policy;
 use steadfs_namenode_core::record::Inode;
 use steadfs_proto::convert::{principal, storage_ids};
-use steadfs_wire::transfer::{bracketed, host_literal};
 use steadfs_proto::hadoop::datanode_info_proto::AdminState;
 use steadfs_proto::hadoop::hdfs_file_status_proto::{FileType, Flags};
 use steadfs_proto::hadoop::{
-    DatanodeIdProto, DatanodeInfoProto, DatanodeStorageProto,
-    DatanodeStorageReportProto, ExtendedBlockProto, FsPermissionProto, HdfsFileStatusProto,
-    LocatedBlockProto, LocatedBlocksProto, StorageReportProto, StorageTypeProto, 
-    TokenProto,
+    DatanodeIdProto, DatanodeInfoProto, DatanodeStorageProto, DatanodeStorageReportProto, ExtendedBlockProto,
+    FsPermissionProto, HdfsFileStatusProto, LocatedBlockProto, LocatedBlocksProto, StorageReportProto,
+    StorageTypeProto, TokenProto,
 };
+use steadfs_wire::transfer::{bracketed, host_literal};
 
 use crate::service::{FileBlocks, FileStatus, LocatedBlock, Node, NodeReport, StorageReport};
 
@@ -114,7 +112,9 @@ pub(super) fn inode(inode: &Inode, name: &str) -> HdfsFileStatusProto {
 /// The storage policy that a writer is told. A stock client sends no checksums for a file that it takes to be kept in
 /// memory; here such a file is kept on disks as every other.
 fn policy_to_write(inode: &Inode) -> u32 {
-    policy::by_id(inode.storage_policy).filter(|policy| !policy.from_creation).map_or(0, |policy| policy.id.into())
+    policy::by_id(inode.storage_policy)
+        .filter(|policy| !policy.from_creation)
+        .map_or(0, |policy| policy.id.into())
 }
 
 /// The permission bits of an inode.

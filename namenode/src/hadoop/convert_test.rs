@@ -65,7 +65,11 @@ fn a_place() -> Location {
         active_transfers: 1,
         blocks: 4,
     };
-    Location { node: Arc::new(node), storage: StorageId(Uuid::from_u128(2)), kind: steadfs_common::StorageType::Ssd }
+    Location {
+        node: Arc::new(node),
+        storage: StorageId(Uuid::from_u128(2)),
+        kind: steadfs_common::StorageType::Ssd,
+    }
 }
 
 fn a_block() -> LocatedBlock {

@@ -6,13 +6,12 @@ use steadfs_namenode_core::command::BlockRef;
 use steadfs_namenode_core::locality;
 use steadfs_proto::hadoop::{
     CheckAccessRequestProto, CheckAccessResponseProto, GetBlockLocationsRequestProto,
-    GetBlockLocationsResponseProto, 
-    GetEnclosingRootRequestProto, GetEnclosingRootResponseProto, GetFileInfoRequestProto,
-    GetFileInfoResponseProto, GetFileLinkInfoRequestProto, GetFileLinkInfoResponseProto,
-    GetLocatedFileInfoRequestProto, GetLocatedFileInfoResponseProto, GetPreferredBlockSizeRequestProto,
-    GetPreferredBlockSizeResponseProto, 
-    HdfsFileStatusProto, IsFileClosedRequestProto, IsFileClosedResponseProto, LocatedBlockProto,
-    ReportBadBlocksRequestProto, ReportBadBlocksResponseProto,
+    GetBlockLocationsResponseProto, GetEnclosingRootRequestProto, GetEnclosingRootResponseProto,
+    GetFileInfoRequestProto, GetFileInfoResponseProto, GetFileLinkInfoRequestProto,
+    GetFileLinkInfoResponseProto, GetLocatedFileInfoRequestProto, GetLocatedFileInfoResponseProto,
+    GetPreferredBlockSizeRequestProto, GetPreferredBlockSizeResponseProto, HdfsFileStatusProto,
+    IsFileClosedRequestProto, IsFileClosedResponseProto, LocatedBlockProto, ReportBadBlocksRequestProto,
+    ReportBadBlocksResponseProto,
 };
 
 use super::{Asked, convert, paths};

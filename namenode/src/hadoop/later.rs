@@ -17,8 +17,13 @@ use super::{Asked, convert};
 /// Why a method of ClientProtocol is refused, if it belongs to a feature that is not there.
 pub(super) fn refused(method: &str) -> Option<FsError> {
     let (kind, feature) = match method {
-        "createSnapshot" | "deleteSnapshot" | "renameSnapshot" | "allowSnapshot" | "disallowSnapshot"
-        | "getSnapshotDiffReport" | "getSnapshotDiffReportListing" => (FsErrorKind::Snapshot, "snapshots"),
+        "createSnapshot"
+        | "deleteSnapshot"
+        | "renameSnapshot"
+        | "allowSnapshot"
+        | "disallowSnapshot"
+        | "getSnapshotDiffReport"
+        | "getSnapshotDiffReportListing" => (FsErrorKind::Snapshot, "snapshots"),
         "setErasureCodingPolicy"
         | "unsetErasureCodingPolicy"
         | "addErasureCodingPolicies"
@@ -26,8 +31,12 @@ pub(super) fn refused(method: &str) -> Option<FsError> {
         | "enableErasureCodingPolicy"
         | "disableErasureCodingPolicy" => (FsErrorKind::UnsupportedAction, "erasure coding"),
         "createEncryptionZone" | "reencryptEncryptionZone" => (FsErrorKind::Refused, "encryption zones"),
-        "addCacheDirective" | "modifyCacheDirective" | "removeCacheDirective" | "addCachePool"
-        | "modifyCachePool" | "removeCachePool" => (FsErrorKind::UnsupportedAction, "the central cache"),
+        "addCacheDirective"
+        | "modifyCacheDirective"
+        | "removeCacheDirective"
+        | "addCachePool"
+        | "modifyCachePool"
+        | "removeCachePool" => (FsErrorKind::UnsupportedAction, "the central cache"),
         _ => return None,
     };
     let verb = if feature.ends_with('s') { "are" } else { "is" };

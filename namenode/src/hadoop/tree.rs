@@ -28,12 +28,7 @@ pub(super) async fn mkdirs(asked: Asked, request: MkdirsRequestProto) -> FsResul
 pub(super) async fn rename(asked: Asked, request: RenameRequestProto) -> FsResult<RenameResponseProto> {
     let to = paths::new(&request.dst, Purpose::Rename)?;
     let Some(from) = paths::maybe(&request.src)? else { return Ok(RenameResponseProto { result: false }) };
-    let command = Command::Rename {
-        from,
-        to,
-        mode: RenameMode::Classic,
-        to_trash: false,
-    };
+    let command = Command::Rename { from, to, mode: RenameMode::Classic, to_trash: false };
     Ok(RenameResponseProto { result: answers::truth(asked.submit_once(command).await?)? })
 }
 
