@@ -6,15 +6,23 @@ Each --jars is a Hadoop client of another version, whose stream follows ours too
 """
 
 import argparse
+import difflib
 import subprocess
 import tempfile
 from pathlib import Path
 
 from cluster import Cluster
 from peer import HERE, JAVA, SHORT, Peer, command, compile_java, write_conf
-from suite import Suite, has, same
+from suite import Suite, has
 
 SECONDS = 300
+
+
+def alike(found, expected, what):
+    """Fails with the lines that differ."""
+    lines = list(difflib.unified_diff(expected.splitlines(), found.splitlines(), "expected", "found", lineterm="", n=1))
+    if lines:
+        raise AssertionError(what + ":\n" + "\n".join(lines))
 
 
 class Followers:
@@ -46,12 +54,12 @@ class Inotify:
         theirs = self.followers.run(self.peer.url, "follow")
         for part in ("# concat", "metadata XATTRS", "truncate /inotify/t 10"):
             has(theirs, part)
-        same(self.followers.run(self.url, "follow"), theirs, "what is told")
+        alike(self.followers.run(self.url, "follow"), theirs, "what is told")
 
     def other_clients_follow(self):
         told = self.followers.run(self.url, "follow")
         for jars in self.jars:
-            same(self.followers.run(self.url, "follow", jars=jars), told, f"what {jars} is told")
+            alike(self.followers.run(self.url, "follow", jars=jars), told, f"what {jars} is told")
 
     def what_happened_is_told_after_a_restart(self):
         newest = int(self.followers.run(self.url, "now"))
@@ -61,12 +69,12 @@ class Inotify:
         if "missing" in before:
             raise AssertionError(f"something is missing: {before[:1000]}")
         self.cluster.stop()
-        (self.cluster.folder / "endpoints.json").unlink()
+        (self.cluster.folder / "endpoints.json").unlink(missing_ok=True)
         self.cluster.start()
         self.url = self.cluster.endpoints["hdfs"]
         after = self.followers.run(self.url, "from", 0)
         told = [line for line in after.splitlines() if int(line.split()[0]) <= newest]
-        same("\n".join(told), before.rstrip("\n"), "what is told after a restart")
+        alike("\n".join(told), before, "what is told after a restart")
 
 
 def main():

@@ -132,14 +132,26 @@ impl Client {
     /// # Errors
     /// `Refused` if there are too many; those of any call.
     pub async fn lock_session(&self) -> FsResult<LockSession> {
-        let shared = Arc::new(Shared {
-            inner: self.inner.clone(),
-            state: Mutex::default(),
-            next: AtomicU64::new(1),
-            losses: watch::Sender::new(0),
-            renew: Notify::new(),
-            opening: tokio::sync::Mutex::new(()),
-        });
+        let shared = Shared::new(self.inner.clone());
+        shared.session().await?;
+        tokio::spawn(keep_alive(Arc::downgrade(&shared)));
+        Ok(LockSession { shared })
+    }
+
+    /// Goes on with a session that another process had: it held these locks ([`LockSession::id`], [`LockSession::held`]).
+    /// If it is over by now, its locks are lost: [`LockSession::losses`] is not 0 then.
+    ///
+    /// # Errors
+    /// `AccessDenied` if it is another user's; those of any call.
+    pub async fn resume_lock_session(&self, session: u64, held: Vec<LockWish>) -> FsResult<LockSession> {
+        let shared = Shared::new(self.inner.clone());
+        {
+            let mut state = shared.state.lock();
+            // No life of a namenode is 0: what is held is taken up again, whatever happened meanwhile.
+            (state.session, state.life) = (session, 0);
+            held.iter().for_each(|wish| state.held.put(wish));
+        }
+        shared.renew().await?;
         shared.session().await?;
         tokio::spawn(keep_alive(Arc::downgrade(&shared)));
         Ok(LockSession { shared })
@@ -258,6 +270,19 @@ impl LockSession {
         self.shared.state.lock().session
     }
 
+    /// What this session holds.
+    #[must_use]
+    pub fn held(&self) -> Vec<LockWish> {
+        self.shared.state.lock().held.all()
+    }
+
+    /// Leaves the session to another process, which goes on with it within its lease
+    /// ([`Client::resume_lock_session`]).
+    pub fn leave(self) {
+        // Nothing of it is closed then.
+        self.shared.state.lock().session = 0;
+    }
+
     /// Ends the session and gives up its locks.
     ///
     /// # Errors
@@ -272,6 +297,19 @@ impl LockSession {
 }
 
 impl Shared {
+    fn new(inner: Arc<Inner>) -> Arc<Self> {
+        // Names of requests are those of the session: another process may have used small ones.
+        let (first, _) = uuid::Uuid::new_v4().as_u64_pair();
+        Arc::new(Self {
+            inner,
+            state: Mutex::default(),
+            next: AtomicU64::new((first >> 1).max(1)),
+            losses: watch::Sender::new(0),
+            renew: Notify::new(),
+            opening: tokio::sync::Mutex::new(()),
+        })
+    }
+
     /// The session; a new one if there is none.
     async fn session(&self) -> FsResult<u64> {
         let known = || Some(self.state.lock().session).filter(|session| *session != 0);

@@ -12,6 +12,7 @@ mod doors;
 mod files;
 mod hdfs_native;
 mod kills;
+mod mounts;
 mod raw_rpc;
 mod webhdfs;
 
