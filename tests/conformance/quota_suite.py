@@ -255,7 +255,7 @@ def policies(both):
         ann call policy /p/f
         ann call set-policy /p/f HOT
         root call set-policy / COLD
-        root call policy /p/../w
+        root call policy /p/c
         root call unset-policy /
         root call policy /
     """)
