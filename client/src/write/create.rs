@@ -136,7 +136,10 @@ impl Create {
         let mut status = FileStatus::from_proto(unnamed(answer.status)?, &path)?;
         status.length = 0;
         let first = answer.block.map(BlockLocation::from_proto).transpose()?;
-        Ok(Streamer::spawn(inner, NewStreamer { status, checksum: self.checksum, first, finish: Finish::Complete }))
+        Ok(Streamer::spawn(
+            inner,
+            NewStreamer { status, checksum: self.checksum, first, finish: Finish::Complete },
+        ))
     }
 }
 
@@ -180,7 +183,11 @@ impl Append {
         .await?;
         let status = FileStatus::from_proto(unnamed(answer.status)?, &path)?;
         let last = answer.last.map(BlockLocation::from_proto).transpose()?;
-        Streamer::append(inner, NewStreamer { status, checksum: self.checksum, first: last, finish: Finish::Complete }).await
+        Streamer::append(
+            inner,
+            NewStreamer { status, checksum: self.checksum, first: last, finish: Finish::Complete },
+        )
+        .await
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, Name, ROOT_INODE};
 
 use super::permission::Guard;
-use super::replace;
 use super::read::Action;
+use super::replace;
 use crate::record::Inode;
 use crate::view::View;
 

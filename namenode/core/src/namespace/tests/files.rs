@@ -58,7 +58,11 @@ fn create_looks_at_what_is_there() {
     assert_eq!(error.kind(), FsErrorKind::AlreadyExists);
     assert_eq!(error.message(), "/open/f for client 10.0.0.7 already exists");
     assert_eq!(world.words("hdfs", &over("/open")), "/open already exists as a directory");
-    assert_eq!(world.kind("ann", &over("/open")), FsErrorKind::AccessDenied, "who may not write hears no more");
+    assert_eq!(
+        world.kind("ann", &over("/open")),
+        FsErrorKind::AccessDenied,
+        "who may not write hears no more"
+    );
     assert_eq!(world.kind("ann", &create("/none/x", "c1")), FsErrorKind::AccessDenied);
     assert_eq!(world.kind("ann", &over("/")), FsErrorKind::AlreadyExists);
     assert_eq!(world.kind("ann", &create("/open/f/x", "c1")), FsErrorKind::ParentNotDirectory);

@@ -178,7 +178,8 @@ fn acl_change() -> impl Strategy<Value = AclChange> {
     });
     let whole = spec.clone().prop_map(|spec| {
         let base = ScopedAclEntry::parse_list("user::rwx,group::r-x,other::--x", true).unwrap();
-        let mut all: Vec<_> = base.into_iter().filter(|base| !spec.iter().any(|one| same(one, base))).collect();
+        let mut all: Vec<_> =
+            base.into_iter().filter(|base| !spec.iter().any(|one| same(one, base))).collect();
         all.extend(spec);
         all
     });
@@ -301,7 +302,8 @@ impl Both {
                     policy: *policy,
                 };
                 let who = USERS[*who];
-                let expected = model.create(&user(who), &at, CLIENTS[*client], (*overwrite, *parents), *policy);
+                let expected =
+                    model.create(&user(who), &at, CLIENTS[*client], (*overwrite, *parents), *policy);
                 (who, command, expected)
             }
             Op::Append { who, at, client, new_block } => {

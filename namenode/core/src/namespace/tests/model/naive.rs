@@ -15,8 +15,7 @@ use crate::command::RenameMode;
 use crate::record::Quota;
 use FsErrorKind::{
     AccessDenied, AlreadyBeingCreated, AlreadyExists, InvalidArgument, IsADirectory, LeaseExpired, NotEmpty,
-    NotFound, NotReplicatedYet, ParentNotDirectory, RecoveryInProgress, Refused, Retriable,
-    TargetNotEmpty,
+    NotFound, NotReplicatedYet, ParentNotDirectory, RecoveryInProgress, Refused, Retriable, TargetNotEmpty,
 };
 
 /// What a client hears.

@@ -47,7 +47,8 @@ impl Node {
 
 impl Model {
     fn used_at(&self, names: &[String]) -> Used {
-        let inherited = (0..names.len()).rev().filter_map(|depth| self.find(&names[..depth])).map(|node| node.policy);
+        let inherited =
+            (0..names.len()).rev().filter_map(|depth| self.find(&names[..depth])).map(|node| node.policy);
         let inherited = inherited.into_iter().find(|policy| *policy != 0).unwrap_or(0);
         self.find(names).map_or_else(Used::default, |node| node.used(inherited))
     }
@@ -99,7 +100,11 @@ impl Model {
     }
 
     /// Whether the quotas above a file take what `change` makes of it. It is not changed.
-    pub(super) fn would_exceed(&self, id: InodeId, change: impl FnOnce(&mut File)) -> Result<(), FsErrorKind> {
+    pub(super) fn would_exceed(
+        &self,
+        id: InodeId,
+        change: impl FnOnce(&mut File),
+    ) -> Result<(), FsErrorKind> {
         let mut after = self.clone();
         change(after.by_id(id)?);
         let at = self.path_of(id);
