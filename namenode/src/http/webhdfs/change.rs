@@ -139,7 +139,12 @@ pub(super) async fn post(asked: Asked) -> Answer {
     match operation {
         "APPEND" => redirect::to_a_replica(&asked, operation).await,
         "CONCAT" => {
-            let names = asked.query.required("sources", operation)?.split(',').map(str::trim).filter(|name| !name.is_empty());
+            let names = asked
+                .query
+                .required("sources", operation)?
+                .split(',')
+                .map(str::trim)
+                .filter(|name| !name.is_empty());
             let sources = names.map(FsPath::parse).collect::<Result<_, _>>()?;
             done(asked.submit(Command::Concat { target: asked.path.clone(), sources }).await?)
         }

@@ -219,4 +219,3 @@ fn datanode(place: &Location) -> Value {
 fn name(node: &Node) -> String {
     std::net::SocketAddr::new(node.ip, node.data_port).to_string()
 }
-

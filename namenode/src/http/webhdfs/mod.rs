@@ -69,9 +69,8 @@ async fn answer(door: &Door, request: Request) -> Answer {
         Method::PUT => change::put(asked).await,
         Method::POST => change::post(asked).await,
         Method::DELETE => change::delete(asked).await,
-        _ => {
-            Ok((StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD, PUT, POST, DELETE")]).into_response())
-        }
+        _ => Ok((StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD, PUT, POST, DELETE")])
+            .into_response()),
     }
 }
 
@@ -98,8 +97,7 @@ fn json(value: &Value) -> Response {
 }
 
 fn json_body(status: StatusCode, body: Body) -> Response {
-    let headers =
-        [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
     (status, headers, body).into_response()
 }
 
