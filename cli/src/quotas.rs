@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn counts_are_read_by_people() {
-        let mut sums = ContentSummary { directories: 2, files: 1, length: 2048, space: 4096, ..Default::default() };
+        let mut sums =
+            ContentSummary { directories: 2, files: 1, length: 2048, space: 4096, ..Default::default() };
         sums.name_quota = Some(9);
         sums.types[StorageType::Ssd.index()] = TypeUsage { used: 1024, quota: None };
         let args = CountArgs { paths: Vec::new(), quota: true, bytes: false, json: false };

@@ -1,9 +1,7 @@
 //! Between the store's types and our gRPC messages.
 
 use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp, StorageType};
-use steadfs_datanode_store::{
-    Block, ChangeKind, ReplicaChange, ReplicaState, ReplicaStatus, VolumeStatus,
-};
+use steadfs_datanode_store::{Block, ChangeKind, ReplicaChange, ReplicaState, ReplicaStatus, VolumeStatus};
 use steadfs_proto::convert::required;
 use steadfs_proto::steadfs as pb;
 

@@ -41,9 +41,13 @@ pub const fn code(kind: FsErrorKind) -> Code {
         | K::IllegalArgument
         | K::InvalidAcl
         | K::InvalidRequest => Code::InvalidArgument,
-        K::TooManyEntries | K::TooManyXAttrs | K::NamespaceQuota | K::SpaceQuota | K::TypeQuota | K::NoDatanode | K::NoSpace => {
-            Code::ResourceExhausted
-        }
+        K::TooManyEntries
+        | K::TooManyXAttrs
+        | K::NamespaceQuota
+        | K::SpaceQuota
+        | K::TypeQuota
+        | K::NoDatanode
+        | K::NoSpace => Code::ResourceExhausted,
         K::SafeMode
         | K::RecoveryInProgress
         | K::NotReplicatedYet
@@ -51,7 +55,12 @@ pub const fn code(kind: FsErrorKind) -> Code {
         | K::Retriable
         | K::Unreachable
         | K::Stopping => Code::Unavailable,
-        K::Unsupported | K::ServiceFailed | K::UnsupportedAction | K::Snapshot | K::NoSuchMethod | K::NoSuchProtocol => Code::Unimplemented,
+        K::Unsupported
+        | K::ServiceFailed
+        | K::UnsupportedAction
+        | K::Snapshot
+        | K::NoSuchMethod
+        | K::NoSuchProtocol => Code::Unimplemented,
         K::Checksum | K::BlockMissing => Code::DataLoss,
         K::ContentChanged => Code::Aborted,
         K::Timeout => Code::DeadlineExceeded,

@@ -38,10 +38,7 @@ pub const POLICIES: [StoragePolicy; 8] = [
     policy(10, "ONE_SSD", &[Ssd, Disk], &[Ssd, Disk], &[Ssd, Disk]),
     policy(12, "ALL_SSD", &[Ssd], &[Disk], &[Disk]),
     policy(14, "ALL_NVDIMM", &[Nvdimm], &[Disk], &[Disk]),
-    StoragePolicy {
-        from_creation: true,
-        ..policy(15, "LAZY_PERSIST", &[RamDisk, Disk], &[Disk], &[Disk])
-    },
+    StoragePolicy { from_creation: true, ..policy(15, "LAZY_PERSIST", &[RamDisk, Disk], &[Disk], &[Disk]) },
 ];
 
 const fn policy(
@@ -109,7 +106,8 @@ impl StoragePolicy {
 
 impl std::fmt::Display for StoragePolicy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let list = |types: &[StorageType]| types.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
+        let list =
+            |types: &[StorageType]| types.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
         write!(
             f,
             "BlockStoragePolicy{{{}:{}, storageTypes=[{}], creationFallbacks=[{}], replicationFallbacks=[{}]}}",

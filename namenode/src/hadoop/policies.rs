@@ -11,9 +11,9 @@ use steadfs_proto::hadoop::{
     GetStoragePoliciesRequestProto, GetStoragePoliciesResponseProto, GetStoragePolicyRequestProto,
     GetStoragePolicyResponseProto, QuotaUsageProto, SatisfyStoragePolicyRequestProto,
     SatisfyStoragePolicyResponseProto, SetQuotaRequestProto, SetQuotaResponseProto,
-    SetStoragePolicyRequestProto, SetStoragePolicyResponseProto,
-    StorageTypeQuotaInfoProto, StorageTypeQuotaInfosProto, StorageTypesProto,
-    UnsetStoragePolicyRequestProto, UnsetStoragePolicyResponseProto,
+    SetStoragePolicyRequestProto, SetStoragePolicyResponseProto, StorageTypeQuotaInfoProto,
+    StorageTypeQuotaInfosProto, StorageTypesProto, UnsetStoragePolicyRequestProto,
+    UnsetStoragePolicyResponseProto,
 };
 
 use super::{Asked, answers, convert};

@@ -6,9 +6,7 @@ use steadfs_common::{BlockId, InodeId, ROOT_INODE};
 
 use super::MemoryView;
 use crate::policy;
-use crate::record::{
-    Block, BlockState, Counters, FileBody, Inode, InodeKind, Key, Record, Settled, Totals,
-};
+use crate::record::{Block, BlockState, Counters, FileBody, Inode, InodeKind, Key, Record, Settled, Totals};
 use crate::view::View;
 
 /// Verifies every invariant of the namespace: entries and inodes name each other, child counts and totals are exact,

@@ -78,13 +78,8 @@ impl Quota {
 }
 
 /// Types in the order in which HDFS looks at their quotas. It has none for memory.
-pub const TYPES_WITH_QUOTA: [StorageType; 5] = [
-    StorageType::Ssd,
-    StorageType::Disk,
-    StorageType::Archive,
-    StorageType::Provided,
-    StorageType::Nvdimm,
-];
+pub const TYPES_WITH_QUOTA: [StorageType; 5] =
+    [StorageType::Ssd, StorageType::Disk, StorageType::Archive, StorageType::Provided, StorageType::Nvdimm];
 
 /// [`crate::Command::SetQuota`]
 pub(crate) fn set_quota(
@@ -212,9 +207,8 @@ fn check_file_policy(file: &Inode, wanted: Option<&StoragePolicy>) -> FsResult<(
 /// # Errors
 /// InvalidArgument: there is none of this name.
 pub fn named(name: &str) -> FsResult<&'static StoragePolicy> {
-    policy::by_name(name).ok_or_else(|| {
-        FsError::invalid_argument(format!("Cannot find a block policy with the name {name}"))
-    })
+    policy::by_name(name)
+        .ok_or_else(|| FsError::invalid_argument(format!("Cannot find a block policy with the name {name}")))
 }
 
 pub(crate) fn no_such(path: &FsPath) -> FsError {

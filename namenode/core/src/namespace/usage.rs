@@ -221,9 +221,7 @@ impl Sub for Usage {
             settled: SettledUsage {
                 charged: self.settled.charged.wrapping_sub(other.settled.charged),
                 space: self.settled.space.wrapping_sub(other.settled.space),
-                types: std::array::from_fn(|at| {
-                    self.settled.types[at].wrapping_sub(other.settled.types[at])
-                }),
+                types: std::array::from_fn(|at| self.settled.types[at].wrapping_sub(other.settled.types[at])),
             },
         }
     }

@@ -59,7 +59,8 @@ impl Topology {
     pub fn choose(&self, request: &PlacementRequest<'_>) -> SmallVec<[StorageId; 3]> {
         let wanted = request.wanted.min(self.machines.len());
         // What leaves service is to be made good for.
-        let stays = |id: &&StorageId| self.machine_of(**id).is_some_and(|machine| machine.live && machine.open);
+        let stays =
+            |id: &&StorageId| self.machine_of(**id).is_some_and(|machine| machine.live && machine.open);
         let held: Types = request.existing.iter().filter(stays).filter_map(|id| self.kind_of(*id)).collect();
         let mut choice = Choice {
             topology: self,
@@ -235,7 +236,9 @@ impl<'a> Choice<'a> {
     /// free on it.
     fn take(&mut self, at: usize) {
         let machine = &self.topology.machines[at];
-        let fits = |kind: &StorageType| machine.volumes.iter().any(|volume| volume.kind == *kind && self.fits(volume));
+        let fits = |kind: &StorageType| {
+            machine.volumes.iter().any(|volume| volume.kind == *kind && self.fits(volume))
+        };
         let Some(kind) = self.types.iter().copied().find(fits) else { return };
         let size = self.request.block_size;
         let open = || machine.volumes.iter().filter(|volume| volume.kind == kind && volume.free >= size);

@@ -45,7 +45,8 @@ fn names_are_bounded_and_the_first_beyond_is_told() {
     let mut world = bounded(3);
     world.mkdirs("ann", "/q/a", 0o755).unwrap();
     world.file("ann", "/q/b", &[]);
-    let words = "The NameSpace quota (directories and files) of directory /q is exceeded: quota=3 file count=4";
+    let words =
+        "The NameSpace quota (directories and files) of directory /q is exceeded: quota=3 file count=4";
     for command in [mkdirs("/q/c", 0o755), mkdirs("/q/a/b/c", 0o755), create("/q/d/e/f", "c1")] {
         assert_eq!(world.words("ann", &command), words);
         assert_eq!(world.kind("hdfs", &command), FsErrorKind::NamespaceQuota, "superusers too");
@@ -79,7 +80,8 @@ fn a_moved_tree_counts_whole_and_only_where_it_is_new() {
     world.mkdirs("hdfs", "/r/s/t", 0o777).unwrap();
     world.mkdirs("hdfs", "/q/x", 0o777).unwrap();
     let moved = rename("/r/s", "/q/s", RenameMode::Classic);
-    let words = "The NameSpace quota (directories and files) of directory /q is exceeded: quota=2 file count=4";
+    let words =
+        "The NameSpace quota (directories and files) of directory /q is exceeded: quota=2 file count=4";
     assert_eq!(world.words("hdfs", &moved), words);
     let over = rename("/r/s", "/q/x", RenameMode::Overwrite);
     assert!(world.words("hdfs", &over).ends_with("quota=2 file count=3"));
@@ -156,7 +158,11 @@ fn quotas_are_set_in_hdfs_words() {
     };
     assert_eq!(world.kind("hdfs", &both), FsErrorKind::UnsupportedAction);
     world.safe_mode = Some("It was turned on manually.".into());
-    assert!(world.words("hdfs", &set("/open")).starts_with("Cannot set quota on /open. Name node is in safe mode."));
+    assert!(
+        world
+            .words("hdfs", &set("/open"))
+            .starts_with("Cannot set quota on /open. Name node is in safe mode.")
+    );
 }
 
 #[test]
@@ -165,7 +171,10 @@ fn the_owner_of_the_folder_above_may_be_let_to_set_quotas() {
     world.mkdirs("ann", "/open/mine/below", 0o755).unwrap();
     world.settings.owner_sets_quota = true;
     world.run("ann", &quota("/open/mine/below", Bound::Set(5), Bound::Keep)).unwrap();
-    assert_eq!(world.kind("ann", &quota("/open/mine", Bound::Set(5), Bound::Keep)), FsErrorKind::AccessDenied);
+    assert_eq!(
+        world.kind("ann", &quota("/open/mine", Bound::Set(5), Bound::Keep)),
+        FsErrorKind::AccessDenied
+    );
     assert_eq!(world.kind("ann", &quota("/", Bound::Set(5), Bound::Keep)), FsErrorKind::AccessDenied);
 }
 
