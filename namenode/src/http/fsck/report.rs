@@ -110,7 +110,7 @@ impl Report {
                 body.replication(),
                 blocks.blocks.len()
             );
-        } else if self.sums.files % SIGN_EVERY == 0 {
+        } else if self.sums.files.is_multiple_of(SIGN_EVERY) {
             text.push('\n');
         }
         let building = blocks.under_construction && !blocks.last_complete;
