@@ -23,6 +23,7 @@ pub(crate) struct History {
 /// One batch that was read.
 pub(crate) struct OldEntry {
     /// Its index.
+    #[cfg(test)]
     pub(crate) index: u64,
     /// Its bytes.
     pub(crate) payload: Vec<u8>,
@@ -80,7 +81,12 @@ impl OpenSegment {
             if found.head.kind == EntryKind::Batch {
                 let from = entry::HEADER_BYTES;
                 let payload = bytes[from..from + found.payload].to_vec();
-                return Some(OldEntry { index: found.head.index, payload, next });
+                return Some(OldEntry {
+                    #[cfg(test)]
+                    index: found.head.index,
+                    payload,
+                    next,
+                });
             }
             offset = next;
         }

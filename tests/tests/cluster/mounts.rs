@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use steadfs_client::{
-    ChangeKind, Client, ClientOptions, FsErrorKind, FsResult, LockResult, LockTarget, LockWish, WatchFilter,
+    ChangeKind, Client, ClientOptions, FsErrorKind, FsResult, InodeId, LockResult, LockTarget, LockWish, WatchFilter,
     Watched, inode_path,
 };
 use steadfs_tests::{BLOCK, LIMIT, TestCluster, content, eventually, verify, write};
@@ -161,7 +161,7 @@ async fn a_files_content_is_replaced_whole_and_its_identity_stays() -> anyhow::R
     Ok(())
 }
 
-const fn wish(inode: steadfs_common::InodeId, owner: u64, exclusive: bool) -> LockWish {
+const fn wish(inode: InodeId, owner: u64, exclusive: bool) -> LockWish {
     LockWish { inode, owner, target: LockTarget::Whole, exclusive, pid: 7 }
 }
 
