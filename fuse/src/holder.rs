@@ -21,6 +21,8 @@ use crate::table;
 
 /// Longest first request of a kernel.
 const MAX_FIRST: usize = 8 << 10;
+/// Between two looks at a server.
+const LOOK: Duration = Duration::from_millis(50);
 /// A server that answered for so long is followed by another at once.
 const SETTLED: Duration = Duration::from_millis(200);
 /// Waits between starts of servers that do not come so far: first and longest.
@@ -104,7 +106,12 @@ async fn keep(args: &MountArgs, device: &File, memory: &Memory, ready: impl FnOn
         let ended = loop {
             let mut said = [0; 16];
             tokio::select! {
-                ended = server.wait() => break ended.context("waiting for a server")?,
+                ended = server.wait() => break ended.context("waiting for a server")?.to_string(),
+                // One of its threads may not be able to end before a request is answered that only a successor can
+                // answer: it is not waited for.
+                () = tokio::time::sleep(LOOK) => if is_ending(&server) {
+                    break "it was killed".to_owned();
+                },
                 Ok(length) = channel.recv(&mut said) => {
                     if handoff::is_serving(&said[..length]) {
                         serving = Some(Instant::now());
@@ -132,6 +139,13 @@ async fn keep(args: &MountArgs, device: &File, memory: &Memory, ready: impl FnOn
             wait = WAITS.0;
         }
     }
+}
+
+/// Whether the first thread of a server has ended, which ends all others.
+fn is_ending(server: &Child) -> bool {
+    let status = server.id().map(|id| std::fs::read_to_string(format!("/proc/{id}/stat")));
+    // The state stands behind the name, which may hold anything.
+    matches!(status, Some(Ok(status)) if status.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
 }
 
 /// Whether the file system is unmounted.

@@ -188,7 +188,7 @@ impl OpenInodes {
     fn begin(&self, inode: &Arc<OpenInode>, client: Client, path: String, begin: Begin) -> Writing {
         let (ops, received) = mpsc::channel(QUEUE);
         let (length, fresh, takes_over) = match begin {
-            Begin::Created(writer) => (0, Some(writer), false),
+            Begin::Created(writer) => (0, Some(*writer), false),
             Begin::Opened(length) => (length, None, false),
             Begin::TakeOver => (0, None, true),
         };
@@ -210,7 +210,7 @@ impl OpenInodes {
 /// What the first writer of an inode begins with.
 pub(crate) enum Begin {
     /// The file is new, and this is its lease.
-    Created(Writer),
+    Created(Box<Writer>),
     /// The file has so many bytes.
     Opened(u64),
     /// A process that was killed had it open for writing.

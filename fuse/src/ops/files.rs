@@ -193,7 +193,7 @@ impl Mount {
                 let status = writer.status().clone();
                 let inode = self.open.open(status.inode.0);
                 let path = self.path(inode.number);
-                let begin = Begin::Created(writer);
+                let begin = Begin::Created(Box::new(writer));
                 let write = self.open.join_writers(&inode, client.clone(), path.clone(), begin).await;
                 let attributes = self.attributes(&client, &status).await;
                 let handle = self.file_handle(client, &inode, path, flags, Some(write), Way::Direct);
