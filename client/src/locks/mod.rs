@@ -174,8 +174,7 @@ impl LockSession {
             let mut request = request_of(session, &wish);
             request.request = name;
             request.wait_ms = POLL.min(shared.inner.calls.attempt_timeout() / 2).as_millis() as u32;
-            let answer =
-                shared.inner.calls.mounts(request, |mut c, r| async move { c.lock(r).await }).await;
+            let answer = shared.inner.calls.mounts(request, |mut c, r| async move { c.lock(r).await }).await;
             let answer = match answer {
                 Err(error) if error.kind() == FsErrorKind::LeaseExpired => {
                     shared.lose(session);
@@ -379,8 +378,7 @@ impl Shared {
         for wish in held {
             let mut request = request_of(session, &wish);
             request.reclaim = true;
-            let answer =
-                self.inner.calls.mounts(request, |mut c, r| async move { c.lock(r).await }).await?;
+            let answer = self.inner.calls.mounts(request, |mut c, r| async move { c.lock(r).await }).await?;
             if answer.outcome() != Outcome::Granted {
                 let mut state = self.state.lock();
                 state.held.remove(wish.inode, wish.owner, wish.target);

@@ -290,8 +290,7 @@ impl LockTable {
     }
 
     fn hold(&mut self, request: &LockRequest) -> LockAnswer {
-        let lock =
-            Held { owner: request.owner, mode: request.mode, range: request.range, pid: request.pid };
+        let lock = Held { owner: request.owner, mode: request.mode, range: request.range, pid: request.pid };
         self.change(request.inode, request.owner.session, request.kind, |held| file::put(held, lock));
         // What was held alone before may be shared now.
         self.grant(request.inode);

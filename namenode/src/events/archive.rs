@@ -101,9 +101,7 @@ impl Archive {
         let mut places = self.places.lock();
         places.entry(tx).or_insert(place);
         while places.len() > MAX_PLACES {
-            let Some(oldest) =
-                places.iter().find(|(_, place)| place.offset != 0).map(|(tx, _)| *tx)
-            else {
+            let Some(oldest) = places.iter().find(|(_, place)| place.offset != 0).map(|(tx, _)| *tx) else {
                 return;
             };
             places.remove(&oldest);

@@ -80,7 +80,10 @@ fn size(batch: &EventBatch) -> usize {
             EventKind::Rename { to, .. } => path(to),
             EventKind::Metadata(
                 MetadataChange::XAttrsSet(attributes) | MetadataChange::XAttrsRemoved(attributes),
-            ) => attributes.iter().map(|attribute| attribute.name.name.len() + attribute.value.len() + NAME_BYTES).sum(),
+            ) => attributes
+                .iter()
+                .map(|attribute| attribute.name.name.len() + attribute.value.len() + NAME_BYTES)
+                .sum(),
             EventKind::Metadata(MetadataChange::Acl { access, default }) => {
                 (access.len() + default.len()) * NAME_BYTES
             }

@@ -6,10 +6,11 @@ use steadfs_namenode_core::event::{Created, Event, EventBatch, EventKind, Metada
 use steadfs_namenode_core::record::{AclEntry, XAttr};
 use steadfs_proto::hadoop::acl_entry_proto::{AclEntryScopeProto, AclEntryTypeProto};
 use steadfs_proto::hadoop::{
-    AclEntryProto, AppendEventProto, CloseEventProto, CreateEventProto, EventBatchProto, EventProto, EventType,
-    EventsListProto, FsPermissionProto, GetCurrentEditLogTxidRequestProto, GetCurrentEditLogTxidResponseProto,
-    GetEditsFromTxidRequestProto, GetEditsFromTxidResponseProto, INodeType, MetadataUpdateEventProto,
-    MetadataUpdateType, RenameEventProto, TruncateEventProto, UnlinkEventProto, XAttrProto,
+    AclEntryProto, AppendEventProto, CloseEventProto, CreateEventProto, EventBatchProto, EventProto,
+    EventType, EventsListProto, FsPermissionProto, GetCurrentEditLogTxidRequestProto,
+    GetCurrentEditLogTxidResponseProto, GetEditsFromTxidRequestProto, GetEditsFromTxidResponseProto,
+    INodeType, MetadataUpdateEventProto, MetadataUpdateType, RenameEventProto, TruncateEventProto,
+    UnlinkEventProto, XAttrProto,
 };
 
 use super::Asked;

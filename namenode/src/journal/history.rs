@@ -102,7 +102,9 @@ impl OpenSegment {
             return None;
         }
         bytes.resize(size, 0);
-        self.file.read_exact_at(&mut bytes[entry::HEADER_BYTES..], offset + entry::HEADER_BYTES as u64).ok()?;
+        self.file
+            .read_exact_at(&mut bytes[entry::HEADER_BYTES..], offset + entry::HEADER_BYTES as u64)
+            .ok()?;
         Some(bytes)
     }
 }

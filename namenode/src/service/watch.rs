@@ -85,7 +85,9 @@ impl Service {
         after: Option<TxId>,
     ) -> FsResult<impl Stream<Item = Heard> + Send + use<>> {
         if filter.inodes.len() > MAX_INODES {
-            return Err(FsError::invalid_argument(format!("Nobody may follow more than {MAX_INODES} inodes")));
+            return Err(FsError::invalid_argument(format!(
+                "Nobody may follow more than {MAX_INODES} inodes"
+            )));
         }
         if let Some(below) = &filter.below {
             self.check_access(caller, below, READ).await?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use steadfs_client::{
-    ChangeKind, Client, ClientOptions, FsErrorKind, FsResult, InodeId, LockResult, LockTarget, LockWish, WatchFilter,
-    Watched, inode_path,
+    ChangeKind, Client, ClientOptions, FsErrorKind, FsResult, InodeId, LockResult, LockTarget, LockWish,
+    WatchFilter, Watched, inode_path,
 };
 use steadfs_tests::{BLOCK, LIMIT, TestCluster, content, eventually, verify, write};
 use tokio::time::timeout;

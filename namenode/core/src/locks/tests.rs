@@ -145,9 +145,8 @@ fn check_counts(table: &LockTable) {
     for (id, session) in &table.sessions {
         let of = |held: &[Held]| held.iter().filter(|held| held.owner.session == *id).count();
         let locks: usize = table.files.values().map(|file| of(&file.flocks) + of(&file.ranges)).sum();
-        let waits = |file: &FileLocks| {
-            file.queue.iter().filter(|(_, request)| request.owner.session == *id).count()
-        };
+        let waits =
+            |file: &FileLocks| file.queue.iter().filter(|(_, request)| request.owner.session == *id).count();
         let waiting: usize = table.files.values().map(waits).sum();
         assert_eq!((session.locks, session.waiting), (locks, waiting));
         let involved = |file: &FileLocks| of(&file.flocks) + of(&file.ranges) + waits(file) > 0;

@@ -80,8 +80,12 @@ pub(crate) fn add(
     body.blocks += 1;
     let offset = body.length;
     let inode = p.write_content(inode, before)?;
-    let change = p.usage(&inode) - committed;
-    quota::check(p, inode.parent, change, Counted::Yes, None)?;
+    if replace::is_staged(&inode) {
+        replace::check_quota(p, &inode)?;
+    } else {
+        let change = p.usage(&inode) - committed;
+        quota::check(p, inode.parent, change, Counted::Yes, None)?;
+    }
     Ok(Reply::Block(PlacedBlock { block, offset, storages }))
 }
 
@@ -173,7 +177,10 @@ pub(crate) fn abandon(
     // What was flushed into a block that is being written goes with it, if its writer says so.
     if !matches!(last.state, BlockState::UnderConstruction { .. }) {
         let block = named(&last);
-        return Err(FsError::refused(format!("Cannot abandon block {block} of {}: it is written", file.path)));
+        return Err(FsError::refused(format!(
+            "Cannot abandon block {block} of {}: it is written",
+            file.path
+        )));
     }
     let before = p.usage(&inode);
     let inode = delete::drop_blocks(p, &inode, 1);

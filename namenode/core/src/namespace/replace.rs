@@ -11,6 +11,7 @@ use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, ROOT_INODE
 use super::blocks::{all_complete, body_mut, body_of, commit_last, complete_committed};
 use super::concat::move_blocks;
 use super::planner::Planner;
+use super::quota::{self, Counted};
 use super::read::Action;
 use super::resolve::Purpose;
 use super::usage::last_block;
@@ -117,8 +118,16 @@ fn exchange(p: &mut Planner<'_>, target: &Arc<Inode>, staged: &Inode) -> FsResul
     move_blocks(p, &mut target, staged)?;
     remove(p, staged);
     p.replaced(&target);
-    p.write_content(target, before)?;
-    Ok(())
+    let target = p.write_content(target, before)?;
+    let change = p.usage(&target) - before;
+    quota::check(p, target.parent, change, Counted::Yes, None)
+}
+
+/// Refuses already while it is written what would be too much once it is the file's content.
+pub(crate) fn check_quota(p: &Planner<'_>, staged: &Inode) -> FsResult<()> {
+    let target = p.inode(staged.parent)?;
+    let change = p.usage(staged) - p.usage(&target);
+    quota::check(p, target.parent, change, Counted::NotYet, None)
 }
 
 /// [`crate::Command::DropStaged`]
@@ -154,9 +163,10 @@ fn target(p: &Planner<'_>, path: &FsPath) -> FsResult<Arc<Inode>> {
 /// The hidden file that `client` is writing.
 fn open(p: &Planner<'_>, staged: InodeId, client: &str, path: Option<&FsPath>) -> FsResult<Arc<Inode>> {
     let hidden = |inode: &Arc<Inode>| is_staged(inode);
-    let inode = p.tx.inode(staged).filter(hidden).filter(|inode| {
-        p.tx.lease(inode.id).is_some_and(|lease| lease.holder == client)
-    });
+    let inode =
+        p.tx.inode(staged)
+            .filter(hidden)
+            .filter(|inode| p.tx.lease(inode.id).is_some_and(|lease| lease.holder == client));
     inode.ok_or_else(|| {
         let path = path.map_or_else(String::new, |path| format!(" for {path}"));
         FsError::new(

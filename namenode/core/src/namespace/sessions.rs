@@ -16,7 +16,9 @@ const MAX_SESSIONS: usize = 16_384;
 pub(crate) fn open(p: &mut Planner<'_>, client: &str) -> FsResult<Reply> {
     lease::check_client(client)?;
     if p.tx.lock_sessions(None, MAX_SESSIONS).len() >= MAX_SESSIONS {
-        return Err(FsError::refused(format!("There are {MAX_SESSIONS} mounts that hold locks: no more may")));
+        return Err(FsError::refused(format!(
+            "There are {MAX_SESSIONS} mounts that hold locks: no more may"
+        )));
     }
     let id = SessionId(p.id().0);
     let session =

@@ -5,10 +5,10 @@ use std::time::Duration;
 use steadfs_common::{FsPath, Millis};
 
 use super::world::{BLOCK, World, chmod, create, path};
+use crate::Command;
 use crate::command::{FileRef, RenameMode};
 use crate::event::{Event, EventKind, MetadataChange};
 use crate::view::View;
-use crate::Command;
 
 /// The last command's events: paths and kinds, by batch.
 fn told(world: &World) -> Vec<Vec<(String, &'static str)>> {
@@ -61,13 +61,17 @@ fn a_files_life_is_told() {
     assert_eq!(told(&world), one("/open/f", "close"));
     let close = world.events[0].events[0].clone();
     assert_eq!(close.kind, EventKind::Close { length: Some(BLOCK + 10), mtime: world.now });
-    world.run("ann", &Command::Rename {
-        from: path("/open/f"),
-        to: path("/open/g"),
-        mode: RenameMode::NoReplace,
-        to_trash: false,
-    })
-    .unwrap();
+    world
+        .run(
+            "ann",
+            &Command::Rename {
+                from: path("/open/f"),
+                to: path("/open/g"),
+                mode: RenameMode::NoReplace,
+                to_trash: false,
+            },
+        )
+        .unwrap();
     assert_eq!(told(&world), one("/open/f", "rename"));
     world.pass(Duration::from_secs(1));
     world.run("ann", &chmod("/open/g", 0o600)).unwrap();
@@ -122,14 +126,18 @@ fn the_contents_version_changes_with_the_bytes_alone() {
     let first = content(&world);
     world.run("ann", &chmod("/open/f", 0o600)).unwrap();
     world.run("ann", &Command::SetReplication { path: path("/open/f"), replication: 2 }).unwrap();
-    world.run("ann", &Command::SetTimes { path: path("/open/f"), mtime: Some(Millis(5)), atime: None }).unwrap();
+    world
+        .run("ann", &Command::SetTimes { path: path("/open/f"), mtime: Some(Millis(5)), atime: None })
+        .unwrap();
     assert_eq!(content(&world), first);
     let truncate = Command::Truncate { path: path("/open/f"), length: 0, client: "c".into() };
     world.run("ann", &truncate).unwrap();
     assert_eq!(told(&world), one("/open/f", "truncate"));
     let second = content(&world);
     assert!(second > first && world.events[0].events[0].content == second);
-    world.run("ann", &Command::Append { path: path("/open/f"), client: "c".into(), new_block: false }).unwrap();
+    world
+        .run("ann", &Command::Append { path: path("/open/f"), client: "c".into(), new_block: false })
+        .unwrap();
     assert_eq!(told(&world), one("/open/f", "append"));
     let file = FileRef { path: path("/open/f"), inode: None };
     world.run("ann", &Command::Complete { file, client: "c".into(), last: None }).unwrap();

@@ -60,7 +60,8 @@ impl Follower {
             }
             // The mode holds a part of the list, and follows from it.
             if batches.iter().flat_map(|batch| &batch.events).any(|event| {
-                event.inode == known.inode && matches!(event.kind, EventKind::Metadata(MetadataChange::Acl { .. }))
+                event.inode == known.inode
+                    && matches!(event.kind, EventKind::Metadata(MetadataChange::Acl { .. }))
             }) {
                 known.mode = found.mode;
             }
@@ -113,8 +114,12 @@ impl Follower {
             EventKind::Rename { to, .. } if to == path => {}
             EventKind::Rename { to, parent, replaced, .. } => {
                 assert_eq!(self.tree.get(to).map(|known| known.inode), *replaced, "{event:?}");
-                let moved: Vec<_> =
-                    self.tree.iter().filter(|(at, _)| at.starts_with(path)).map(|(at, _)| at.clone()).collect();
+                let moved: Vec<_> = self
+                    .tree
+                    .iter()
+                    .filter(|(at, _)| at.starts_with(path))
+                    .map(|(at, _)| at.clone())
+                    .collect();
                 for at in moved {
                     let mut known = self.tree.remove(&at).expect("it was just found");
                     if at == *path {

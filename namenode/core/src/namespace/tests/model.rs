@@ -63,6 +63,7 @@ enum Op {
     Delete { who: usize, at: At, recursive: bool },
     Concat { who: usize, target: At, beside: Vec<&'static str>, other: Option<At> },
     Truncate { who: usize, at: At, length: u64, client: usize },
+    Replace { who: usize, at: At, lengths: Vec<u64> },
     Reclaim,
     Chmod { who: usize, at: At, mode: u16 },
     SetAcl { who: usize, at: At, change: AclChange },
@@ -202,6 +203,8 @@ fn op() -> impl Strategy<Value = Op> {
     let rename_mode =
         prop::sample::select([RenameMode::Classic, RenameMode::NoReplace, RenameMode::Overwrite].as_slice());
     prop_oneof![
+        4 => (who(), file_at(), prop::collection::vec(1..=BLOCK, 0..3))
+            .prop_map(|(who, at, lengths)| Op::Replace { who, at, lengths }),
         3 => (who(), at(), mode(), prop::bool::weighted(0.8))
             .prop_map(|(who, at, mode, parents)| Op::Mkdirs { who, at, mode, parents }),
         6 => (who(), prop_oneof![3 => at(), 1 => file_at()], client(), any::<bool>(), prop::bool::weighted(0.8),
@@ -264,6 +267,10 @@ impl Both {
     /// Takes one step with both, and compares what they answer.
     fn step(&mut self, op: &Op) {
         self.world.nodes.reports.set(true);
+        if let Op::Replace { who, at, lengths } = op {
+            let at = at.path(&self.model);
+            return self.replace(USERS[*who], &at, lengths);
+        }
         let Some((who, command, expected)) = self.prepare(op) else { return };
         let answer = self.world.run(who, &command).map(answer).map_err(|error| error.kind());
         assert_eq!(answer, expected, "(rules, model) answer to {command:?} of {who}");
@@ -271,6 +278,55 @@ impl Both {
             let id = self.world.inode(&path.to_string()).unwrap().id;
             self.model.name_new_file(path, id);
         }
+    }
+
+    /// Replaces a file's content by blocks of these lengths: what a mount does in several calls is one step. What no
+    /// quota takes is given up.
+    fn replace(&mut self, who: &'static str, at: &FsPath, lengths: &[u64]) {
+        let client = "stager".to_owned();
+        let stage = Command::Stage { path: at.clone(), client: client.clone(), block_size: 0 };
+        let expected = self.model.may_write(&user(who), at);
+        let staged = match (self.world.run(who, &stage), expected) {
+            (Ok(Reply::File(inode)), Ok(())) => inode,
+            (found, expected) => {
+                assert_eq!(found.map_err(|error| error.kind()).err(), expected.err(), "{stage:?} of {who}");
+                return;
+            }
+        };
+        let mut last = None;
+        for length in lengths {
+            let add = Command::AddBlock {
+                file: by_id(staged.id),
+                client: client.clone(),
+                previous: last,
+                excluded: Vec::new(),
+                favored: Vec::new(),
+                avoid_local: false,
+            };
+            match self.world.run(who, &add) {
+                Ok(Reply::Block(placed)) => {
+                    last = Some(BlockRef { id: placed.block.id, stamp: placed.block.stamp, length: *length });
+                }
+                other => return self.give_up(who, staged.id, other.err().map(|error| error.kind())),
+            }
+        }
+        let replace =
+            Command::ReplaceContent { path: at.clone(), staged: staged.id, client, last, expected: None };
+        let answer = self.world.run(who, &replace).map(answer).map_err(|error| error.kind());
+        if let Err(FsErrorKind::SpaceQuota | FsErrorKind::TypeQuota) = answer {
+            return self.give_up(who, staged.id, answer.err());
+        }
+        let expected = self.model.replace(at, lengths);
+        assert_eq!(answer, expected, "(rules, model) answer to {replace:?} of {who}");
+        if answer.is_err() {
+            self.give_up(who, staged.id, None);
+        }
+    }
+
+    fn give_up(&mut self, who: &str, staged: InodeId, why: Option<FsErrorKind>) {
+        assert!(matches!(why, None | Some(FsErrorKind::SpaceQuota | FsErrorKind::TypeQuota)), "{why:?}");
+        let drop = Command::DropStaged { staged, client: "stager".into() };
+        assert_eq!(self.world.run(who, &drop), Ok(Reply::Done));
     }
 
     /// What a step asks the rules, and what the model answers; none if there is nothing to ask.
@@ -313,6 +369,7 @@ impl Both {
                     Command::Append { path: at.clone(), client: client.into(), new_block: *new_block };
                 (USERS[*who], command, model.append(&user(USERS[*who]), &at, client, *new_block))
             }
+            Op::Replace { .. } => return None,
             Op::AddBlock { file, client, previous, length, reported } => {
                 let (id, client) = (model.file_number(*file)?, CLIENTS[*client]);
                 world.nodes.reports.set(*reported);

@@ -8,6 +8,7 @@ use super::world::{BLOCK, World, chmod, path};
 use crate::command::{BlockRef, FileRef};
 use crate::locks::SessionId;
 use crate::namespace::lease::due;
+use crate::namespace::quota::Bound;
 use crate::namespace::read::{full_path, is_detached};
 use crate::record::Inode;
 use crate::view::View;
@@ -66,8 +67,7 @@ fn the_content_is_replaced_at_once_and_nothing_else() {
 
     let command = replace("/open/f", staged.id, last, Some(version));
     assert_eq!(world.run("ann", &command), Ok(Reply::Bool(true)));
-    let removed: Vec<_> =
-        old.iter().rev().map(|block| Effect::Removed { block: *block }).collect();
+    let removed: Vec<_> = old.iter().rev().map(|block| Effect::Removed { block: *block }).collect();
     assert!(removed.iter().all(|effect| world.effects.contains(effect)), "{:?}", world.effects);
     let now = world.inode("/open/f").unwrap();
     let body = now.file().unwrap();
@@ -173,8 +173,7 @@ fn sessions_are_opened_and_closed_by_their_user() {
     let Ok(Reply::Session(first)) = world.run("ann", &open) else { panic!("no session") };
     let Ok(Reply::Session(second)) = world.run("bob", &open) else { panic!("no session") };
     assert!(second > first);
-    let stored: Vec<SessionId> =
-        world.view.lock_sessions(None, 10).into_iter().map(|(id, _)| id).collect();
+    let stored: Vec<SessionId> = world.view.lock_sessions(None, 10).into_iter().map(|(id, _)| id).collect();
     assert_eq!(stored, [first, second]);
     let close = |session| Command::CloseLockSession { session };
     assert_eq!(world.kind("bob", &close(first)), FsErrorKind::AccessDenied);
@@ -182,4 +181,45 @@ fn sessions_are_opened_and_closed_by_their_user() {
     assert_eq!(world.run("ann", &close(first)), Ok(Reply::Done));
     assert_eq!(world.run("hdfs", &close(second)), Ok(Reply::Done));
     assert_eq!(world.view.lock_sessions(None, 10), []);
+}
+
+#[test]
+fn quotas_count_what_will_be() {
+    let mut world = World::new();
+    world.mkdirs("ann", "/open/d", 0o755).unwrap();
+    world.file("ann", "/open/d/f", &[BLOCK, BLOCK]);
+    // Two replicas of three blocks.
+    let quota = Command::SetQuota {
+        path: path("/open/d"),
+        names: Bound::Keep,
+        space: Bound::Set(6 * BLOCK),
+        kind: None,
+    };
+    world.run("hdfs", &quota).unwrap();
+    let staged = stage(&mut world, "ann", "/open/d/f");
+    let last = fill(&mut world, &staged, &[BLOCK, BLOCK, BLOCK]);
+    let more = Command::AddBlock {
+        file: FileRef { path: path("/open/d/f"), inode: Some(staged.id) },
+        client: "c1".into(),
+        previous: last,
+        excluded: Vec::new(),
+        favored: Vec::new(),
+        avoid_local: false,
+    };
+    assert_eq!(world.kind("ann", &more), FsErrorKind::SpaceQuota, "said while it is written");
+    world.run("ann", &replace("/open/d/f", staged.id, last, None)).unwrap();
+    let less = stage(&mut world, "ann", "/open/d/f");
+    let last = fill(&mut world, &less, &[7]);
+    let tight =
+        Command::SetQuota { path: path("/open/d"), names: Bound::Keep, space: Bound::Set(1), kind: None };
+    world.run("hdfs", &tight).unwrap();
+    world.run("ann", &replace("/open/d/f", less.id, last, None)).unwrap();
+    let more = stage(&mut world, "ann", "/open/d/f");
+    let loose =
+        Command::SetQuota { path: path("/open/d"), names: Bound::Keep, space: Bound::Clear, kind: None };
+    world.run("hdfs", &loose).unwrap();
+    let last = fill(&mut world, &more, &[8]);
+    world.run("hdfs", &tight).unwrap();
+    assert_eq!(world.kind("ann", &replace("/open/d/f", more.id, last, None)), FsErrorKind::SpaceQuota);
+    assert_eq!(world.inode("/open/d/f").unwrap().file().unwrap().length, 7, "the old content, whole");
 }

@@ -733,6 +733,35 @@ impl Model {
         Ok(Answer::Bool(false))
     }
 
+    /// Whether the caller may write this file.
+    pub(super) fn may_write(&self, who: &Caller, at: &FsPath) -> Result<(), FsErrorKind> {
+        let names = names(at);
+        self.pass(who, &names, AccessDenied)?;
+        self.write(who, &names)?;
+        self.find(&names).ok_or(NotFound)?.file().ok_or(IsADirectory).map(|_| ())
+    }
+
+    /// Gives a file blocks of these lengths in place of its own.
+    pub(super) fn replace(&mut self, at: &FsPath, lengths: &[u64]) -> Outcome {
+        let names = names(at);
+        let first = self.serial + 1;
+        self.serial += lengths.len();
+        let id = self.find(&names).ok_or(NotFound)?.file().ok_or(IsADirectory)?.id;
+        let file = self.by_id(id)?;
+        if file.writer.is_some() {
+            return Err(AlreadyBeingCreated);
+        }
+        let block = |(number, length): (usize, &u64)| PlainBlock {
+            serial: first + number,
+            length: *length,
+            state: State::Complete,
+            recovery: None,
+            goal: None,
+        };
+        file.blocks = lengths.iter().enumerate().map(block).collect();
+        Ok(Answer::Bool(true))
+    }
+
     pub(super) fn concat(&mut self, who: &Caller, target: &FsPath, sources: &[FsPath]) -> Outcome {
         if sources.is_empty() {
             return Err(InvalidArgument);
