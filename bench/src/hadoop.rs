@@ -119,7 +119,6 @@ impl Connection {
             src: path.into(),
             offset: 0,
             length: OPEN_BYTES,
-            ..Default::default()
         };
         self.call("getBlockLocations", &request).await
     }

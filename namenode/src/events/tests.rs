@@ -12,7 +12,7 @@ fn transaction(id: u64) -> Transaction {
     let path: FsPath = format!("/f{id}").parse().unwrap();
     let kind = EventKind::Unlink { mtime: Millis(id) };
     let event = Event { inode: InodeId(id), parent: InodeId(1), path, content: TxId(0), kind };
-    let events = if id % 3 == 0 { vec![] } else { vec![EventBatch { tx: TxId(id), events: vec![event] }] };
+    let events = if id.is_multiple_of(3) { vec![] } else { vec![EventBatch { tx: TxId(id), events: vec![event] }] };
     Transaction { id: TxId(id), operation: 15, events }
 }
 
