@@ -238,6 +238,8 @@ impl Task {
             let ours = self.client.is_writing(&self.path, status.inode).await;
             status = match ours.map_err(|error| failed("a file that is taken over", &error))? {
                 true => self.closed().await?,
+                // Its recovery was begun by a process that was killed in its turn: its end tells what has arrived.
+                false if found.is_some() => self.recovered().await?,
                 // Closed in between, by the last call of the process that was killed, or written by somebody else.
                 false => self.known().await?,
             };
@@ -280,6 +282,22 @@ impl Task {
                 }
                 known => return known.map_err(|error| failed("a file that is taken over", &error)),
             }
+        }
+    }
+
+    /// What the cluster knows of the file once nobody writes or recovers it any more.
+    async fn recovered(&self) -> Answer<steadfs_client::FileStatus> {
+        let deadline = tokio::time::Instant::now() + RECOVERY_LIMIT;
+        loop {
+            let status = self.known().await?;
+            if !status.under_construction {
+                return Ok(status);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                tracing::error!(path = %self.path, "somebody else writes the file, or its last block is not recovered");
+                return Err(Errno::EBUSY);
+            }
+            tokio::time::sleep(RECOVERY_LOOK).await;
         }
     }
 

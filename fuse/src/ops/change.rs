@@ -43,6 +43,8 @@ impl Mount {
         match client.delete(path, false).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Errno::ENOENT),
+            // The number of this call stands for a rename, by which the name went when it was made first.
+            Err(error) if error.kind() == FsErrorKind::InvalidArgument => Ok(()),
             Err(error) => Err(failed("a deletion", &error)),
         }
     }
@@ -52,7 +54,12 @@ impl Mount {
         if self.open.is_empty() {
             return Ok(false);
         }
-        let status = client.stat(path).await.map_err(|error| failed("a deletion", &error))?;
+        let status = match client.stat(path).await {
+            Ok(status) => status,
+            // Sent again after it was done: the deletion itself is known to the server, and answered as it was.
+            Err(error) if error.kind() == FsErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed("a deletion", &error)),
+        };
         let Some(open) = self.open.get(status.inode.0).filter(|_| !status.directory) else {
             return Ok(false);
         };
