@@ -238,13 +238,7 @@ impl Client {
         self.make_folder(path, mode, None, parents).await
     }
 
-    async fn make_folder(
-        &self,
-        path: &str,
-        mode: u16,
-        unmasked: Option<u16>,
-        parents: bool,
-    ) -> FsResult<()> {
+    async fn make_folder(&self, path: &str, mode: u16, unmasked: Option<u16>, parents: bool) -> FsResult<()> {
         let request = pb::MkdirsRequest {
             path: checked(path)?,
             mode: u32::from(mode),
@@ -480,7 +474,9 @@ impl Client {
         };
         match self.inner.calls.namespace(request, |mut c, r| async move { c.fsync(r).await }).await {
             Ok(_) => Ok(true),
-            Err(error) if matches!(error.kind(), FsErrorKind::LeaseExpired | FsErrorKind::NotFound) => Ok(false),
+            Err(error) if matches!(error.kind(), FsErrorKind::LeaseExpired | FsErrorKind::NotFound) => {
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }

@@ -53,29 +53,31 @@ mod lease;
 mod list;
 mod local;
 mod locks;
+mod operate;
 mod options;
 mod quotas;
-mod operate;
 mod read;
 mod types;
 mod url;
 mod watch;
 mod write;
 
-pub use operate::{NodeState, NodeWish, OpenFile};
 pub use admin::{
     ClusterReport, DatanodeReport, FsckBlock, FsckFile, FsckItem, FsckSummary, SafeMode, StorageReport,
 };
 pub use attributes::AclChange;
 pub use calls::repeatable;
 pub use client::Client;
-pub use local::LOCAL_FOLDER;
 pub use inodes::{entry_path, inode_path};
+pub use local::LOCAL_FOLDER;
 pub use locks::{LockHolder, LockResult, LockSession, LockTarget, LockWish};
-pub use quotas::{Bound, ContentSummary, TypeUsage};
+pub use operate::{NodeState, NodeWish, OpenFile};
 pub use options::{ClientOptions, ReplaceDatanode, current_user};
+pub use quotas::{Bound, ContentSummary, TypeUsage};
 pub use read::{FileChecksum, FileStream, Reader};
-pub use steadfs_common::{ChecksumKind, ChecksumSpec, FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis};
+pub use steadfs_common::{
+    ChecksumKind, ChecksumSpec, FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis,
+};
 pub use steadfs_common::{StorageType, acl, xattr};
 pub use types::{BlockLocation, Defaults, FileStatus, FsStats, Replica};
 pub use url::{DEFAULT_PORT, FsUrl};

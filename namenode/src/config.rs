@@ -325,7 +325,8 @@ impl NamenodeConfig {
             "namespace: 1 <= lease_soft_limit_ms <= lease_hard_limit_ms"
         );
         ensure!(
-            names.max_xattrs_per_inode <= MAX_XATTRS && (1..=MAX_XATTR_BYTES).contains(&names.max_xattr_size_bytes),
+            names.max_xattrs_per_inode <= MAX_XATTRS
+                && (1..=MAX_XATTR_BYTES).contains(&names.max_xattr_size_bytes),
             "namespace: max_xattrs_per_inode <= {MAX_XATTRS}, 1 <= max_xattr_size_bytes <= {MAX_XATTR_BYTES}"
         );
         ensure!(!names.supergroup.is_empty(), "namespace.supergroup: name a group");

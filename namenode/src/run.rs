@@ -177,11 +177,7 @@ fn serve(
         .with_grpc(grpc::routes(service.clone(), blocks.clone()))
         .with_http(pages.clone());
     shutdown.spawn(server.serve(rpc, shutdown.clone()));
-    let endpoints = Endpoints {
-        registry: Arc::new(registry),
-        ready: Arc::new(|| Ok(())),
-        extra: pages,
-    };
+    let endpoints = Endpoints { registry: Arc::new(registry), ready: Arc::new(|| Ok(())), extra: pages };
     shutdown.spawn(steadfs_daemon::http::serve(web, endpoints, shutdown.clone()));
     Ok(())
 }
@@ -255,8 +251,17 @@ impl Opened {
             commits.submit(own_caller(), None, Command::Format, None).await?;
         }
         let commit = commits.clone();
-        let parts =
-            ServiceParts { store, commits, blocks: sink, renewals, answers, events, settings, clock, identity };
+        let parts = ServiceParts {
+            store,
+            commits,
+            blocks: sink,
+            renewals,
+            answers,
+            events,
+            settings,
+            clock,
+            identity,
+        };
         let (service, touches) = Service::new(config, parts)?;
         Ok(Assembled { service, touches, commits: commit, thread, folders: self.folders })
     }

@@ -28,7 +28,8 @@ fn collect(folder: &Path, ending: &str, declaration: &str, prefix: &str, names: 
 fn known_tests() -> HashSet<String> {
     let mut names = HashSet::new();
     collect(&root(), "rs", "fn ", "", &mut names);
-    let suites = std::fs::read_dir(root().join("tests/conformance")).expect("the conformance suites are here");
+    let suites =
+        std::fs::read_dir(root().join("tests/conformance")).expect("the conformance suites are here");
     for entry in suites {
         let path = entry.expect("an entry of the repository can be read").path();
         let Some(suite) = path.file_name().and_then(|name| name.to_str()?.strip_suffix("_suite.py")) else {

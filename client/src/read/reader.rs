@@ -95,7 +95,10 @@ impl Reader {
     ///
     /// # Errors
     /// Those of any call.
-    pub async fn local_file(&self, folder: &std::path::Path) -> FsResult<Option<(BlockLocation, std::fs::File)>> {
+    pub async fn local_file(
+        &self,
+        folder: &std::path::Path,
+    ) -> FsResult<Option<(BlockLocation, std::fs::File)>> {
         let length = self.length();
         if self.under_construction() || length == 0 {
             return Ok(None);

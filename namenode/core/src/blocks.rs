@@ -10,12 +10,12 @@
 //! * order anything in safe mode.
 
 mod admin;
+#[cfg(test)]
+mod admin_test;
 mod bad;
 mod effects;
 mod lists;
 mod map;
-#[cfg(test)]
-mod admin_test;
 #[cfg(test)]
 mod map_test;
 #[cfg(test)]
@@ -39,7 +39,7 @@ pub use nodes::{
     NodeIndex, Registration, Storage, VolumeReport,
 };
 pub use places::StorageIndex;
-pub use roster::{Host, Roster, Wish};
 pub use report::{Change, ChangeKind, Facts, Replica, ReplicaState};
+pub use roster::{Host, Roster, Wish};
 pub use safe_mode::{SafeCounts, SafeMode, SafeModeSettings};
 pub use work::NodeCommand;

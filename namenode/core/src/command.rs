@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use steadfs_common::xattr::{XAttrFlags, XAttrName};
-use steadfs_common::{BlockId, CallKey, DatanodeUuid, FsError, FsPath, GenStamp, InodeId, Millis, StorageId, StorageType, TxId};
+use steadfs_common::{
+    BlockId, CallKey, DatanodeUuid, FsError, FsPath, GenStamp, InodeId, Millis, StorageId, StorageType, TxId,
+};
 
+use crate::acl::AclChange;
 use crate::blocks::Wish;
 use crate::event::EventBatch;
 use crate::locks::SessionId;
-use crate::acl::AclChange;
 use crate::namespace::quota::Bound;
 use crate::namespace::subtree::Clearance;
 use crate::placement::Cluster;

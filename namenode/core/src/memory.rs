@@ -10,8 +10,8 @@ pub use check::check;
 use steadfs_common::{BlockId, CallKey, DatanodeUuid, InodeId, Name};
 
 use crate::blocks::Wish;
-use crate::record::{Block, Counters, Inode, Key, Lease, LockSession, Record, Retry, Totals, XAttr};
 use crate::locks::SessionId;
+use crate::record::{Block, Counters, Inode, Key, Lease, LockSession, Record, Retry, Totals, XAttr};
 use crate::tx::Changes;
 use crate::view::View;
 

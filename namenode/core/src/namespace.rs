@@ -22,8 +22,8 @@ pub mod quota;
 pub mod read;
 mod rename;
 mod replace;
-mod resolve;
 mod reserved;
+mod resolve;
 pub mod retry;
 mod sessions;
 pub mod subtree;
@@ -151,9 +151,7 @@ fn dispatch(p: &mut Planner<'_>, command: &Command) -> FsResult<Reply> {
         }
         Command::SetTimes { path, mtime, atime } => attributes::set_times(p, path, *mtime, *atime),
         Command::SetReplication { path, replication } => attributes::set_replication(p, path, *replication),
-        Command::SetQuota { path, names, space, kind } => {
-            quota::set_quota(p, path, *names, *space, *kind)
-        }
+        Command::SetQuota { path, names, space, kind } => quota::set_quota(p, path, *names, *space, *kind),
         Command::SetStoragePolicy { path, policy } => quota::set_policy(p, path, policy.as_deref()),
         Command::Stage { path, client, block_size } => replace::stage(p, path, client, *block_size),
         Command::ReplaceContent { path, staged, client, last, expected } => {

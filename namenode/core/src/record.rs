@@ -5,7 +5,9 @@
 use smallvec::SmallVec;
 pub use steadfs_common::acl::{AclEntry, AclKind};
 pub use steadfs_common::xattr::{XAttr, XAttrName, XAttrNamespace};
-use steadfs_common::{BlockId, CallKey, DatanodeUuid, GenStamp, InodeId, Millis, Name, StorageId, StorageType, TxId};
+use steadfs_common::{
+    BlockId, CallKey, DatanodeUuid, GenStamp, InodeId, Millis, Name, StorageId, StorageType, TxId,
+};
 
 use crate::blocks::Wish;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use steadfs_common::{BlockId, CallKey, DatanodeUuid, InodeId, Name};
 
 use crate::blocks::Wish;
-use crate::record::{Block, Counters, Inode, Key, Lease, LockSession, Record, Retry, Totals, XAttr};
 use crate::locks::SessionId;
+use crate::record::{Block, Counters, Inode, Key, Lease, LockSession, Record, Retry, Totals, XAttr};
 use crate::view::View;
 
 #[cfg(test)]

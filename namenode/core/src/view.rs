@@ -5,8 +5,8 @@ use std::sync::Arc;
 use steadfs_common::{BlockId, CallKey, DatanodeUuid, InodeId, Name};
 
 use crate::blocks::Wish;
-use crate::record::{Block, Counters, Inode, Lease, LockSession, Retry, Totals, XAttr};
 use crate::locks::SessionId;
+use crate::record::{Block, Counters, Inode, Lease, LockSession, Retry, Totals, XAttr};
 
 /// A consistent picture of what is stored. Reads do not fail: a store that cannot read its own disk ends the process,
 /// because there is nothing right to answer.

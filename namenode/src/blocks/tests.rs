@@ -243,8 +243,12 @@ impl FakeDatanode {
 
     async fn change(&mut self, block: pb::Block, kind: Kind) {
         let change = Change { storage_id: self.storage(), block: Some(block), kind: kind.into() };
-        let request =
-            pb::BlocksChangedRequest { uuid: self.uuid(), session: self.session, changes: vec![change], moves: Vec::new() };
+        let request = pb::BlocksChangedRequest {
+            uuid: self.uuid(),
+            session: self.session,
+            changes: vec![change],
+            moves: Vec::new(),
+        };
         self.link.blocks_changed(request).await.unwrap();
     }
 
@@ -326,7 +330,12 @@ async fn a_restarted_namenode_waits_for_the_reports() {
         "{}",
         state.reason
     );
-    let mkdirs = by_user(pb::MkdirsRequest { path: "/d".into(), mode: 0o755, create_parent: true, ..Default::default() });
+    let mkdirs = by_user(pb::MkdirsRequest {
+        path: "/d".into(),
+        mode: 0o755,
+        create_parent: true,
+        ..Default::default()
+    });
     let error = from_status(&cluster.files().mkdirs(mkdirs).await.unwrap_err());
     assert_eq!(error.kind(), FsErrorKind::SafeMode, "{error}");
     let stat = by_user(pb::StatRequest { path: "/f".into() });
@@ -385,7 +394,12 @@ async fn foreign_and_senseless_datanodes_are_refused() {
 
     let nobody = cluster.files().stat(pb::StatRequest { path: "/".into() }).await.unwrap_err();
     assert_eq!(kind(nobody), FsErrorKind::InvalidRequest);
-    let odd = by_user(pb::MkdirsRequest { path: "/d".into(), mode: 0o7777, create_parent: true, ..Default::default() });
+    let odd = by_user(pb::MkdirsRequest {
+        path: "/d".into(),
+        mode: 0o7777,
+        create_parent: true,
+        ..Default::default()
+    });
     assert_eq!(kind(cluster.files().mkdirs(odd).await.unwrap_err()), FsErrorKind::InvalidArgument);
     cluster.stop().await;
 }

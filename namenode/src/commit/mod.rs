@@ -151,7 +151,11 @@ impl CommitLoop {
 
     /// Carries out commands as one batch, or a few where they change much, and answers them. While several users share the
     /// thread, a batch is planned for no longer than half of what it takes to make it durable: one may wait for its end.
-    pub(crate) fn commit_shared(&mut self, jobs: impl IntoIterator<Item = Job>, is_shared: impl Fn() -> bool) {
+    pub(crate) fn commit_shared(
+        &mut self,
+        jobs: impl IntoIterator<Item = Job>,
+        is_shared: impl Fn() -> bool,
+    ) {
         let mut jobs = jobs.into_iter().peekable();
         while jobs.peek().is_some() {
             let span = is_shared().then(|| (self.synced / 2).max(LEAST_SPAN));

@@ -5,8 +5,8 @@
 //! or 1 and its value behind its length. Changes are one a row: what several commands did to it is coalesced.
 
 use steadfs_common::TxId;
-use steadfs_namenode_core::event::EventBatch;
 use steadfs_namenode_core::acl::AclChange;
+use steadfs_namenode_core::event::EventBatch;
 use steadfs_namenode_core::namespace::quota;
 use steadfs_namenode_core::{Changes, Command};
 

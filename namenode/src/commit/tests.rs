@@ -109,7 +109,13 @@ impl Bench {
 
 fn job(command: Command) -> (Job, oneshot::Receiver<FsResult<Reply>>) {
     let (answer, answered) = oneshot::channel();
-    let caller = Caller { user: "root".into(), groups: Vec::new(), superuser: true, address: None, origin: steadfs_namenode_core::command::Origin::default() };
+    let caller = Caller {
+        user: "root".into(),
+        groups: Vec::new(),
+        superuser: true,
+        address: None,
+        origin: steadfs_namenode_core::command::Origin::default(),
+    };
     (Job { caller, key: None, command, clearance: None, answer }, answered)
 }
 

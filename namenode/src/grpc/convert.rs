@@ -9,8 +9,7 @@ use steadfs_proto::convert::{file_inode, path, required};
 use steadfs_proto::steadfs as pb;
 
 use crate::service::{
-    ClusterReport, FileBlocks, FileStatus, FsStats, LocatedBlock, Location, Node, NodeReport,
-    StorageReport,
+    ClusterReport, FileBlocks, FileStatus, FsStats, LocatedBlock, Location, Node, NodeReport, StorageReport,
 };
 
 pub(super) fn block_ref(field: &str, block: Option<pb::Block>) -> FsResult<BlockRef> {

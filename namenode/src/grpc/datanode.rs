@@ -231,7 +231,13 @@ impl DatanodeDoor {
 
 /// The namenode itself, for what datanodes make it do.
 fn system() -> Caller {
-    Caller { user: "namenode".into(), groups: Vec::new(), superuser: true, address: None, origin: command::Origin::default() }
+    Caller {
+        user: "namenode".into(),
+        groups: Vec::new(),
+        superuser: true,
+        address: None,
+        origin: command::Origin::default(),
+    }
 }
 
 #[tonic::async_trait]

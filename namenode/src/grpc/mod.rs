@@ -30,7 +30,6 @@ use tonic::{Request, Response, Status};
 use crate::blocks::Blocks;
 use crate::service::{Claim, Service};
 
-
 /// The metadata in which a caller names itself.
 const USER: &str = "steadfs-user";
 /// And in which it says who it is, if it acts for that user.
@@ -66,9 +65,8 @@ async fn caller<T>(service: &Service, request: &Request<T>) -> FsResult<Caller> 
     })?;
     let user = principal(USER, user)?;
     let real_user = text(request, REAL_USER)?.map(|real| principal(REAL_USER, real)).transpose()?;
-    let context = text(request, CONTEXT)?.map(|context| {
-        &context[..context.floor_char_boundary(steadfs_wire::rpc::MAX_CALLER_CONTEXT_BYTES)]
-    });
+    let context = text(request, CONTEXT)?
+        .map(|context| &context[..context.floor_char_boundary(steadfs_wire::rpc::MAX_CALLER_CONTEXT_BYTES)]);
     let real_user = real_user.as_deref().filter(|real| *real != user);
     service.identify(Claim { user: &user, real_user, address, context, door: Origin::Grpc }).await
 }

@@ -9,8 +9,8 @@ use steadfs_common::{FsError, FsErrorKind, FsResult};
 use steadfs_rpc::Call;
 
 use super::{
-    Door, acl, cluster, features, files, inotify, later, listing, operator, policies, protocols, run, tokens, tree,
-    write, xattr,
+    Door, acl, cluster, features, files, inotify, later, listing, operator, policies, protocols, run, tokens,
+    tree, write, xattr,
 };
 
 const CLIENT: &str = "org.apache.hadoop.hdfs.protocol.ClientProtocol";

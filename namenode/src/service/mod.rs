@@ -4,27 +4,27 @@
 //! Reads run beside the commit thread on the view published last: in memory if they can, and then without waiting for
 //! anything; else on a thread of the store's pool.
 
-mod attributes;
 mod admin;
+mod attributes;
 mod audit;
 pub mod effects;
 mod follow;
-pub(crate) mod locks;
 mod groups;
-mod identity;
 mod hosts;
+mod identity;
+pub(crate) mod locks;
 mod meta;
 pub mod metrics;
 mod prefetch;
-mod quotas;
 mod proxies;
 mod questions;
+mod quotas;
 mod reads;
 mod tokens;
 mod trash;
 pub mod types;
-pub(crate) mod watch;
 mod walk;
+pub(crate) mod watch;
 mod workers;
 mod writes;
 
@@ -50,9 +50,9 @@ use crate::commit::answers::SavedAnswers;
 use crate::commit::renewals::Renewals;
 use crate::config::NamenodeConfig;
 use crate::events::Events;
-use crate::locks::Locks;
 use crate::identity::Identity;
 use crate::locality::Locality;
+use crate::locks::Locks;
 use crate::store::Store;
 
 use admin::Desk;
@@ -65,8 +65,8 @@ use proxies::Proxies;
 pub(crate) use proxies::is_address_range;
 pub use steadfs_namenode_core::namespace::read::ContentSummary;
 pub use types::{
-    BlockOnNode, ClusterReport, Defaults, FileBlocks, FileStatus, FsStats, Listing, LocatedBlock,
-    Location, Node, NodeReport, RecentOperation, StorageReport,
+    BlockOnNode, ClusterReport, Defaults, FileBlocks, FileStatus, FsStats, Listing, LocatedBlock, Location,
+    Node, NodeReport, RecentOperation, StorageReport,
 };
 pub(crate) use walk::{Found, Walk};
 pub(crate) use workers::start as start_workers;
@@ -252,7 +252,11 @@ impl Service {
     }
 
     /// The first blocks past `after` without any good replica.
-    pub(crate) fn missing_blocks(&self, after: steadfs_common::BlockId, limit: usize) -> Vec<steadfs_common::BlockId> {
+    pub(crate) fn missing_blocks(
+        &self,
+        after: steadfs_common::BlockId,
+        limit: usize,
+    ) -> Vec<steadfs_common::BlockId> {
         self.blocks.missing_blocks(after, limit)
     }
 
@@ -349,5 +353,11 @@ impl Service {
 
 /// The user that runs the namenode, as a caller from nowhere.
 pub(crate) fn own_caller() -> Caller {
-    Caller { user: process_user(), groups: Vec::new(), superuser: true, address: None, origin: Origin::default() }
+    Caller {
+        user: process_user(),
+        groups: Vec::new(),
+        superuser: true,
+        address: None,
+        origin: Origin::default(),
+    }
 }

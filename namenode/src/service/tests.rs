@@ -66,7 +66,8 @@ impl Bench {
     }
 
     async fn mkdirs(&self, text: &str) -> FsResult<Reply> {
-        self.submit(Command::Mkdirs { path: path(text), mode: 0o755, unmasked: None, create_parent: true }).await
+        self.submit(Command::Mkdirs { path: path(text), mode: 0o755, unmasked: None, create_parent: true })
+            .await
     }
 
     async fn exists(&self, text: &str) -> bool {
@@ -101,11 +102,23 @@ fn path(text: &str) -> FsPath {
 }
 
 fn root() -> Caller {
-    Caller { user: "root".into(), groups: Vec::new(), superuser: true, address: None, origin: Origin::default() }
+    Caller {
+        user: "root".into(),
+        groups: Vec::new(),
+        superuser: true,
+        address: None,
+        origin: Origin::default(),
+    }
 }
 
 fn user(name: &str) -> Caller {
-    Caller { user: name.into(), groups: vec!["people".into()], superuser: false, address: None, origin: Origin::default() }
+    Caller {
+        user: name.into(),
+        groups: vec!["people".into()],
+        superuser: false,
+        address: None,
+        origin: Origin::default(),
+    }
 }
 
 fn create(text: &str, client: &str) -> Command {

@@ -96,7 +96,8 @@ impl Service {
             (Ok(Reply::Bool(false)), when_false) => when_false,
             _ => Some(true),
         };
-        let left = noted.left.filter(|_| result.is_ok() && did.is_some() && self.audit.wants_permission(caller));
+        let left =
+            noted.left.filter(|_| result.is_ok() && did.is_some() && self.audit.wants_permission(caller));
         let permission = match left {
             Some(path) => {
                 let find = move |view: &dyn View| prefetch::find(view, &path).and_then(|id| view.inode(id));

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, CallKey, GenStamp, InodeId, Millis, Name, TxId};
-use steadfs_namenode_core::record::{Block, BlockState, Counters, Inode, InodeKind, Lease, LockSession, Retry, RetryReply, Totals, XAttr, XAttrName, XAttrNamespace};
+use steadfs_namenode_core::record::{
+    Block, BlockState, Counters, Inode, InodeKind, Lease, LockSession, Retry, RetryReply, Totals, XAttr,
+    XAttrName, XAttrNamespace,
+};
 use steadfs_namenode_core::{Changes, Key, MemoryView, Record, View};
 
 use super::{MemoryOnly, Position, Store, StoreWriter};

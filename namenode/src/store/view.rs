@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rocksdb::{DBPinnableSlice, DBRawIteratorWithThreadMode, ErrorKind, ReadOptions, ReadTier};
 use steadfs_common::{BlockId, CallKey, DatanodeUuid, InodeId, Name};
-use steadfs_namenode_core::blocks::Wish;
 use steadfs_namenode_core::View;
+use steadfs_namenode_core::blocks::Wish;
 use steadfs_namenode_core::locks::SessionId;
 use steadfs_namenode_core::record::{Block, Counters, Inode, Lease, LockSession, Retry, Totals, XAttr};
 
@@ -317,11 +317,7 @@ macro_rules! view_by_rows {
                 self.rows().point(Table::LockSession, &keys::lock_session::encode(id))
             }
 
-            fn lock_sessions(
-                &self,
-                after: Option<SessionId>,
-                limit: usize,
-            ) -> Vec<(SessionId, LockSession)> {
+            fn lock_sessions(&self, after: Option<SessionId>, limit: usize) -> Vec<(SessionId, LockSession)> {
                 self.rows().lock_sessions(after, limit)
             }
 

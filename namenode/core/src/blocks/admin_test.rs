@@ -194,3 +194,63 @@ fn nobody_leaves_before_all_replicas_are_known() {
     assert_eq!(admin(&world, 0), AdminState::Decommissioned);
     assert!(world.now > Millis(0));
 }
+
+#[test]
+fn what_is_lost_behind_a_pass_keeps_a_datanode_from_leaving() {
+    let mut world = World::running(3);
+    world.written(1, 2, &[0, 1]);
+    world.written(2, 1, &[2]);
+    wishing(&mut world, &[(0, Wish::Decommission)]);
+    world.change(2, named(1), ChangeKind::Received);
+    while world.map.sweep(10) {}
+    assert!(world.map.drain(1, world.now), "the first block is looked at: it is safe elsewhere");
+    // The others lose theirs while the pass looks at the rest.
+    world.change(1, named(1), ChangeKind::Deleted);
+    world.change(2, named(1), ChangeKind::Deleted);
+    while world.map.drain(1, world.now) {}
+    assert_eq!(admin(&world, 0), AdminState::Decommissioning, "only it has the block");
+    settle(&mut world, 3, &[]);
+    assert_eq!(admin(&world, 0), AdminState::Decommissioning);
+    world.change(1, named(1), ChangeKind::Received);
+    world.change(2, named(1), ChangeKind::Received);
+    settle(&mut world, 3, &[]);
+    assert_eq!(admin(&world, 0), AdminState::Decommissioned);
+}
+
+#[test]
+fn a_block_that_is_completed_behind_a_pass_keeps_a_datanode_from_leaving() {
+    let mut world = World::running(2);
+    world.written(2, 1, &[1]);
+    world.map.apply(
+        crate::Effect::Pipeline {
+            block: id(1),
+            stamp: named(1).stamp,
+            replication: 1,
+            storages: [storage(0)].into_iter().collect(),
+        },
+        world.now,
+    );
+    wishing(&mut world, &[(0, Wish::Decommission)]);
+    while world.map.sweep(10) {}
+    assert!(world.map.drain(1, world.now), "the table has only the other one");
+    world.written(1, 1, &[0]);
+    while world.map.drain(1, world.now) {}
+    assert_eq!(admin(&world, 0), AdminState::Decommissioning, "only it has the block");
+}
+
+#[test]
+fn a_datanode_that_was_dead_when_it_was_to_leave_must_empty_itself_when_it_comes_back() {
+    let mut world = World::running(2);
+    world.written(1, 1, &[0]);
+    settle(&mut world, 120, &[0]);
+    wishing(&mut world, &[(0, Wish::Decommission)]);
+    assert_eq!(admin(&world, 0), AdminState::Decommissioned, "of a dead one nothing is expected");
+    world.map.register(registration(0, 1), world.now).unwrap();
+    assert_eq!(admin(&world, 0), AdminState::Decommissioning);
+    world.report(0, &[finalized(1)]);
+    settle(&mut world, 3, &[]);
+    assert_eq!(admin(&world, 0), AdminState::Decommissioning, "only it has the block");
+    world.change(1, named(1), ChangeKind::Received);
+    settle(&mut world, 3, &[]);
+    assert_eq!(admin(&world, 0), AdminState::Decommissioned);
+}

@@ -82,7 +82,8 @@ pub(crate) fn set_owner(
     inode.owner = owner.map_or(inode.owner, str::to_owned);
     inode.group = group.map_or(inode.group, str::to_owned);
     if (&inode.owner, &inode.group) != (&before.0, &before.1) {
-        let change = MetadataChange::Owner { owner: owner.map(str::to_owned), group: group.map(str::to_owned) };
+        let change =
+            MetadataChange::Owner { owner: owner.map(str::to_owned), group: group.map(str::to_owned) };
         p.metadata_changed(inode.id, change);
         write_guarded(p, inode)?;
     }

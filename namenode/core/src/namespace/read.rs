@@ -9,12 +9,12 @@ use steadfs_common::{
 
 use super::lease;
 use super::permission::Guard;
+use super::quota;
 use super::reserved;
 use super::resolve::{Purpose, Resolved, resolve};
 pub use super::resolve::{full_path, is_detached, real_path};
-use super::xattrs;
-use super::quota;
 use super::usage::{Usage, effective_policy, last_block, policy_below};
+use super::xattrs;
 use crate::command::{Caller, FileRef, Settings};
 use crate::record::{Block, FileBody, Inode, Quota, Totals};
 use crate::view::View;
@@ -349,7 +349,9 @@ impl Reader<'_> {
 
 /// What a path names, for calls that say "cannot find" where nothing is.
 pub(super) fn existing(at: &Resolved<'_>) -> FsResult<Arc<Inode>> {
-    at.target().cloned().ok_or_else(|| FsError::new(FsErrorKind::NotFound, format!("cannot find {}", at.path)))
+    at.target()
+        .cloned()
+        .ok_or_else(|| FsError::new(FsErrorKind::NotFound, format!("cannot find {}", at.path)))
 }
 
 /// The storage policies of the files of these blocks, by HDFS's numbers, 0 for none. Blocks that are gone are left out.

@@ -3,8 +3,8 @@
 
 mod block;
 mod inode;
-mod node_wishes;
 mod lock_session;
+mod node_wishes;
 mod small;
 mod xattrs;
 

@@ -1,9 +1,12 @@
 use proptest::prelude::*;
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, DatanodeUuid, GenStamp, InodeId, Millis, Name, StorageId, StorageType, TxId};
-use steadfs_namenode_core::blocks::Wish;
 use steadfs_namenode_core::Record;
-use steadfs_namenode_core::record::{Acl, AclEntry, AclKind, Block, BlockState, Counters, FileBody, Inode, InodeKind, Layout, Lease, LockSession, Quota, Recovery, Retry, RetryReply, Settled, Totals, XAttr, XAttrName, XAttrNamespace};
+use steadfs_namenode_core::blocks::Wish;
+use steadfs_namenode_core::record::{
+    Acl, AclEntry, AclKind, Block, BlockState, Counters, FileBody, Inode, InodeKind, Layout, Lease,
+    LockSession, Quota, Recovery, Retry, RetryReply, Settled, Totals, XAttr, XAttrName, XAttrNamespace,
+};
 use uuid::Uuid;
 
 use super::{decode, encode};
@@ -120,10 +123,7 @@ fn retry() -> impl Strategy<Value = Retry> {
 
 fn node_wishes() -> impl Strategy<Value = Vec<(DatanodeUuid, Wish)>> {
     let until = proptest::option::of((1..u64::MAX).prop_map(Millis));
-    let wish = prop_oneof![
-        Just(Wish::Decommission),
-        until.prop_map(|until| Wish::Maintenance { until })
-    ];
+    let wish = prop_oneof![Just(Wish::Decommission), until.prop_map(|until| Wish::Maintenance { until })];
     let uuid = any::<u128>().prop_map(|bits| DatanodeUuid(Uuid::from_u128(bits)));
     proptest::collection::vec((uuid, wish), 0..4)
 }

@@ -25,7 +25,10 @@ fn a_filled_folder_wants_recursion() {
     let mut world = World::new();
     world.file("ann", "/open/d/f", &[BLOCK]);
     let error = world.run("ann", &delete("/open/d", false)).unwrap_err();
-    assert_eq!((error.kind(), error.message()), (FsErrorKind::NotEmpty, "`/open/d is non empty': Directory is not empty"));
+    assert_eq!(
+        (error.kind(), error.message()),
+        (FsErrorKind::NotEmpty, "`/open/d is non empty': Directory is not empty")
+    );
     world.pass(Duration::from_secs(1));
     assert_eq!(world.run("ann", &delete("/open/d", true)), Ok(Reply::Bool(true)));
     assert_eq!(world.inode("/open").unwrap().mtime, world.now);

@@ -114,7 +114,12 @@ fn the_bounds_are_those_of_the_real_path() {
     world
         .run(
             "ann",
-            &Command::Mkdirs { path: path(&format!("/open{deep}")), mode: 0o755, unmasked: None, create_parent: true },
+            &Command::Mkdirs {
+                path: path(&format!("/open{deep}")),
+                mode: 0o755,
+                unmasked: None,
+                create_parent: true,
+            },
         )
         .unwrap();
     let bottom = world.inode(&format!("/open{deep}")).unwrap();

@@ -184,8 +184,14 @@ fn sums_are_those_of_hdfs() {
     let ann = user("ann");
     let sum = |at| reader(&world, &ann).content_summary(&path(at)).unwrap();
     let length = BLOCK + 10;
-    assert_eq!(sum("/open/d"), ContentSummary { length, files: 1, directories: 2, space: 2 * length, ..ContentSummary::default() });
-    assert_eq!(sum("/open/d/f"), ContentSummary { length, files: 1, directories: 0, space: 2 * length, ..ContentSummary::default() });
+    assert_eq!(
+        sum("/open/d"),
+        ContentSummary { length, files: 1, directories: 2, space: 2 * length, ..ContentSummary::default() }
+    );
+    assert_eq!(
+        sum("/open/d/f"),
+        ContentSummary { length, files: 1, directories: 0, space: 2 * length, ..ContentSummary::default() }
+    );
     assert_eq!(sum("/").directories, 4);
     assert_eq!(reader(&world, &ann).content_summary(&path("/n")).unwrap_err().kind(), FsErrorKind::NotFound);
     world.run("ann", &append("/open/d/f", "c1")).unwrap();
