@@ -115,11 +115,7 @@ impl Connection {
 
     /// What a stock client asks when it opens a file.
     pub(crate) async fn open_file(&mut self, path: &str) -> anyhow::Result<()> {
-        let request = GetBlockLocationsRequestProto {
-            src: path.into(),
-            offset: 0,
-            length: OPEN_BYTES,
-        };
+        let request = GetBlockLocationsRequestProto { src: path.into(), offset: 0, length: OPEN_BYTES };
         self.call("getBlockLocations", &request).await
     }
 

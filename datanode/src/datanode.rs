@@ -171,8 +171,7 @@ fn serve(
     let rpc_metrics = steadfs_rpc::Metrics::registered(&mut registry);
     let ipc = Ipc::new(node.clone(), changes.clone(), shutdown.clone());
     let link = Link::new(node.clone(), changes, address, tasks.clone(), metrics)?;
-    let rpc = steadfs_rpc::Server::new(Arc::new(ipc), rpc_metrics)
-        .with_grpc(peer::routes(&node));
+    let rpc = steadfs_rpc::Server::new(Arc::new(ipc), rpc_metrics).with_grpc(peer::routes(&node));
     tasks.spawn(rpc.serve(ports.ipc, tasks.clone()));
     tasks.spawn(server::serve(ports.data, node.clone(), TransferTimeouts::default(), tasks.clone()));
     open_local_door(&node, tasks);

@@ -173,7 +173,11 @@ impl Shared {
             return (HERE, length, Some(file));
         }
         if length <= SMALL {
-            return if self.verify(replica, reader).await { (HERE, length, Some(file)) } else { (NONE, 0, None) };
+            return if self.verify(replica, reader).await {
+                (HERE, length, Some(file))
+            } else {
+                (NONE, 0, None)
+            };
         }
         if self.known.lock().being_verified.insert(replica) {
             let shared = self.clone();
@@ -221,7 +225,8 @@ async fn send(stream: &UnixStream, answer: &[u8], file: Option<&File>) -> io::Re
         {
             return Err(io::Error::other("no room for a descriptor"));
         }
-        let sent = rustix::net::sendmsg(stream, &[io::IoSlice::new(answer)], &mut rights, SendFlags::NOSIGNAL)?;
+        let sent =
+            rustix::net::sendmsg(stream, &[io::IoSlice::new(answer)], &mut rights, SendFlags::NOSIGNAL)?;
         if sent == answer.len() { Ok(()) } else { Err(io::Error::other("an answer was cut")) }
     };
     stream.async_io(Interest::WRITABLE, send).await

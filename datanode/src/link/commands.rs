@@ -234,7 +234,8 @@ mod tests {
     #[test]
     fn an_order_to_delete_does_not_hold_for_ever() {
         let folder = tempfile::tempdir().unwrap();
-        let volume = VolumeConfig { path: folder.path().into(), kind: steadfs_common::StorageType::Disk, reserved: 0 };
+        let volume =
+            VolumeConfig { path: folder.path().into(), kind: steadfs_common::StorageType::Disk, reserved: 0 };
         let options = StoreOptions { volumes: vec![volume], faults: None };
         let store = Store::open(options, Arc::new(NoListener)).unwrap();
         let (id, stamp) = (BlockId(1), GenStamp(1));

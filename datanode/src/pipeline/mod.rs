@@ -119,7 +119,8 @@ pub(crate) async fn receive(
     };
     let result = receiver.run().await;
     release(node, writer).await;
-    result.map_err(|error| Refusal::new(Status::Error, format!("{} was not received: {error}", request.block)))
+    result
+        .map_err(|error| Refusal::new(Status::Error, format!("{} was not received: {error}", request.block)))
 }
 
 fn refused(node: &Node, connection: &Connection, request: &WriteBlock, reason: &str) {

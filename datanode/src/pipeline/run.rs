@@ -445,7 +445,8 @@ mod tests {
     #[test]
     fn what_asked_for_a_sync_has_it_though_the_next_packet_fails() {
         let folder = tempfile::tempdir().unwrap();
-        let volume = VolumeConfig { path: folder.path().into(), kind: steadfs_common::StorageType::Disk, reserved: 0 };
+        let volume =
+            VolumeConfig { path: folder.path().into(), kind: steadfs_common::StorageType::Disk, reserved: 0 };
         let syncs = Arc::new(Syncs::default());
         let options = StoreOptions { volumes: vec![volume], faults: Some(syncs.clone()) };
         let store = Store::open(options, Arc::new(NoListener)).unwrap();

@@ -74,7 +74,11 @@ impl TestNode {
 
     async fn start_with(timeouts: TransferTimeouts, config: Config, faults: Option<Arc<dyn Faults>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let volumes = vec![VolumeConfig { path: dir.path().join("v"), kind: steadfs_common::StorageType::Disk, reserved: 0 }];
+        let volumes = vec![VolumeConfig {
+            path: dir.path().join("v"),
+            kind: steadfs_common::StorageType::Disk,
+            reserved: 0,
+        }];
         let heard = Arc::new(Heard::default());
         let store = Store::open(StoreOptions { volumes, faults }, heard.clone()).unwrap();
         store.join(&Cluster { cluster_id: "CID-1".into(), block_pool: BlockPoolId(POOL.into()) }).unwrap();

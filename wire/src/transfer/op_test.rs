@@ -3,8 +3,8 @@ use steadfs_common::{BlockId, BlockPoolId, ChecksumSpec, GenStamp};
 
 use super::*;
 use crate::transfer::{
-    BlockChecksumKind, BlockChecksumReply, BlockRef, CopyBlock, OpResponse, Peer, ReadChecksum, ReplaceBlock, Stage, Status, Token,
-    client_read_status, decode_client_read_status, decode_message, room,
+    BlockChecksumKind, BlockChecksumReply, BlockRef, CopyBlock, OpResponse, Peer, ReadChecksum, ReplaceBlock,
+    Stage, Status, Token, client_read_status, decode_client_read_status, decode_message, room,
 };
 
 fn block() -> BlockRef {
@@ -66,7 +66,8 @@ fn ops() -> Vec<Op> {
         target_storage_ids: vec!["DS-1".into()],
         target_storage_types: vec![1],
     };
-    let checksum = BlockChecksum { block: block(), token: token.clone(), kind: BlockChecksumKind::CompositeCrc };
+    let checksum =
+        BlockChecksum { block: block(), token: token.clone(), kind: BlockChecksumKind::CompositeCrc };
     vec![
         Op::Write(Box::new(write())),
         Op::Read(Box::new(read)),

@@ -58,7 +58,11 @@ impl Fixture {
     }
 
     pub fn options(&self) -> StoreOptions {
-        let volume = |index| VolumeConfig { path: self.root(index), kind: steadfs_common::StorageType::Disk, reserved: 0 };
+        let volume = |index| VolumeConfig {
+            path: self.root(index),
+            kind: steadfs_common::StorageType::Disk,
+            reserved: 0,
+        };
         StoreOptions { volumes: (0..self.volumes).map(volume).collect(), faults: self.faults.clone() }
     }
 
