@@ -9,6 +9,7 @@ import java.net.InetSocketAddress;
 import java.net.URI;
 import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.Locale;
 import java.util.Map;
 import org.apache.hadoop.conf.Configuration;
 import org.apache.hadoop.fs.FileSystem;
@@ -344,7 +345,14 @@ public class MiniDFSCluster implements AutoCloseable {
     throw passedOver("datanodes");
   }
 
-  public void shutdownDataNodes() {}
+  /** Nothing at the end of a test; a test that wants to see what follows is passed over. */
+  public void shutdownDataNodes() {
+    boolean atEnd = StackWalker.getInstance().walk(frames -> frames.anyMatch(
+        frame -> frame.getMethodName().toLowerCase(Locale.ROOT).matches("(shutdown|teardown)(cluster)?")));
+    if (!atEnd) {
+      throw passedOver("datanodes");
+    }
+  }
 
   public void shutdownNameNodes() {}
 
