@@ -98,6 +98,7 @@ mod tests {
             let expected = match class {
                 "java.io.FileNotFoundException" => 404,
                 "java.lang.UnsupportedOperationException"
+                | "java.lang.IllegalArgumentException"
                 | "org.apache.hadoop.HadoopIllegalArgumentException"
                 | "org.apache.hadoop.fs.InvalidPathException" => 400,
                 _ => 403,
