@@ -6,7 +6,7 @@
 //!
 //! Whether all blocks of a leaving datanode are safe elsewhere is found out by passes over the table, in steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, DatanodeUuid, FsError, FsResult, Millis, StorageId};
@@ -129,6 +129,8 @@ pub(super) struct Drain {
     next: Option<BlockId>,
     /// What was found for each datanode that was leaving when the pass began.
     found: BTreeMap<NodeIndex, Lacking>,
+    /// Those of them that a block needs which the pass had found safe, or had not found at all, when it came by.
+    needed_since: BTreeSet<NodeIndex>,
     blocking: Vec<BlockId>,
 }
 
@@ -198,6 +200,16 @@ impl BlockMap {
         }
         self.drain = Drain::default();
         self.sweep.request();
+    }
+
+    /// A decommissioned datanode registers: if it was dead when it was declared so, nobody looked at what it holds. It is
+    /// looked at again.
+    pub(super) fn doubt_departure(&mut self, at: NodeIndex) {
+        let node = self.nodes.node_mut(at);
+        if node.admin == AdminState::Decommissioned {
+            node.admin = AdminState::Decommissioning;
+            self.drain = Drain::default();
+        }
     }
 
     /// Maintenance that is over by the time that was given for it.
@@ -272,6 +284,7 @@ impl BlockMap {
             None => {
                 let leaving = self.nodes.indexes().filter(|at| self.nodes.node(*at).admin.is_leaving());
                 self.drain.found = leaving.map(|at| (at, Lacking::default())).collect();
+                self.drain.needed_since.clear();
                 self.drain.blocking.clear();
                 BlockId(0)
             }
@@ -297,6 +310,19 @@ impl BlockMap {
             self.leave(now);
         }
         !done
+    }
+
+    /// A block that a pass has left behind was judged again: who is needed for it now does not leave at the end of the pass.
+    pub(super) fn look_behind(&mut self, id: BlockId) {
+        if self.drain.next.is_none_or(|next| id >= next) {
+            return;
+        }
+        let Some(entry) = self.table.get(id) else { return };
+        let nodes = entry.places.as_slice().iter().map(|place| self.nodes.storage(*place).node);
+        let needed: SmallVec<[NodeIndex; 2]> = nodes
+            .filter(|node| self.drain.found.contains_key(node) && !self.is_safe_without(*node, entry))
+            .collect();
+        self.drain.needed_since.extend(needed);
     }
 
     fn look_at(&self, entry: &Entry, found: &mut BTreeMap<NodeIndex, Lacking>) {
@@ -347,6 +373,7 @@ impl BlockMap {
     /// The end of a pass: who has nothing left that others lack has left.
     fn leave(&mut self, now: Millis) {
         let mut left = false;
+        let needed_since = std::mem::take(&mut self.drain.needed_since);
         for (at, lacking) in std::mem::take(&mut self.drain.found) {
             // Of a dead datanode nobody knows what it held: it has left when nothing lacks any more.
             let quiet =
@@ -359,7 +386,7 @@ impl BlockMap {
             let ready = if node.live { known } else { quiet };
             let node = self.nodes.node_mut(at);
             node.lacking = lacking;
-            if lacking == Lacking::default() && ready {
+            if lacking == Lacking::default() && ready && !needed_since.contains(&at) {
                 node.admin = match node.admin {
                     AdminState::EnteringMaintenance => AdminState::InMaintenance,
                     AdminState::Decommissioning => AdminState::Decommissioned,

@@ -223,6 +223,7 @@ impl BlockMap {
         for volume in volumes {
             self.update_volume(at, volume, now);
         }
+        self.doubt_departure(at);
         self.obey(at, wish, now);
         self.refresh(now);
         Ok(())
@@ -406,6 +407,7 @@ impl BlockMap {
         if self.active_since.is_none() {
             return;
         }
+        self.look_behind(id);
         let (wanted, live) = (self.enough(replication, tally), tally.serving);
         if live >= wanted {
             self.end_pending(id);
