@@ -61,7 +61,8 @@ fn check_names(path: &FsPath, sources: &[FsPath]) -> FsResult<()> {
             sources.len()
         )));
     }
-    match std::iter::once(path).chain(sources).find(|path| resolve::names_inode(path)) {
+    let reserved = |path: &&FsPath| resolve::names_inode(path) || resolve::names_raw(path);
+    match std::iter::once(path).chain(sources).find(reserved) {
         Some(path) => Err(FsError::refused(format!(
             "Concat operation doesn't support .reserved relative path : {path}"
         ))),
