@@ -9,8 +9,9 @@ use steadfs_client::{ClientOptions, FsPath, FsResult, FsUrl};
 
 use crate::ops::Settings;
 
-/// Largest block of files made through a mount, in bytes: what one file descriptor passes through at most.
-const BLOCK_SIZE: &str = "4GiB";
+/// Size of the blocks of files made through a mount: one block is what is passed through, and a volume with less room takes
+/// none.
+const BLOCK_SIZE: &str = "1GiB";
 
 /// Mount a folder of a cluster
 #[derive(Args, Clone, Debug)]

@@ -63,7 +63,7 @@ impl Mounted {
                 };
                 let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
                 let line: Vec<_> = line.split(|byte| *byte == 0).collect();
-                let has = |text: &str| line.iter().any(|argument| *argument == text.as_bytes());
+                let has = |text: &str| line.contains(&text.as_bytes());
                 if has(wanted) && has("server") {
                     return Ok(id);
                 }

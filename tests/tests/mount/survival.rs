@@ -83,7 +83,9 @@ async fn readers_and_writers_go_on_when_servers_are_killed() -> anyhow::Result<(
         anyhow::Ok(())
     };
     let (writer, reader, tree, killer) = futures::join!(writer, reader, tree, killer);
-    (writer?, reader?, tree?, killer?);
+    for done in [writer, reader, tree, killer] {
+        done?;
+    }
     let mut expected = bytes.to_vec();
     expected[7..16].copy_from_slice(b"scattered");
     assert!(client.read("/w", 50 << 20).await? == expected, "bytes are lost or wrong");

@@ -1,0 +1,165 @@
+//! What goes beyond one program on one mount: local replicas, changes by others, users, attributes.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use steadfs_client::AclChange;
+use steadfs_tests::{TestCluster, content, eventually};
+
+use crate::mounted::{Mounted, limited, on_thread};
+
+/// Runs a Python program with the mount's folder as its argument.
+fn python(program: &str, at: &std::path::Path) -> anyhow::Result<String> {
+    let line = ["python3", "-c", program, &at.to_string_lossy()].map(String::from);
+    let output = limited(&line)?;
+    anyhow::ensure!(output.success, "{program}: {}", output.error);
+    Ok(output.out)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_replica_is_read_on_when_the_cluster_is_gone() -> anyhow::Result<()> {
+    let test = TestCluster::in_process(1).await?;
+    let mounted = Mounted::new(&test.cluster.url(), &["--wait-seconds", "1"]).await?;
+    let file = mounted
+        .with(|at| {
+            fs::write(at.join("f"), content("local", 2_000_000))?;
+            let file = File::open(at.join("f"))?;
+            file.read_exact_at(&mut [0], 0)?;
+            Ok(file)
+        })
+        .await?;
+    test.stop().await;
+    // Everything that was not read before comes from the disk itself.
+    let read = on_thread(move || -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; 2_000_000];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    });
+    assert!(read.await?? == content("local", 2_000_000));
+    // What needs the cluster fails after the stated time.
+    let refused =
+        mounted.with(|at| Ok(fs::read(at.join("other")).err().and_then(|error| error.raw_os_error())));
+    const EIO: i32 = 5;
+    assert_eq!(refused.await?, Some(EIO));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_change_is_seen_whatever_the_kernel_remembers() -> anyhow::Result<()> {
+    let test = TestCluster::in_process(1).await?;
+    let client = test.client().await?;
+    // So long that only being told can help.
+    let mounted = Mounted::new(&test.cluster.url(), &["--cache-ttl-ms", "600000"]).await?;
+    client.write("/f", "one").await?;
+    let length =
+        || mounted.with(|at| Ok(fs::metadata(at.join("f")).map(|known| known.len()).unwrap_or(u64::MAX)));
+    eventually("the file is seen", async || Ok(length().await? == 3)).await?;
+    client.write("/g", "the other").await?;
+    client.rename_over("/g", "/f").await?;
+    eventually("its replacement is seen", async || Ok(length().await? == 9)).await?;
+    let mut writer = client.append("/f").await?;
+    writer.write_all("!").await?;
+    writer.close().await?;
+    eventually("it is seen to grow", async || Ok(length().await? == 10)).await?;
+    client.delete("/f", false).await?;
+    eventually("it is seen to go", async || Ok(length().await? == u64::MAX)).await?;
+    client.write("/f", "new").await?;
+    eventually("a name that was not there is seen", async || Ok(length().await? == 3)).await?;
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attributes_and_access_lists_go_through_the_mount() -> anyhow::Result<()> {
+    let test = TestCluster::in_process(1).await?;
+    let client = test.client().await?;
+    let mounted = Mounted::new(&test.cluster.url(), &[]).await?;
+    mounted
+        .with(|at| {
+            fs::write(at.join("f"), "x")?;
+            python(
+                "import os, sys, errno, struct\n\
+                 p = sys.argv[1] + '/f'\n\
+                 os.setxattr(p, 'user.a', b'value')\n\
+                 assert os.getxattr(p, 'user.a') == b'value'\n\
+                 assert os.listxattr(p) == ['user.a'], os.listxattr(p)\n\
+                 try: os.setxattr(p, 'user.a', b'', os.XATTR_CREATE); assert 0\n\
+                 except OSError as e: assert e.errno == errno.EEXIST, e\n\
+                 os.removexattr(p, 'user.a')\n\
+                 try: os.getxattr(p, 'user.a'); assert 0\n\
+                 except OSError as e: assert e.errno == errno.ENODATA, e\n\
+                 row = lambda tag, bits, who=0xffffffff: struct.pack('<HHI', tag, bits, who)\n\
+                 acl = struct.pack('<I', 2) + row(1, 6) + row(2, 4, 1) + row(4, 4) + row(16, 4) + row(32, 0)\n\
+                 os.setxattr(p, 'system.posix_acl_access', acl)\n\
+                 assert os.getxattr(p, 'system.posix_acl_access') == acl\n\
+                 assert 'system.posix_acl_access' in os.listxattr(p)\n",
+                at,
+            )?;
+            Ok(())
+        })
+        .await?;
+    let acl = client.acl("/f").await?;
+    let named = acl.entries.iter().filter(|entry| entry.entry.name.is_some()).count();
+    assert_eq!((named, acl.mode), (1, 0o640), "{acl:?}");
+    client.change_acl("/f", &AclChange::Remove).await?;
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_namenode_decides_who_may_what() -> anyhow::Result<()> {
+    let test = TestCluster::in_process(1).await?;
+    let client = test.client().await?;
+    client.mkdirs_with("/private", 0o700, true).await?;
+    client.write("/private/f", "secret").await?;
+    client.mkdirs_with("/public", 0o777, true).await?;
+    client.set_permission("/public", 0o777).await?;
+    let mounted = Mounted::new(&test.cluster.url(), &["--allow-other"]).await?;
+    mounted
+        .with(|at| {
+            // Root first, so that the kernel remembers the way.
+            assert_eq!(fs::read(at.join("private/f"))?, b"secret");
+            python(
+                "import os, sys, errno\n\
+                 os.setgid(1); os.setgroups([]); os.setuid(1)\n\
+                 d = sys.argv[1]\n\
+                 try: open(d + '/private/f').read(); assert 0\n\
+                 except PermissionError: pass\n\
+                 assert not os.access(d + '/private', os.R_OK)\n\
+                 open(d + '/public/mine', 'w').write('x')\n\
+                 assert os.stat(d + '/public/mine').st_uid == 1\n\
+                 try: os.chown(d + '/public/mine', 0, -1); assert 0\n\
+                 except PermissionError as e: assert e.errno == errno.EPERM\n",
+                at,
+            )?;
+            Ok(())
+        })
+        .await?;
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_said_with_its_remedy() -> anyhow::Result<()> {
+    let test = TestCluster::in_process(1).await?;
+    let client = test.client().await?;
+    client.write("/file", "x").await?;
+    let url = test.cluster.url();
+    let refused = |url: String, options: &'static [&'static str]| async move {
+        Mounted::new(&url, options).await.err().map(|error| format!("{error:#}")).unwrap_or_default()
+    };
+    let nobody = refused("hdfs://127.0.0.1:1".into(), &["--wait-seconds", "1"]).await;
+    assert!(nobody.contains("cannot reach the namenode"), "{nobody}");
+    assert!(refused(format!("{url}/none"), &[]).await.contains("does not exist"));
+    assert!(refused(format!("{url}/file"), &[]).await.contains("only folders are mounted"));
+    assert!(refused("http://x".into(), &[]).await.contains("hdfs://"));
+    let mounted = Mounted::new(&url, &[]).await?;
+    let again = mounted.mount_again(&url).await?;
+    assert!(again.contains("something is mounted on") && again.contains("steadfs umount"), "{again}");
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
