@@ -143,7 +143,10 @@ impl SegmentedJournal {
         let bytes = self.segment_bytes.max((HEADER_BYTES + entry::size(payload)) as u64);
         let head = new_head(self.position, bytes, self.epoch);
         self.copies.switch(self.spares.begin(&head, self.segment_bytes)?);
-        self.segments.push_back(head.first);
+        // One that holds nothing and is too small for what comes was replaced by another of its name: there is one.
+        if self.segments.back() != Some(&head.first) {
+            self.segments.push_back(head.first);
+        }
         self.head = head;
         self.offset = HEADER_BYTES;
         Ok(())

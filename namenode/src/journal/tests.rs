@@ -409,3 +409,28 @@ fn a_new_segment_begins_when_asked_and_an_empty_one_stays() {
     let (_, _, entries) = bench.open().unwrap();
     assert_eq!(payloads(&entries), [payload(1), payload(2), payload(3)]);
 }
+
+#[test]
+fn a_new_segment_that_is_too_small_is_replaced_and_not_trimmed() {
+    let keep = tempfile::tempdir().unwrap();
+    let folders = vec![keep.path().join("a"), keep.path().join("b")];
+    let open = |entries: &mut Vec<Vec<u8>>, store| {
+        SegmentedJournal::open(&folders, 1_024, store, |_, bytes| {
+            entries.push(bytes.to_vec());
+            Ok(())
+        })
+    };
+    let (mut journal, _) = open(&mut Vec::new(), Position::default()).unwrap();
+    let store = journal.append(b"stored").unwrap();
+    journal.roll().unwrap();
+    let large = vec![7; 5_000];
+    journal.append(&large).unwrap();
+    // The store has what came before the new segment, and nothing of it.
+    journal.trim(store.index);
+    journal.append(b"after").unwrap();
+    journal.trim(store.index);
+    drop(journal);
+    let mut entries = Vec::new();
+    open(&mut entries, store).unwrap();
+    assert_eq!(entries, [large, b"after".to_vec()]);
+}
