@@ -23,6 +23,8 @@ use tokio::sync::Notify;
 
 /// A session that is not renewed for so long is gone, with its locks.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
+/// The grace after a start ends after this, even if some session that is renewed never says that it has taken up its locks.
+const LONGEST_GRACE: Duration = Duration::from_secs(90);
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,8 @@ struct State {
     sessions: BTreeMap<SessionId, Session>,
     /// Sessions of the life before that have not said that they have taken up their locks.
     expected: BTreeSet<SessionId>,
+    /// When this life began, by the clock that nobody sets.
+    began: Duration,
     /// Whose request each ticket is.
     tickets: BTreeMap<Ticket, (SessionId, u64)>,
 }
@@ -84,7 +88,8 @@ impl Locks {
         let expected = stored.iter().map(|(id, _)| *id).collect();
         let session = |stored: LockSession| Session { user: stored.user, renewed, requests: BTreeMap::new() };
         let sessions = stored.into_iter().map(|(id, stored)| (id, session(stored))).collect();
-        let state = State { table: LockTable::new(), sessions, expected, tickets: BTreeMap::new() };
+        let state =
+            State { table: LockTable::new(), sessions, expected, began: renewed, tickets: BTreeMap::new() };
         Self { state: Mutex::new(state), clock }
     }
 
@@ -113,7 +118,7 @@ impl Locks {
         self.state.lock().end(id);
     }
 
-    /// Sessions that were not heard of for too long. They are ended.
+    /// Sessions that were not heard of for too long. They are ended; and so is the grace, once it has taken too long.
     pub(crate) fn expire(&self) -> Vec<SessionId> {
         let now = self.clock.monotonic();
         let mut state = self.state.lock();
@@ -121,6 +126,9 @@ impl Locks {
         let gone: Vec<SessionId> =
             state.sessions.iter().filter(|(_, session)| late(session)).map(|(id, _)| *id).collect();
         gone.iter().for_each(|id| state.end(*id));
+        if now.saturating_sub(state.began) > LONGEST_GRACE {
+            state.expected.clear();
+        }
         gone
     }
 

@@ -200,7 +200,7 @@ impl Opened {
         let begins_at = writer.position();
         let (journal, recovered) =
             SegmentedJournal::open(&journals, config.journal.segment_bytes, begins_at, |position, bytes| {
-                let (_, changes) = payload::decode(bytes).map_err(|error| JournalError::Unreadable {
+                let changes = payload::changes(bytes).map_err(|error| JournalError::Unreadable {
                     index: position.index,
                     problem: error.to_string(),
                 })?;

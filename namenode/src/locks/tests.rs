@@ -96,3 +96,18 @@ fn after_a_start_those_who_held_locks_come_first() {
     locks.opened(three, "eve");
     assert_eq!(done(locks.ask(None, flock(three), 1, false)), LockOutcome::Granted, "the grace ends early");
 }
+
+#[test]
+fn one_who_never_takes_up_its_locks_does_not_keep_others_waiting_for_ever() {
+    let clock = ManualClock::shared(Millis(1));
+    let locks = Locks::new(clock.clone(), vec![(ONE, stored("ann"))]);
+    locks.opened(TWO, "bob");
+    for _ in 0..4 {
+        assert_eq!(done(locks.ask(None, flock(TWO), 1, false)), LockOutcome::Grace);
+        clock.advance(LEASE - Duration::from_secs(1));
+        locks.renew(ONE, None, false).unwrap();
+        locks.renew(TWO, None, false).unwrap();
+        assert_eq!(locks.expire(), []);
+    }
+    assert_eq!(done(locks.ask(None, flock(TWO), 1, false)), LockOutcome::Granted);
+}
