@@ -636,7 +636,10 @@ impl Task {
     /// Gives up the lease of a file into which nothing was written.
     async fn close_fresh(&mut self) -> Answer<()> {
         let Some(writer) = self.fresh.take() else { return Ok(()) };
-        writer.close().await.map_err(|error| failed("a file was not closed", &error))
+        writer.close().await.map_err(|error| failed("a file was not closed", &error))?;
+        // Closing sets the file's time.
+        self.written.changed();
+        Ok(())
     }
 
     async fn append(&mut self) -> Answer<()> {
