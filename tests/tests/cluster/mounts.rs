@@ -191,7 +191,15 @@ async fn locks_exclude_each_other_across_clients_and_survive_a_restart() -> anyh
     let waits = tokio::spawn({
         let (one, wish) = (std::sync::Arc::new(one), bytes(5, 5, true));
         let waiting = one.clone();
-        async move { (waiting.lock(wish, true).await, one) }
+        async move {
+            // The other's probe below may come first: then it is this one that would close the circle.
+            loop {
+                match waiting.lock(wish.clone(), true).await {
+                    Ok(LockResult::Deadlock) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    answer => return (answer, one),
+                }
+            }
+        }
     });
     eventually("one waits for two", async || {
         let probe = two.lock(bytes(10, 10, true), true);
