@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use steadfs_common::{CallKey, FsError, FsErrorKind, FsResult};
 use steadfs_daemon::clock::SharedClock;
+use steadfs_namenode_core::event::{Event, EventBatch, EventKind, MetadataChange};
 use steadfs_namenode_core::namespace::{self, subtree::Clearance};
 use steadfs_namenode_core::{Caller, Command, Context, Effect, Reply, Settings, Tx, View};
 use tokio::sync::oneshot;
 
-use crate::events::Events;
+use crate::events::{Events, size_of_batch};
 use crate::fatal;
 use crate::journal::Journal;
 use crate::service::{EffectSink, SharedCluster};
@@ -33,6 +34,9 @@ pub(crate) use thread::CommitThread;
 
 /// A batch that changes so many rows takes no more commands: its entry, and the memory it needs, stay bounded.
 const BATCH_ROWS: usize = 50_000;
+/// So does one whose events and lists of extended attributes, the only rows that are large, take about so many bytes of
+/// memory.
+const BATCH_BYTES: usize = 32 << 20;
 /// The shortest time for which a batch is planned while several users share the thread.
 const LEAST_SPAN: Duration = Duration::from_micros(100);
 
@@ -135,6 +139,20 @@ struct Batch {
     transactions: Vec<Transaction>,
     effects: Vec<Effect>,
     answers: Vec<(oneshot::Sender<FsResult<Reply>>, FsResult<Reply>)>,
+    /// About the bytes of what is large in it.
+    bytes: usize,
+}
+
+/// About the bytes that these events and the lists of attributes that they tell of take.
+fn bytes_of(tx: &Tx<'_>, events: &[EventBatch]) -> usize {
+    let attributes = |event: &Event| match &event.kind {
+        EventKind::Metadata(MetadataChange::XAttrsSet(_) | MetadataChange::XAttrsRemoved(_)) => {
+            tx.xattrs(event.inode).iter().map(|one| one.name.name.len() + one.value.len()).sum()
+        }
+        _ => 0,
+    };
+    let of = |batch: &EventBatch| size_of_batch(batch) + batch.events.iter().map(attributes).sum::<usize>();
+    events.iter().map(of).sum()
 }
 
 impl CommitLoop {
@@ -173,7 +191,7 @@ impl CommitLoop {
         for job in jobs {
             self.plan(&mut tx, &around, &mut batch, job);
             let late = |span| self.parts.clock.monotonic().saturating_sub(began) >= span;
-            if tx.rows() >= BATCH_ROWS || span.is_some_and(late) {
+            if tx.rows() >= BATCH_ROWS || batch.bytes >= BATCH_BYTES || span.is_some_and(late) {
                 break;
             }
         }
@@ -228,6 +246,7 @@ impl CommitLoop {
         });
         let reply = planned.and_then(|outcome| {
             if let Some(transaction) = &mut transaction {
+                batch.bytes += bytes_of(tx, &outcome.events);
                 transaction.events = outcome.events;
             }
             // At once: the next command of this batch may ask for the same file.

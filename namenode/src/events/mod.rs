@@ -20,6 +20,7 @@ use crate::commit::payload::Transaction;
 use crate::journal::history::History;
 use archive::Archive;
 use ring::Ring;
+pub(crate) use ring::size_of_batch;
 
 /// Readers of old entries that wait for the thread; more wait for a place.
 const ARCHIVE_QUEUE: usize = 256;

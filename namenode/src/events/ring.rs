@@ -39,7 +39,7 @@ impl Ring {
     pub(super) fn push(&mut self, transaction: Transaction) {
         self.last = transaction.last();
         for batch in transaction.events {
-            let bytes = size(&batch);
+            let bytes = size_of_batch(&batch);
             self.bytes += bytes;
             self.batches.push_back((Arc::new(batch), bytes));
         }
@@ -71,7 +71,7 @@ impl Ring {
 }
 
 /// About what a batch takes.
-fn size(batch: &EventBatch) -> usize {
+pub(crate) fn size_of_batch(batch: &EventBatch) -> usize {
     let path = |path: &steadfs_common::FsPath| -> usize {
         path.names().iter().map(|name| name.as_str().len() + NAME_BYTES).sum()
     };
