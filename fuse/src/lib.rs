@@ -1,7 +1,7 @@
 //! The mount: a folder of a cluster as a folder of Linux, through FUSE.
 //!
-//! A mount is two processes. The **holder** ([`holder`]) keeps the kernel's descriptor and does nothing else; a **server**
-//! ([`server`]) answers the kernel's requests, and may be killed at any moment: the holder starts another, which goes on
+//! A mount is two processes. The **holder** (`holder`) keeps the kernel's descriptor and does nothing else; a **server**
+//! (`server`) answers the kernel's requests, and may be killed at any moment: the holder starts another, which goes on
 //! where the first one was. The command that the user starts ends once requests are answered.
 //!
 //! ```text

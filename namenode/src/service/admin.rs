@@ -76,7 +76,7 @@ impl Service {
     /// As `dfsadmin -refreshNodes`: the hosts files are read again.
     ///
     /// # Errors
-    /// AccessDenied: the caller is no superuser; as [`Service::apply_hosts`].
+    /// AccessDenied: the caller is no superuser, or a file of hosts cannot be read or makes no sense.
     pub async fn refresh_nodes(&self, caller: &Caller) -> FsResult<()> {
         let started = self.audit.start();
         let result = async {
