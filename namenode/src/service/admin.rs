@@ -29,6 +29,8 @@ pub(super) struct Desk {
     /// Where reports are written.
     reports: PathBuf,
     restore_failed: AtomicBool,
+    /// Held by who changes the roster: it is read, changed and set again.
+    roster_turn: tokio::sync::Mutex<()>,
     /// The last transaction and time when the namespace was saved by order.
     saved: (AtomicU64, AtomicU64),
     /// When the tasks of `dfsadmin -reconfig` began and ended; 0 for never.
@@ -41,6 +43,7 @@ impl Desk {
             hosts: config.hosts.clone(),
             reports: config.data_dirs.first().map_or_else(PathBuf::new, |folder| folder.join("reports")),
             restore_failed: AtomicBool::new(false),
+            roster_turn: tokio::sync::Mutex::new(()),
             saved: (AtomicU64::new(0), AtomicU64::new(0)),
             reconfigured: AtomicU64::new(0),
         }
@@ -64,6 +67,7 @@ impl Service {
     /// # Errors
     /// A file cannot be read or understood: nothing is changed.
     pub(crate) async fn apply_hosts(&self) -> FsResult<()> {
+        let _turn = self.desk.roster_turn.lock().await;
         let (config, store) = (self.desk.hosts.clone(), self.store.clone());
         let roster = self.pool.run(move || {
             let roster = hosts::read(&config)?;
@@ -118,6 +122,8 @@ impl Service {
             self.commits
                 .submit(caller.clone(), None, Command::SetNodeWish { node: uuid, wish }, None)
                 .await?;
+            // Whoever has the turn before has seen the wish in the store, or sets the roster before it is read here.
+            let _turn = self.desk.roster_turn.lock().await;
             let mut roster = self.blocks.roster();
             match wish {
                 Wish::InService => roster.named.remove(&uuid),

@@ -194,7 +194,7 @@ async fn locks_exclude_each_other_across_clients_and_survive_a_restart() -> anyh
         async move {
             // The other's probe below may come first: then it is this one that would close the circle.
             loop {
-                match waiting.lock(wish.clone(), true).await {
+                match waiting.lock(wish, true).await {
                     Ok(LockResult::Deadlock) => tokio::time::sleep(Duration::from_millis(20)).await,
                     answer => return (answer, one),
                 }
