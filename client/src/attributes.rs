@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
-use steadfs_common::acl::{AclEntry, AclKind, AclScope, AclStatus, ScopedAclEntry};
+use steadfs_common::acl::{AclChange, AclEntry, AclKind, AclScope, AclStatus, ScopedAclEntry};
 use steadfs_common::xattr::{XAttrFlags, XAttrName};
 use steadfs_common::{FsError, FsErrorKind, FsResult};
 use steadfs_proto::steadfs as pb;
@@ -14,21 +14,6 @@ use tonic::{Request, Response, Status};
 
 use crate::Client;
 use crate::client::checked;
-
-/// How an access control list is changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AclChange {
-    /// Adds entries, or gives those that are there other permissions.
-    Modify(Vec<ScopedAclEntry>),
-    /// Takes the entries named away.
-    RemoveEntries(Vec<ScopedAclEntry>),
-    /// Takes all default entries away.
-    RemoveDefault,
-    /// Takes all but the mode away.
-    Remove,
-    /// Replaces each scope of which entries are given.
-    Set(Vec<ScopedAclEntry>),
-}
 
 impl Client {
     async fn attributes<Q, R, F, Fut>(&self, request: Q, send: F) -> FsResult<R>

@@ -65,7 +65,6 @@ mod write;
 pub use admin::{
     ClusterReport, DatanodeReport, FsckBlock, FsckFile, FsckItem, FsckSummary, SafeMode, StorageReport,
 };
-pub use attributes::AclChange;
 pub use calls::repeatable;
 pub use client::Client;
 pub use inodes::{entry_path, inode_path};
@@ -75,6 +74,7 @@ pub use operate::{NodeState, NodeWish, OpenFile};
 pub use options::{ClientOptions, ReplaceDatanode, current_user};
 pub use quotas::{Bound, ContentSummary, TypeUsage};
 pub use read::{FileChecksum, FileStream, Reader};
+pub use steadfs_common::acl::AclChange;
 pub use steadfs_common::{
     ChecksumKind, ChecksumSpec, FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis,
 };

@@ -1,6 +1,7 @@
 //! Sums, quotas and storage policies.
 
 use steadfs_common::{FsResult, StorageType};
+use steadfs_proto::convert::{storage_kind, storage_type};
 use steadfs_proto::steadfs as pb;
 
 use crate::Client;
@@ -72,29 +73,6 @@ impl ContentSummary {
             space_quota: answer.space_quota,
             types,
         }
-    }
-}
-
-/// The type that a message names.
-pub(crate) const fn storage_type(kind: pb::StorageKind) -> StorageType {
-    match kind {
-        pb::StorageKind::Disk => StorageType::Disk,
-        pb::StorageKind::Ssd => StorageType::Ssd,
-        pb::StorageKind::Archive => StorageType::Archive,
-        pb::StorageKind::RamDisk => StorageType::RamDisk,
-        pb::StorageKind::Provided => StorageType::Provided,
-        pb::StorageKind::Nvdimm => StorageType::Nvdimm,
-    }
-}
-
-const fn storage_kind(kind: StorageType) -> pb::StorageKind {
-    match kind {
-        StorageType::Disk => pb::StorageKind::Disk,
-        StorageType::Ssd => pb::StorageKind::Ssd,
-        StorageType::Archive => pb::StorageKind::Archive,
-        StorageType::RamDisk => pb::StorageKind::RamDisk,
-        StorageType::Provided => pb::StorageKind::Provided,
-        StorageType::Nvdimm => pb::StorageKind::Nvdimm,
     }
 }
 

@@ -188,6 +188,21 @@ pub struct AclStatus {
     pub entries: Vec<ScopedAclEntry>,
 }
 
+/// How an access control list is changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AclChange {
+    /// Adds entries, or gives those that are there other permissions.
+    Modify(Vec<ScopedAclEntry>),
+    /// Takes the entries named away.
+    RemoveEntries(Vec<ScopedAclEntry>),
+    /// Takes all default entries away.
+    RemoveDefault,
+    /// Takes all but the mode away.
+    Remove,
+    /// Replaces each scope of which entries are given. No entries at all are as good as [`AclChange::Remove`].
+    Set(Vec<ScopedAclEntry>),
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -5,6 +5,7 @@
 
 pub mod acl;
 mod checksum;
+pub mod dates;
 mod error;
 mod ids;
 pub mod limits;

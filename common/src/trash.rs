@@ -2,6 +2,7 @@
 //!
 //! `/user/<name>/.Trash/Current` takes it; at a checkpoint that becomes `/user/<name>/.Trash/<yyMMddHHmmss>`, in UTC.
 
+use crate::dates::{civil, days};
 use crate::units::Millis;
 
 /// The folder of all homes.
@@ -50,27 +51,6 @@ pub fn checkpoint_time(name: &str) -> Option<Millis> {
     // The 31st of a month with 30 days.
     (civil(days) == (CENTURY + year, month, day))
         .then(|| Millis((days * DAY_SECONDS + hour * 3_600 + minute * 60 + second) * 1_000))
-}
-
-/// Year, month and day of a count of days since 1970, by years that begin in March.
-const fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (era * 400 + year_of_era + (month <= 2) as u64, month, day)
-}
-
-/// Days since 1970 of a day of 2000 or later.
-const fn days(year: u64, month: u64, day: u64) -> u64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year / 400, year % 400);
-    let from_march = if month > 2 { month - 3 } else { month + 9 };
-    let of_year = (153 * from_march + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Between the store's types and our gRPC messages.
 
-use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp, StorageType};
+use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp};
 use steadfs_datanode_store::{Block, ChangeKind, ReplicaChange, ReplicaState, ReplicaStatus, VolumeStatus};
-use steadfs_proto::convert::required;
+use steadfs_proto::convert::{required, storage_kind};
 use steadfs_proto::steadfs as pb;
 
 pub(crate) fn to_block(block: Block) -> pb::Block {
@@ -49,17 +49,9 @@ pub(crate) fn to_change(change: &ReplicaChange) -> pb::blocks_changed_request::C
 }
 
 pub(crate) fn to_storage_report(volume: &VolumeStatus) -> pb::StorageReport {
-    let kind = match volume.kind {
-        StorageType::Disk => pb::StorageKind::Disk,
-        StorageType::Ssd => pb::StorageKind::Ssd,
-        StorageType::Archive => pb::StorageKind::Archive,
-        StorageType::RamDisk => pb::StorageKind::RamDisk,
-        StorageType::Provided => pb::StorageKind::Provided,
-        StorageType::Nvdimm => pb::StorageKind::Nvdimm,
-    };
     pb::StorageReport {
         storage_id: volume.storage.to_string(),
-        kind: kind as i32,
+        kind: storage_kind(volume.kind).into(),
         failed: volume.failed,
         capacity: volume.capacity,
         used: volume.used,

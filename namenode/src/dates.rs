@@ -1,6 +1,7 @@
 //! Times as Java's `Date` writes them, which stock tools show as they come.
 
 use steadfs_common::Millis;
+use steadfs_common::dates::civil;
 
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] =
@@ -14,25 +15,11 @@ pub(crate) fn java_date(time: Millis) -> String {
     format!(
         "{} {} {day:02} {:02}:{:02}:{:02} UTC {year}",
         DAYS[(days % 7) as usize],
-        MONTHS[month],
+        MONTHS[month as usize - 1],
         second / 3_600,
         second / 60 % 60,
         second % 60
     )
-}
-
-/// Year, month from 0 and day from 1 of a count of days since 1970.
-const fn civil(days: u64) -> (u64, usize, u64) {
-    // Years that begin in March, so that the leap day is the last: 400 of them have 146,097 days.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = (from_march + 2) % 12;
-    let year = era * 400 + year_of_era + (from_march >= 10) as u64;
-    (year, month as usize, day)
 }
 
 #[cfg(test)]

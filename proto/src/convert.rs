@@ -4,7 +4,9 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use steadfs_common::limits::MAX_PRINCIPAL_BYTES;
-use steadfs_common::{CallKey, DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, InodeId, StorageId};
+use steadfs_common::{
+    CallKey, DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, InodeId, StorageId, StorageType,
+};
 
 use crate::steadfs;
 
@@ -119,6 +121,32 @@ pub fn to_call_key(key: &CallKey) -> steadfs::CallKey {
     steadfs::CallKey { client: Bytes::copy_from_slice(&key.client), call: key.call as u32 }
 }
 
+/// A type of storage as a message names it.
+#[must_use]
+pub const fn storage_kind(kind: StorageType) -> steadfs::StorageKind {
+    match kind {
+        StorageType::Disk => steadfs::StorageKind::Disk,
+        StorageType::Ssd => steadfs::StorageKind::Ssd,
+        StorageType::Archive => steadfs::StorageKind::Archive,
+        StorageType::RamDisk => steadfs::StorageKind::RamDisk,
+        StorageType::Provided => steadfs::StorageKind::Provided,
+        StorageType::Nvdimm => steadfs::StorageKind::Nvdimm,
+    }
+}
+
+/// The type that a message names.
+#[must_use]
+pub const fn storage_type(kind: steadfs::StorageKind) -> StorageType {
+    match kind {
+        steadfs::StorageKind::Disk => StorageType::Disk,
+        steadfs::StorageKind::Ssd => StorageType::Ssd,
+        steadfs::StorageKind::Archive => StorageType::Archive,
+        steadfs::StorageKind::RamDisk => StorageType::RamDisk,
+        steadfs::StorageKind::Provided => StorageType::Provided,
+        steadfs::StorageKind::Nvdimm => StorageType::Nvdimm,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +160,13 @@ mod tests {
         assert!(principal("client", &"x".repeat(MAX_PRINCIPAL_BYTES + 1)).is_err());
         assert_eq!(principal("client", "DFSClient_1").unwrap(), "DFSClient_1");
         assert!(datanode_uuids("excluded", &vec![String::new(); MAX_IDS + 1]).is_err());
+    }
+
+    #[test]
+    fn types_of_storage_come_back() {
+        for kind in StorageType::ALL {
+            assert_eq!(storage_type(storage_kind(kind)), kind);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 
+pub use steadfs_common::acl::AclChange;
 use steadfs_common::acl::{AclScope, ScopedAclEntry};
 use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult};
 
@@ -28,21 +29,6 @@ pub(crate) fn is_sound(inode: &Inode) -> bool {
     (inode.is_directory() || acl.default.is_empty())
         && !(acl.access.is_empty() && acl.default.is_empty())
         && validated(list.clone()).is_ok_and(|ordered| ordered == list)
-}
-
-/// How a logical list is changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AclChange {
-    /// Adds entries, or gives those that are there other permissions.
-    Modify(Vec<ScopedAclEntry>),
-    /// Takes the entries named away.
-    RemoveEntries(Vec<ScopedAclEntry>),
-    /// Takes all default entries away.
-    RemoveDefault,
-    /// Takes all but the mode away.
-    Remove,
-    /// Replaces each scope of which entries are given. No entries at all are as good as [`AclChange::Remove`].
-    Set(Vec<ScopedAclEntry>),
 }
 
 /// The entries of an inode that go beyond its mode, as `getAclStatus` answers them.

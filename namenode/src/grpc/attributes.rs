@@ -13,16 +13,14 @@ use steadfs_proto::convert::{call_key, path};
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::attributes_server::Attributes;
 use steadfs_proto::steadfs::change_acl_request::Change;
-use tonic::{Request, Response, Status};
+use tonic::Request;
 
-use super::{caller, reply};
+use super::{Answer, caller, reply};
 use crate::service::Service;
 
 pub(super) struct AttributesDoor {
     pub(super) service: Arc<Service>,
 }
-
-type Answer<T> = Result<Response<T>, Status>;
 
 fn scoped_entry(entry: pb::AclEntry) -> FsResult<ScopedAclEntry> {
     let wrong = |what| FsError::new(FsErrorKind::InvalidRequest, format!("field `entries`: {what}"));

@@ -1,11 +1,11 @@
 //! Domain values as our messages, and back.
 
-use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp, StorageType};
+use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp};
 use steadfs_namenode_core::blocks::AdminState;
 use steadfs_namenode_core::command::{BlockRef, FileRef};
 use steadfs_namenode_core::record::Inode;
 use steadfs_namenode_core::{Reply, command};
-use steadfs_proto::convert::{file_inode, path, required};
+use steadfs_proto::convert::{file_inode, path, required, storage_kind};
 use steadfs_proto::steadfs as pb;
 
 use crate::service::{
@@ -142,30 +142,6 @@ pub(super) fn stats(stats: &FsStats) -> pb::FsStatsResponse {
         under_replicated: stats.under_replicated,
         corrupt: stats.corrupt,
         missing: stats.missing,
-    }
-}
-
-/// A type of storage as a message names it.
-pub(super) const fn storage_kind(kind: StorageType) -> pb::StorageKind {
-    match kind {
-        StorageType::Disk => pb::StorageKind::Disk,
-        StorageType::Ssd => pb::StorageKind::Ssd,
-        StorageType::Archive => pb::StorageKind::Archive,
-        StorageType::RamDisk => pb::StorageKind::RamDisk,
-        StorageType::Provided => pb::StorageKind::Provided,
-        StorageType::Nvdimm => pb::StorageKind::Nvdimm,
-    }
-}
-
-/// The type that a message names.
-pub(super) const fn storage_type(kind: pb::StorageKind) -> StorageType {
-    match kind {
-        pb::StorageKind::Disk => StorageType::Disk,
-        pb::StorageKind::Ssd => StorageType::Ssd,
-        pb::StorageKind::Archive => StorageType::Archive,
-        pb::StorageKind::RamDisk => StorageType::RamDisk,
-        pb::StorageKind::Provided => StorageType::Provided,
-        pb::StorageKind::Nvdimm => StorageType::Nvdimm,
     }
 }
 

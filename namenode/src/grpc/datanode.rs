@@ -10,7 +10,7 @@ use steadfs_namenode_core::blocks::{
 };
 use steadfs_namenode_core::command::Command;
 use steadfs_namenode_core::{Caller, command};
-use steadfs_proto::convert::{datanode_uuid, principal, required, storage_id, storage_ids};
+use steadfs_proto::convert::{datanode_uuid, principal, required, storage_id, storage_ids, storage_type};
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::blocks_changed_request::Kind;
 use steadfs_proto::steadfs::command::Command as Order;
@@ -18,7 +18,7 @@ use steadfs_proto::steadfs::datanode_link_server::DatanodeLink;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
-use super::convert::{block, block_ref, locations, plain_block, storage_type};
+use super::convert::{block, block_ref, locations, plain_block};
 use super::reply;
 use crate::blocks::{Blocks, ReportSlice};
 use crate::service::{EffectSink as _, Service};

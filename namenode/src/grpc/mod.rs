@@ -3,6 +3,18 @@
 //! Each method turns its message into domain values, calls the service (or the owner of blocks), and turns the result
 //! back. The caller names itself in the metadata `steadfs-user`. No rule stands here.
 
+/// Unpacks a request into its caller and message and answers with what the body gives.
+macro_rules! answer {
+    ($self:ident, $request:ident, |$caller:ident, $message:ident| $body:expr) => {{
+        let work = async {
+            let $caller = $crate::grpc::caller(&$self.service, &$request).await?;
+            let $message = $request.into_inner();
+            $body
+        };
+        $crate::grpc::reply(work.await)
+    }};
+}
+
 mod admin;
 mod attributes;
 mod convert;
@@ -38,6 +50,9 @@ const REAL_USER: &str = "steadfs-real-user";
 const CONTEXT: &str = "steadfs-context";
 /// Largest request, in bytes: a slice of a block report is the largest there is.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
+
+/// What a method gives.
+type Answer<T> = Result<Response<T>, Status>;
 
 /// Everything that is served by gRPC, for the port that it shares with Hadoop RPC.
 #[must_use]

@@ -14,10 +14,10 @@ use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::lock_response::Outcome;
 use steadfs_proto::steadfs::mounts_server::Mounts;
 use steadfs_proto::steadfs::{change::Kind, watch_response::Item};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Status};
 
+use super::Answer;
 use super::convert::{as_bool, as_file, inode_status, plain_block};
-use super::{caller, reply};
 use crate::locks::LockOutcome;
 use crate::service::Service;
 use crate::service::locks::SessionState;
@@ -25,20 +25,6 @@ use crate::service::watch::{Filter, Heard};
 
 pub(super) struct MountsDoor {
     pub(super) service: Arc<Service>,
-}
-
-type Answer<T> = Result<Response<T>, Status>;
-
-/// Unpacks a request into its caller and message and answers with what the body gives.
-macro_rules! answer {
-    ($self:ident, $request:ident, |$caller:ident, $message:ident| $body:expr) => {{
-        let work = async {
-            let $caller = caller(&$self.service, &$request).await?;
-            let $message = $request.into_inner();
-            $body
-        };
-        reply(work.await)
-    }};
 }
 
 fn heard(heard: Heard, paths: bool) -> pb::WatchResponse {

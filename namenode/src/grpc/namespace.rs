@@ -10,13 +10,13 @@ use steadfs_namenode_core::{Caller, Reply};
 use steadfs_proto::convert::{call_key, datanode_uuids, path, principal, required, storage_id, storage_ids};
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::namespace_server::Namespace;
-use tonic::{Request, Response, Status};
+use tonic::Request;
 
 use super::convert::{
     as_appended, as_block, as_bool, as_file, block_ref, file_blocks, file_ref, inode_status, located, mode,
     plain_block, replication, stats, status,
 };
-use super::{caller, quotas, reply};
+use super::{Answer, quotas, reply};
 use crate::service::{Listing, Service};
 
 /// Blocks whose places a reader is told when it does not say how many it wants.
@@ -24,20 +24,6 @@ const OPEN_BLOCKS: u64 = 10;
 
 pub(super) struct NamespaceDoor {
     pub(super) service: Arc<Service>,
-}
-
-type Answer<T> = Result<Response<T>, Status>;
-
-/// Unpacks a request into its caller and message and answers with what the body gives.
-macro_rules! answer {
-    ($self:ident, $request:ident, |$caller:ident, $message:ident| $body:expr) => {{
-        let work = async {
-            let $caller = caller(&$self.service, &$request).await?;
-            let $message = $request.into_inner();
-            $body
-        };
-        reply(work.await)
-    }};
 }
 
 impl NamespaceDoor {

@@ -4,10 +4,8 @@ use steadfs_common::{FsResult, StorageType};
 use steadfs_namenode_core::command::Command;
 use steadfs_namenode_core::namespace::quota::Bound;
 use steadfs_namenode_core::namespace::read::ContentSummary;
-use steadfs_proto::convert::path;
+use steadfs_proto::convert::{path, storage_kind, storage_type};
 use steadfs_proto::steadfs as pb;
-
-use super::convert::{storage_kind, storage_type};
 
 pub(super) fn content_summary(sums: &ContentSummary) -> pb::ContentSummaryResponse {
     let of = |kind: StorageType| {
