@@ -13,6 +13,9 @@ use std::sync::Arc;
 
 use fuser::{FileHandle, FopenFlags, ReplyOpen};
 
+/// Bytes of what stands before each message to the kernel.
+const HEADER: usize = 16;
+
 /// Makes the number `target` mean what `with` means.
 pub(crate) fn replace(target: BorrowedFd<'_>, with: impl AsFd) -> io::Result<()> {
     // SAFETY: the number is open for as long as `target` is borrowed, `dup2` leaves it open, and what is made of it here
@@ -45,10 +48,15 @@ impl Device {
         Ok(unsafe { rustix::ioctl::ioctl(&*self.0, close) }?)
     }
 
-    /// Tells the kernel something that fuser has no words for: code and nothing more.
-    pub(crate) fn notify(&self, code: u8) -> io::Result<()> {
-        // `fuse_out_header`: length 16, the code, and no request.
-        let message = [16, 0, 0, 0, code, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    /// Tells the kernel something that fuser has no words for: a code and what belongs to it.
+    pub(crate) fn notify(&self, code: u8, body: &[u8]) -> io::Result<()> {
+        // `fuse_out_header`: the length of all, the code, and no request.
+        let length = u32::try_from(HEADER + body.len()).map_err(io::Error::other)?;
+        let mut message = Vec::with_capacity(HEADER + body.len());
+        message.extend_from_slice(&length.to_le_bytes());
+        message.extend_from_slice(&u32::from(code).to_le_bytes());
+        message.extend_from_slice(&[0; 8]);
+        message.extend_from_slice(body);
         (&mut &*self.0 as &mut dyn io::Write).write(&message).map(|_| ())
     }
 }

@@ -103,7 +103,7 @@ fn answered_flags(answer: &[u8]) -> Option<u64> {
 
 /// Asks for what a server before this one read and did not answer. Kernels before 6.9 do not know how.
 fn resend(device: &Device) {
-    if let Err(error) = device.notify(RESEND) {
+    if let Err(error) = device.notify(RESEND, &[]) {
         tracing::info!(%error, "the kernel does not send requests again: those of a server that died wait for ever");
     }
 }

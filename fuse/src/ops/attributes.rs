@@ -195,9 +195,10 @@ impl Mount {
             return writer.set_times(modified, accessed).await;
         }
         let set = client.set_times(path, modified, accessed).await;
-        set.map_err(|error| match (error.kind(), new.modified) {
+        let other = [new.modified, new.accessed].iter().any(|time| matches!(time, Some(When::At(_))));
+        set.map_err(|error| match error.kind() {
             // Who may not write may not set the time to now either; another time is the owner's.
-            (FsErrorKind::AccessDenied, Some(When::At(_))) => Errno::EPERM,
+            FsErrorKind::AccessDenied if other => Errno::EPERM,
             _ => by_number("a change of times", &error),
         })
     }
