@@ -29,10 +29,14 @@ const HADOOP: [&str; 14] = [
     "hadoop/user_mappings.proto",
 ];
 
+/// What kubelets ask of a driver of volumes.
+const CSI: &str = "csi/csi.proto";
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let ours = protox::compile(OURS, ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(ours)?;
+    tonic_prost_build::configure().compile_fds(protox::compile([CSI], ["proto"])?)?;
 
     let hadoop = protox::compile(HADOOP, ["proto"])?;
     let pool = DescriptorPool::from_file_descriptor_set(hadoop.clone())?;

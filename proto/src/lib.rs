@@ -11,3 +11,9 @@ pub use status::{code, from_status, to_status};
 pub mod steadfs {
     tonic::include_proto!("steadfs.v1");
 }
+
+/// The Container Storage Interface: what Kubernetes asks of a driver of volumes.
+#[expect(missing_docs, clippy::all, reason = "generated")]
+pub mod csi {
+    tonic::include_proto!("csi.v1");
+}
