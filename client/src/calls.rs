@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use steadfs_common::{FsError, FsErrorKind, FsResult};
+use steadfs_common::{FsError, FsErrorKind, FsResult, SAFE_MODE_ENDS};
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::admin_client::AdminClient;
 use steadfs_proto::steadfs::attributes_client::AttributesClient;
 use steadfs_proto::steadfs::mounts_client::MountsClient;
 use steadfs_proto::steadfs::namespace_client::NamespaceClient;
+use steadfs_proto::steadfs::nodes_client::NodesClient;
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -22,6 +23,8 @@ use crate::{ClientOptions, FsUrl};
 
 /// The metadata key under which a caller names itself.
 const USER_KEY: &str = "steadfs-user";
+/// And the groups that it is in beside those that are known, with commas in between.
+const GROUPS_KEY: &str = "steadfs-groups";
 /// Largest answer accepted, in bytes: a page of a listing with locations stays far below.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// How often an idle connection with open calls is probed, and how long the answer may take.
@@ -35,10 +38,12 @@ pub(crate) struct Calls {
     url: FsUrl,
     channel: Channel,
     user: MetadataValue<Ascii>,
+    groups: Option<MetadataValue<Ascii>>,
     client: [u8; 16],
     next_call: AtomicU32,
     call_timeout: Duration,
     attempt_timeout: Duration,
+    wait_for_start: bool,
 }
 
 tokio::task_local! {
@@ -74,10 +79,12 @@ impl Calls {
             url,
             channel,
             user,
+            groups: sent_groups(&options.groups)?,
             client: uuid::Uuid::new_v4().into_bytes(),
             next_call: AtomicU32::new(0),
             call_timeout: options.call_timeout,
             attempt_timeout: options.attempt_timeout,
+            wait_for_start: options.wait_for_start,
         })
     }
 
@@ -87,10 +94,12 @@ impl Calls {
             url: self.url.clone(),
             channel: self.channel.clone(),
             user: sent_name(user)?,
+            groups: self.groups.clone(),
             client: uuid::Uuid::new_v4().into_bytes(),
             next_call: AtomicU32::new(0),
             call_timeout: self.call_timeout,
             attempt_timeout: self.attempt_timeout,
+            wait_for_start: self.wait_for_start,
         })
     }
 
@@ -144,6 +153,22 @@ impl Calls {
         self.repeat(self.call_timeout, || send(client.clone(), self.request(request.clone()))).await
     }
 
+    /// Calls the service of datanodes within `limit`.
+    pub(crate) async fn nodes<Q, R, F, Fut>(&self, limit: Duration, request: Q, send: F) -> FsResult<R>
+    where
+        Q: Clone,
+        F: Fn(NodesClient<Channel>, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
+        let client = NodesClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        self.repeat(limit, || send(client.clone(), self.request(request.clone()))).await
+    }
+
+    /// The usual deadline of a call.
+    pub(crate) const fn call_timeout(&self) -> Duration {
+        self.call_timeout
+    }
+
     /// Calls the service of access control lists and attributes within the usual deadline.
     pub(crate) async fn attributes<Q, R, F, Fut>(&self, request: Q, send: F) -> FsResult<R>
     where
@@ -179,6 +204,9 @@ impl Calls {
     pub(crate) fn request<Q>(&self, message: Q) -> Request<Q> {
         let mut request = Request::new(message);
         request.metadata_mut().insert(USER_KEY, self.user.clone());
+        if let Some(groups) = &self.groups {
+            request.metadata_mut().insert(GROUPS_KEY, groups.clone());
+        }
         request
     }
 
@@ -204,7 +232,8 @@ impl Calls {
                 ),
             };
             let wait = waits.next_wait();
-            if !may_repeat(error.kind()) || Instant::now() + wait >= deadline {
+            let again = may_repeat(error.kind()) || self.wait_for_start && is_starting(&error);
+            if !again || Instant::now() + wait >= deadline {
                 return Err(error);
             }
             tracing::debug!(%error, "a call to the namenode is repeated");
@@ -234,6 +263,17 @@ fn sent_name(user: &str) -> FsResult<MetadataValue<Ascii>> {
     })
 }
 
+/// Groups as a header's value.
+fn sent_groups(groups: &[String]) -> FsResult<Option<MetadataValue<Ascii>>> {
+    if groups.is_empty() {
+        return Ok(None);
+    }
+    if let Some(wrong) = groups.iter().find(|group| group.is_empty() || group.contains(',')) {
+        return Err(FsError::invalid_argument(format!("`{wrong}` cannot be sent as a group's name")));
+    }
+    sent_name(&groups.join(",")).map(Some)
+}
+
 /// How to connect to `authority` by gRPC.
 pub(crate) fn endpoint(authority: &str, connect_timeout: Duration) -> FsResult<Endpoint> {
     let endpoint = Endpoint::from_shared(format!("http://{authority}"))
@@ -252,6 +292,11 @@ fn transport_cause(status: &Status) -> Option<String> {
         cause = inner;
     }
     Some(cause.to_string())
+}
+
+/// Whether a namenode refuses something only until its datanodes have reported.
+fn is_starting(error: &FsError) -> bool {
+    error.kind() == FsErrorKind::SafeMode && error.message().contains(SAFE_MODE_ENDS)
 }
 
 pub(crate) const fn may_repeat(kind: FsErrorKind) -> bool {
@@ -321,6 +366,25 @@ mod tests {
             })
             .await;
         assert_eq!((refused, tries.load(Ordering::Relaxed)), (Err(FsError::not_found("/x")), 1));
+    }
+
+    #[tokio::test]
+    async fn a_start_is_waited_for_by_who_wants_to() {
+        let refused = async |wait_for_start, reason: &str| {
+            let options = ClientOptions { wait_for_start, ..options() };
+            let calls = Calls::new("hdfs://nn".parse().unwrap(), &options).unwrap();
+            let tries = AtomicU32::new(0);
+            let answered = calls.repeat(Duration::from_secs(5), || {
+                let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
+                let error = steadfs_proto::to_status(&FsError::new(FsErrorKind::SafeMode, reason));
+                async move { if first { Err(error) } else { Ok(Response::new(())) } }
+            });
+            answered.await.is_err()
+        };
+        let starting = format!("{SAFE_MODE_ENDS} once the thresholds have been reached.");
+        assert!(!refused(true, &starting).await);
+        assert!(refused(false, &starting).await);
+        assert!(refused(true, "It was turned on manually.").await);
     }
 
     #[tokio::test]

@@ -19,6 +19,9 @@ use crate::ChecksumSpec;
 pub struct ClientOptions {
     /// Who acts. Default: the variable `HADOOP_USER_NAME`, then the operating system's user.
     pub user: String,
+    /// Groups that the user is in beside those that the namenode knows of: a mount in a pod knows them from the kubelet. Names
+    /// of visible ASCII without commas. Default none.
+    pub groups: Vec<String>,
     /// The name under which leases are held. Default: one of its own for every client. A program that goes on with the
     /// open files of one that died takes the same.
     pub name: Option<String>,
@@ -31,6 +34,9 @@ pub struct ClientOptions {
     pub call_timeout: Duration,
     /// The deadline of one attempt of a call. Default 20 s.
     pub attempt_timeout: Duration,
+    /// Whether what a namenode refuses because it is only just starting is asked again until the call's deadline.
+    /// Default no: it is told at once, as HDFS does.
+    pub wait_for_start: bool,
     /// How long a datanode may say nothing while it is read or written. Default 60 s.
     pub data_timeout: Duration,
     /// How long a reader waits before it asks for locations anew, once no replica could be read; doubles each of three
@@ -81,11 +87,13 @@ impl ClientOptions {
     pub fn for_user(user: impl Into<String>) -> Self {
         Self {
             user: user.into(),
+            groups: Vec::new(),
             name: None,
             umask: 0o022,
             connect_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(60),
             attempt_timeout: Duration::from_secs(20),
+            wait_for_start: false,
             data_timeout: Duration::from_secs(60),
             location_wait: Duration::from_millis(400),
             read_ahead: 4 << 20,

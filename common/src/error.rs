@@ -7,6 +7,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+/// What a refusal for safe mode says if that ends by itself, without an operator: the namenode is starting.
+pub const SAFE_MODE_ENDS: &str = "Safe mode will be turned off automatically";
+
 /// The result of an operation on the file system.
 pub type FsResult<T> = Result<T, FsError>;
 

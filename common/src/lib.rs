@@ -16,7 +16,7 @@ mod units;
 pub mod xattr;
 
 pub use checksum::{ChecksumKind, ChecksumSpec};
-pub use error::{FsError, FsErrorKind, FsResult};
+pub use error::{FsError, FsErrorKind, FsResult, SAFE_MODE_ENDS};
 pub use ids::{
     BlockId, BlockPoolId, CallKey, DatanodeUuid, FIRST_BLOCK_ID, FIRST_GENERATION_STAMP, FIRST_INODE_ID,
     GenStamp, IdError, InodeId, ROOT_INODE, StorageId, TxId,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use steadfs_common::Millis;
+use steadfs_common::{Millis, SAFE_MODE_ENDS};
 
 /// When safe mode ends by itself.
 #[derive(Clone, Copy, Debug)]
@@ -133,13 +133,9 @@ impl SafeMode {
             Some(began) => {
                 let left =
                     self.settings.extension.saturating_sub(now.since(began)).as_millis().div_ceil(1_000);
-                format!(
-                    "In safe mode extension. Safe mode will be turned off automatically in {left} seconds."
-                )
+                format!("In safe mode extension. {SAFE_MODE_ENDS} in {left} seconds.")
             }
-            None => {
-                "Safe mode will be turned off automatically once the thresholds have been reached.".into()
-            }
+            None => format!("{SAFE_MODE_ENDS} once the thresholds have been reached."),
         };
         Some(format!("{blocks} {nodes} {end}"))
     }
