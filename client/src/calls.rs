@@ -370,17 +370,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_start_is_waited_for_by_who_wants_to() {
-        let refused = async |wait_for_start, reason: &str| {
+        async fn refused(wait_for_start: bool, reason: &str) -> bool {
             let options = ClientOptions { wait_for_start, ..options() };
             let calls = Calls::new("hdfs://nn".parse().unwrap(), &options).unwrap();
             let tries = AtomicU32::new(0);
             let answered = calls.repeat(Duration::from_secs(5), || {
                 let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
-                let error = steadfs_proto::to_status(&FsError::new(FsErrorKind::SafeMode, reason));
+                let error = steadfs_proto::to_status(&FsError::new(FsErrorKind::SafeMode, reason.to_owned()));
                 async move { if first { Err(error) } else { Ok(Response::new(())) } }
             });
             answered.await.is_err()
-        };
+        }
         let starting = format!("{SAFE_MODE_ENDS} once the thresholds have been reached.");
         assert!(!refused(true, &starting).await);
         assert!(refused(false, &starting).await);
