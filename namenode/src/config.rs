@@ -10,9 +10,11 @@ use steadfs_common::limits::{self, MAX_PRINCIPAL_BYTES};
 use steadfs_namenode_core::Settings;
 
 mod hosts;
+mod kubernetes;
 mod users;
 
 pub use hosts::HostsConfig;
+pub use kubernetes::KubernetesConfig;
 use users::is_short;
 pub use users::{AuditConfig, ProxyConfig, TrashConfig, UsersConfig};
 
@@ -48,6 +50,8 @@ pub struct NamenodeConfig {
     pub trash: TrashConfig,
     /// Who runs where.
     pub locality: LocalityConfig,
+    /// What is watched of Kubernetes.
+    pub kubernetes: KubernetesConfig,
     /// What is not secure and must be asked for by name.
     pub insecure: InsecureConfig,
     /// The file that this was read from, to read what may change while the namenode runs.
@@ -167,7 +171,7 @@ pub struct StoreConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalityConfig {
-    /// The file that tells the pods; empty for none, and then nothing here has an effect.
+    /// The file that tells the pods; empty for none. Without it and without Kubernetes nothing here has an effect.
     pub pods_file: PathBuf,
     /// How often the file is looked at.
     pub pods_check_interval_ms: u64,
@@ -200,6 +204,7 @@ impl Default for NamenodeConfig {
             audit: AuditConfig::default(),
             trash: TrashConfig::default(),
             locality: LocalityConfig::default(),
+            kubernetes: KubernetesConfig::default(),
             insecure: InsecureConfig::default(),
             file: None,
         }
@@ -350,6 +355,11 @@ impl NamenodeConfig {
         );
         ensure!(self.journal.seal_after_idle_ms > 0, "journal.seal_after_idle_ms: at least 1");
         ensure!(self.locality.pods_check_interval_ms >= 10, "locality.pods_check_interval_ms: at least 10");
+        self.kubernetes.validate()?;
+        ensure!(
+            !self.kubernetes.watch || self.locality.pods_file.as_os_str().is_empty(),
+            "locality.pods_file and kubernetes.watch both tell who runs where: choose one"
+        );
         ensure!(self.store.read_threads > 0, "store.read_threads: at least 1");
         Ok(())
     }

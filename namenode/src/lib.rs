@@ -19,6 +19,7 @@ pub mod hadoop;
 pub mod http;
 mod identity;
 pub mod journal;
+pub mod kubernetes;
 pub mod locality;
 pub(crate) mod locks;
 mod run;

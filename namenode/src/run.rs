@@ -166,6 +166,7 @@ fn serve(
 ) -> std::io::Result<()> {
     let mut registry = Registry::with_prefix("steadfs");
     service.metrics().register(&mut registry);
+    service.kubernetes().register(&mut registry);
     if let Some(lost) = service.lost_audit_lines() {
         registry.register("namenode_audit_lines_lost", "Lines of the audit log that were lost", lost);
     }

@@ -10,7 +10,7 @@ mod pods;
 #[cfg(test)]
 mod tests;
 
-pub use pods::{MAX_POD_ADDRESSES, Pod, PodError, Pods, Reader, Role};
+pub use pods::{HostNode, MAX_POD_ADDRESSES, Pod, PodError, Pods, Reader, Role};
 
 use smallvec::SmallVec;
 use steadfs_common::BlockId;
@@ -45,22 +45,6 @@ pub fn renames(asked: Asked, reader: &Reader<'_>) -> bool {
             Asked::BlockLocations => reader.role == Role::Driver,
             Asked::Write => false,
         }
-}
-
-/// A replica as its distance depends on it.
-#[derive(Clone, Copy, Debug)]
-pub struct Replica<'a> {
-    /// The node that its datanode runs on; empty if it told none.
-    pub node: &'a str,
-    /// Its datanode is heard from.
-    pub fresh: bool,
-}
-
-/// How far a replica is from a reader on `reader_node`: 0 on its own node, else 1. Replicas are sorted by it and stay in
-/// their order otherwise. A datanode that is not heard from is not preferred.
-#[must_use]
-pub fn distance(reader_node: &str, replica: Replica<'_>) -> u8 {
-    u8::from(reader_node.is_empty() || !replica.fresh || replica.node != reader_node)
 }
 
 /// One entry of a block's list of places.

@@ -8,16 +8,20 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use smallvec::SmallVec;
-use steadfs_common::{BlockId, DatanodeUuid, GenStamp, StorageId};
+use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, StorageId};
 use steadfs_namenode_core::Effect;
-use steadfs_namenode_core::blocks::{BlocksOn, Condition, Roster, SurveyedReplica, WorkLists};
+use steadfs_namenode_core::blocks::{BlocksOn, Condition, Roster, StopCheck, SurveyedReplica, WorkLists};
 use steadfs_namenode_core::command::BlockRef;
+use steadfs_namenode_core::locality::Pods;
 use steadfs_namenode_core::placement::{Cluster, PlacementRequest};
 use steadfs_namenode_core::record::Block;
 
 use super::directory::Directory;
 use super::{Blocks, Shared};
 use crate::service::{BlockOnNode, EffectSink, FsStats, Location, NodeReport, SharedCluster};
+
+/// Blocks that the check of a stop looks at in one hold of the lock.
+const STOP_STEP: usize = 20_000;
 
 /// The cluster as plans see it: the datanodes of one moment, and the replicas of now.
 struct Picture {
@@ -66,6 +70,12 @@ impl EffectSink for Blocks {
         let seed = self.shared.seed();
         let located = self.shared.owner.read(|map| map.locate(block, reader, seed));
         (self.shared.directory.load().locations(&located.storages), located.corrupt)
+    }
+
+    fn set_pods(&self, pods: Arc<Pods>) {
+        let now = self.shared.now();
+        self.shared.owner.write(|map| map.set_pods(pods, now));
+        self.shared.publish();
     }
 
     fn locations(&self, storages: &[StorageId]) -> Vec<Location> {
@@ -147,6 +157,16 @@ impl EffectSink for Blocks {
         let now = self.shared.now();
         self.shared.owner.write(|map| map.set_roster(roster, now));
         self.shared.publish();
+    }
+
+    fn check_stop(&self, nodes: &[DatanodeUuid]) -> FsResult<StopCheck> {
+        let mut stopping = self.shared.owner.read(|map| map.begin_stop_check(nodes))?;
+        loop {
+            let found = self.shared.owner.read(|map| map.check_stop(&mut stopping, STOP_STEP));
+            if let Some(check) = found {
+                return Ok(check);
+            }
+        }
     }
 
     fn roster(&self) -> Roster {

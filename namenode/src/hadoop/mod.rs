@@ -77,6 +77,7 @@ struct Asked {
 impl Asked {
     async fn new(door: &Door, call: &Call) -> FsResult<Self> {
         let claim = Claim {
+            groups: Vec::new(),
             user: &call.user,
             real_user: call.real_user.as_deref(),
             address: Some(call.peer.ip().to_canonical()),

@@ -56,7 +56,9 @@ pub(super) fn parse(text: &str) -> Result<Pods, String> {
         id: pod.id,
         ips: pod.ips,
         node: pod.node,
+        host_network: false,
         application: pod.application,
+        also_for: String::new(),
         role: match pod.role {
             RoleForm::Driver => Role::Driver,
             RoleForm::Executor => Role::Executor,

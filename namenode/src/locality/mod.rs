@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use steadfs_daemon::pool::DiskPool;
 use steadfs_daemon::shutdown::Shutdown;
-use steadfs_namenode_core::locality::{Asked, Pods, Replica, distance, named, renames};
+use steadfs_namenode_core::locality::{Asked, Pods, named, renames};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::LocalityConfig;
-use crate::service::{LocatedBlock, Location};
+use crate::service::{LocatedBlock, Service};
 
 /// Most addresses of pods that a datanode is told of its node. Kubernetes allows 110 pods a node unless told otherwise.
 const MAX_PEERS: usize = 1_024;
@@ -48,19 +47,8 @@ impl Locality {
     }
 
     /// Puts other pods in place of those known.
-    pub fn replace(&self, pods: Pods) {
-        self.pods.store(Arc::new(pods));
-    }
-
-    /// Puts the replicas of a block that are on the reader's own node first; all else stays in its order.
-    pub fn order(&self, reader: Option<IpAddr>, locations: &mut [Location]) {
-        let pods = self.pods.load();
-        if let Some(reader) = reader.and_then(|ip| pods.reader(ip)) {
-            locations.sort_by_key(|place| {
-                let node = &place.node;
-                distance(reader.node, Replica { node: &node.node, fresh: node.live && !node.stale })
-            });
-        }
+    pub(crate) fn replace(&self, pods: Arc<Pods>) {
+        self.pods.store(pods);
     }
 
     /// Who names places for this caller; none if it shall hear the names that datanodes registered with.
@@ -80,43 +68,47 @@ impl Locality {
     }
 
     /// Reads the file now and whenever it has changed, until `shutdown`. A file that cannot be used changes nothing.
-    pub(crate) fn watch(self: Arc<Self>, files: DiskPool, shutdown: &Shutdown) {
+    pub(crate) fn watch(&self, service: &Arc<Service>, shutdown: &Shutdown) {
         if self.file.as_os_str().is_empty() {
             return;
         }
-        let ended = shutdown.clone();
+        let (service, ended) = (service.clone(), shutdown.clone());
+        let (mut watched, mut turn) = (file::Watched::new(self.file.clone()), interval(self.interval));
         shutdown.spawn(async move {
-            let mut watched = file::Watched::new(self.file.clone());
-            let mut turn = interval(self.interval);
             turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     _ = turn.tick() => {}
                     () = ended.triggered() => return,
                 }
-                let (after, change) = files
+                let (after, change) = service
+                    .disk_pool()
                     .run(move || {
                         let change = watched.look();
                         (watched, change)
                     })
                     .await;
                 watched = after;
-                self.take(change);
+                if let Some(pods) = service.locality().judged(change) {
+                    service.set_pods(pods);
+                }
             }
         });
     }
 
-    fn take(&self, change: file::Change) {
+    /// Other pods, if the file told some; the log says what it told.
+    fn judged(&self, change: file::Change) -> Option<Pods> {
         let file = self.file.display();
         match change {
-            file::Change::None => {}
+            file::Change::None => None,
             file::Change::Pods(pods) => {
                 tracing::info!(%file, pods = pods.len(), "who runs where was read");
-                self.replace(pods);
+                Some(pods)
             }
             file::Change::Bad(problem) => {
                 let kept = self.pods.load().len();
                 tracing::warn!(%file, problem, kept, "the file of pods cannot be used: what it said before still holds");
+                None
             }
         }
     }

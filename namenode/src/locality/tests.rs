@@ -67,7 +67,9 @@ fn a_change_is_seen_and_a_bad_file_is_told_once_and_changes_nothing() {
             Change::Pods(_) => "pods",
             Change::Bad(_) => "bad",
         };
-        locality.take(change);
+        if let Some(pods) = locality.judged(change) {
+            locality.replace(Arc::new(pods));
+        }
         (kind, locality.pods.load().len())
     };
     assert_eq!([look(), look()], [("bad", 0), ("none", 0)]);
@@ -86,7 +88,7 @@ fn nobody_is_named_when_it_is_switched_off() {
     let config = LocalityConfig { name_executors: false, ..LocalityConfig::default() };
     for (config, namer) in [(LocalityConfig::default(), true), (config, false)] {
         let locality = Locality::new(&config);
-        locality.replace(parse(GOOD).unwrap());
+        locality.replace(Arc::new(parse(GOOD).unwrap()));
         assert_eq!(locality.namer(Some(ip("10.0.0.1")), Asked::Listing).is_some(), namer);
         assert!(locality.namer(Some(ip("10.0.0.3")), Asked::Listing).is_none());
         assert!(locality.namer(Some(ip("10.0.0.2")), Asked::BlockLocations).is_none());

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use steadfs_common::{BlockId, DatanodeUuid, GenStamp, StorageId};
+use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, StorageId};
 use steadfs_namenode_core::Effect;
-use steadfs_namenode_core::blocks::{BlocksOn, Condition, Roster, WorkLists};
+use steadfs_namenode_core::blocks::{BlocksOn, Condition, Roster, StopCheck, WorkLists};
 use steadfs_namenode_core::command::BlockRef;
+use steadfs_namenode_core::locality::Pods;
 use steadfs_namenode_core::placement::{Cluster, PlacementRequest};
 use steadfs_namenode_core::record::Block;
 
@@ -40,6 +41,9 @@ pub trait EffectSink: Send + Sync + 'static {
 
     /// The known ones of these storages, in their order: for pipelines.
     fn locations(&self, storages: &[StorageId]) -> Vec<Location>;
+
+    /// Takes another picture of who runs where, by which readers and writers are placed.
+    fn set_pods(&self, pods: Arc<Pods>);
 
     /// Chooses storages as the plan does: for a pipeline that lost a node.
     fn choose(&self, request: &PlacementRequest<'_>) -> Vec<StorageId> {
@@ -75,6 +79,12 @@ pub trait EffectSink: Send + Sync + 'static {
 
     /// Takes an operator's list of datanodes in place of the one before.
     fn set_roster(&self, roster: Roster);
+
+    /// What would lack if these datanodes were stopped at the same time. Looks at all blocks: seconds, on a large cluster.
+    ///
+    /// # Errors
+    /// One of them is not known.
+    fn check_stop(&self, nodes: &[DatanodeUuid]) -> FsResult<StopCheck>;
 
     /// The operator's list of datanodes.
     fn roster(&self) -> Roster;

@@ -15,6 +15,7 @@ mod identity;
 pub(crate) mod locks;
 mod meta;
 pub mod metrics;
+mod nodes;
 mod prefetch;
 mod proxies;
 mod questions;
@@ -42,6 +43,7 @@ use steadfs_daemon::clock::SharedClock;
 use steadfs_daemon::pool::DiskPool;
 use steadfs_namenode_core::blocks::BlocksOn;
 use steadfs_namenode_core::command::{BlockRef, Origin, PlacedBlock};
+use steadfs_namenode_core::locality::Pods;
 use steadfs_namenode_core::{Caller, Settings};
 use tokio::sync::{Notify, mpsc};
 
@@ -51,6 +53,7 @@ use crate::commit::renewals::Renewals;
 use crate::config::NamenodeConfig;
 use crate::events::Events;
 use crate::identity::Identity;
+use crate::kubernetes;
 use crate::locality::Locality;
 use crate::locks::Locks;
 use crate::store::Store;
@@ -61,6 +64,7 @@ pub use effects::{EffectSink, SharedCluster};
 use groups::{Groups, process_user};
 pub use identity::Claim;
 use metrics::Readings;
+pub use nodes::{NodeNames, NodeStop, StopAnswer};
 use proxies::Proxies;
 pub(crate) use proxies::is_address_range;
 pub use steadfs_namenode_core::namespace::read::ContentSummary;
@@ -110,6 +114,7 @@ pub struct Service {
     /// Told when a tree was detached.
     detached: Notify,
     locality: Arc<Locality>,
+    kubernetes: kubernetes::Status,
 }
 
 /// A file that was read, and when.
@@ -167,6 +172,7 @@ impl Service {
             touches,
             detached: Notify::new(),
             locality: Locality::new(&config.locality),
+            kubernetes: kubernetes::Status::default(),
             clock: parts.clock,
             pool,
         });
@@ -189,6 +195,24 @@ impl Service {
     #[must_use]
     pub const fn locality(&self) -> &Arc<Locality> {
         &self.locality
+    }
+
+    /// How the watch of Kubernetes goes.
+    #[must_use]
+    pub const fn kubernetes(&self) -> &kubernetes::Status {
+        &self.kubernetes
+    }
+
+    /// Takes another picture of who runs where.
+    pub fn set_pods(&self, pods: Pods) {
+        let pods = Arc::new(pods);
+        self.locality.replace(Arc::clone(&pods));
+        self.blocks.set_pods(pods);
+    }
+
+    /// The threads for what blocks.
+    pub(crate) const fn disk_pool(&self) -> &DiskPool {
+        &self.pool
     }
 
     /// The rules' settings.

@@ -160,8 +160,7 @@ impl Service {
 
     fn place(&self, caller: &Caller, found: &read::FileBlocks) -> FileBlocks {
         let locate = |found: &read::FileBlock| {
-            let (mut locations, corrupt) = self.blocks.locate(&found.block, caller.address);
-            self.locality.order(caller.address, &mut locations);
+            let (locations, corrupt) = self.blocks.locate(&found.block, caller.address);
             let block = &found.block;
             LocatedBlock {
                 block: BlockRef { id: block.id, stamp: block.stamp, length: block.length },

@@ -9,10 +9,11 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use steadfs_common::{BlockId, DatanodeUuid, GenStamp, Millis, StorageId};
+use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, Millis, StorageId};
 use steadfs_namenode_core::Effect;
-use steadfs_namenode_core::blocks::{AdminState, BlocksOn, Condition, Lacking, Roster, WorkLists};
+use steadfs_namenode_core::blocks::{AdminState, BlocksOn, Condition, Lacking, Roster, StopCheck, WorkLists};
 use steadfs_namenode_core::command::BlockRef;
+use steadfs_namenode_core::locality::Pods;
 use steadfs_namenode_core::placement::{Cluster, PlacementRequest};
 use steadfs_namenode_core::record::Block;
 use tokio::sync::Notify;
@@ -125,6 +126,8 @@ impl EffectSink for TestSink {
         (self.locations(&live), false)
     }
 
+    fn set_pods(&self, _pods: Arc<Pods>) {}
+
     fn locations(&self, storages: &[StorageId]) -> Vec<Location> {
         storages.iter().map(|id| location(*id)).collect()
     }
@@ -188,6 +191,10 @@ impl EffectSink for TestSink {
     }
 
     fn set_roster(&self, _roster: Roster) {}
+
+    fn check_stop(&self, nodes: &[DatanodeUuid]) -> FsResult<StopCheck> {
+        Ok(StopCheck { lacking: vec![Lacking::default(); nodes.len()], ..StopCheck::default() })
+    }
 
     fn roster(&self) -> Roster {
         Roster::default()

@@ -55,8 +55,8 @@ pub(crate) fn start(
         Ok(())
     });
     super::trash::start(service, &config.trash, shutdown);
-    let locality = service.locality.clone();
-    locality.watch(service.pool.clone(), shutdown);
+    service.locality.watch(service, shutdown);
+    crate::kubernetes::start(service, &config.kubernetes, shutdown);
     shutdown.spawn(seal_when_idle(service.clone(), seal_after, shutdown.clone()));
     shutdown.spawn(write_touches(service.clone(), touches, shutdown.clone()));
 }

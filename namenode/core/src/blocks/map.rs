@@ -8,8 +8,9 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, Millis, StorageId};
 
-use super::admin::{AdminState, Drain};
+use super::admin::AdminState;
 use super::bad::Bad;
+use super::leaving::Leaving;
 use super::moves::Moves;
 use super::nodes::{Datanodes, NodeIndex, Registration, VolumeReport};
 use super::places::StorageIndex;
@@ -20,6 +21,7 @@ use super::safe_mode::{SafeCounts, SafeMode, SafeModeSettings};
 use super::sweep::Sweep;
 use super::table::Table;
 use super::work::{Invalid, RecoveryWork, Why};
+use crate::locality::Pods;
 use crate::placement::Topology;
 use crate::record::Block;
 
@@ -117,6 +119,8 @@ pub struct BlockMap {
     pub(super) settings: BlockSettings,
     pub(super) nodes: Datanodes,
     pub(super) topology: Arc<Topology>,
+    /// Who runs where beside the datanodes.
+    pods: Arc<Pods>,
     /// Complete blocks.
     pub(super) table: Table,
     /// Blocks that are not complete.
@@ -143,7 +147,7 @@ pub struct BlockMap {
     pub(super) changes: ChangeLog,
     pub(super) sweep: Sweep,
     pub(super) roster: Roster,
-    pub(super) drain: Drain,
+    pub(super) leaving: Leaving,
     pub(super) blocking: Vec<BlockId>,
     /// Blocks of which a finalized replica arrived while they are not complete.
     pub(super) received: Vec<BlockId>,
@@ -159,6 +163,7 @@ impl BlockMap {
         Self {
             nodes: Datanodes::default(),
             topology: Arc::default(),
+            pods: Arc::default(),
             table: Table::default(),
             building: BTreeMap::new(),
             bad: BTreeMap::new(),
@@ -177,7 +182,7 @@ impl BlockMap {
             changes: ChangeLog::default(),
             sweep: Sweep::default(),
             roster: Roster::default(),
-            drain: Drain::default(),
+            leaving: Leaving::default(),
             blocking: Vec::new(),
             received: Vec::new(),
             policies: None,
@@ -313,7 +318,16 @@ impl BlockMap {
     }
 
     pub(super) fn refresh(&mut self, now: Millis) {
-        self.topology = Arc::new(self.nodes.topology(now, self.settings.stale_after));
+        self.nodes.find_racks(&self.pods);
+        let topology = self.nodes.topology(now, self.settings.stale_after);
+        self.topology = Arc::new(topology.among(Arc::clone(&self.pods)));
+    }
+
+    /// Takes another picture of who runs where: readers and writers are placed by their nodes, and datanodes that name none
+    /// are in the racks of theirs.
+    pub fn set_pods(&mut self, pods: Arc<Pods>, now: Millis) {
+        self.pods = pods;
+        self.refresh(now);
     }
 
     /// What is due every second or so: dead datanodes, safe mode, work. `total` is the namespace's count of complete
@@ -395,6 +409,7 @@ impl BlockMap {
         self.postponed.remove(&id);
         let Some(entry) = self.table.get(id) else {
             self.end_pending(id);
+            self.leaving.forget(id, &mut self.nodes);
             return;
         };
         let replication = entry.replication;
@@ -407,7 +422,6 @@ impl BlockMap {
         if self.active_since.is_none() {
             return;
         }
-        self.look_behind(id);
         let (wanted, live) = (self.enough(replication, tally), tally.serving);
         if live >= wanted {
             self.end_pending(id);
@@ -427,6 +441,7 @@ impl BlockMap {
         if self.bad.contains_key(&id) {
             self.drop_bad(id);
         }
+        self.judge_leaving(id);
     }
 
     /// It is not missing (any more).
@@ -524,6 +539,7 @@ impl BlockMap {
         self.found(id);
         self.postponed.remove(&id);
         self.end_pending(id);
+        self.leaving.forget(id, &mut self.nodes);
         Some(entry)
     }
 

@@ -14,6 +14,7 @@ use super::places::StorageIndex;
 use super::recent::Recent;
 use super::roster::Wish;
 use super::work::Orders;
+use crate::locality::Pods;
 use crate::placement::{Machine, Topology, Volume};
 
 /// Most datanodes known at a time, dead ones included.
@@ -108,6 +109,8 @@ pub struct Datanode {
     pub version: String,
     /// Its rack; begins with `/`.
     pub rack: Arc<str>,
+    /// It named its rack itself: nobody knows better.
+    named_rack: bool,
     /// The (Kubernetes) node that it runs on; empty if it has none.
     pub node: String,
     /// Whether it is heard.
@@ -270,6 +273,17 @@ impl Datanodes {
             .all(|storage| storage.dropped || storage.reported || !self.node(storage.node).live)
     }
 
+    /// Puts datanodes that name a node and no rack in the rack of their node. What is not known leaves them where they are.
+    pub(super) fn find_racks(&mut self, pods: &Pods) {
+        for node in self.nodes.iter_mut().filter(|node| !node.named_rack) {
+            if let Some(rack) = pods.rack(&node.node)
+                && checked_rack(rack).is_ok()
+            {
+                node.rack = Arc::clone(rack);
+            }
+        }
+    }
+
     /// The picture that placement works with.
     pub(super) fn topology(&self, now: Millis, stale_after: Duration) -> Topology {
         let machine = |node: &Datanode| Machine {
@@ -278,6 +292,7 @@ impl Datanodes {
             host: node.address.host.clone(),
             port: node.address.data_port,
             rack: Arc::clone(&node.rack),
+            node: node.node.clone(),
             live: node.live,
             open: node.admin.serves(),
             stale: node.is_stale(now, stale_after),
@@ -347,12 +362,14 @@ impl Datanodes {
         let Registration { uuid, session, address, version, rack, node, volumes } = registration;
         self.session(uuid, session)?;
         self.check_volumes(uuid, &volumes)?;
+        let named_rack = !rack.is_empty();
         let rack = checked_rack(&rack)?;
         let fresh = Datanode {
             uuid,
             address,
             version,
             rack,
+            named_rack,
             node,
             live: true,
             last_heartbeat: now,

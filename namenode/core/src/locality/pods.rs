@@ -1,12 +1,14 @@
 //! Who runs where.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use steadfs_common::BlockId;
 
-/// Most addresses of one pod.
+/// Most addresses of one pod, or of one node.
 pub const MAX_POD_ADDRESSES: usize = 16;
 
 /// What a pod is to its application.
@@ -30,12 +32,27 @@ pub struct Pod {
     pub ips: Vec<IpAddr>,
     /// The node it runs on.
     pub node: String,
+    /// It is in its node's network: who calls from its address may be anybody on the node.
+    pub host_network: bool,
     /// The application that it belongs to; empty for none.
     pub application: String,
+    /// Another application whose blocks it is named for too; empty for none.
+    pub also_for: String,
     /// What it is to the application.
     pub role: Role,
     /// Its clients dial host names, so it and its application must hear those of datanodes.
     pub opted_out: bool,
+}
+
+/// A node as far as it is known beside its pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostNode {
+    /// Its name, as datanodes tell it.
+    pub name: String,
+    /// Its own addresses.
+    pub ips: Vec<IpAddr>,
+    /// Its rack, beginning with `/`; none if that is not known.
+    pub rack: Option<Arc<str>>,
 }
 
 /// Why pods make no picture. The sentence names the pod.
@@ -77,7 +94,7 @@ struct Place {
     opted_out: bool,
 }
 
-/// All pods at one moment. Immutable.
+/// All pods and nodes at one moment. Immutable.
 #[derive(Clone, Debug, Default)]
 pub struct Pods {
     places: BTreeMap<IpAddr, Place>,
@@ -85,6 +102,7 @@ pub struct Pods {
     executors: BTreeMap<String, BTreeMap<String, Vec<Executor>>>,
     opted_out: BTreeSet<String>,
     by_node: BTreeMap<String, Vec<IpAddr>>,
+    racks: BTreeMap<String, Arc<str>>,
     pods: usize,
 }
 
@@ -134,13 +152,38 @@ impl Pods {
         Ok(picture)
     }
 
+    /// The same picture with what is known of nodes. Whoever calls from a node's own address is on that node, and of no
+    /// application.
+    #[must_use]
+    pub fn with_nodes(mut self, nodes: Vec<HostNode>) -> Self {
+        for node in nodes {
+            for ip in node.ips.iter().map(IpAddr::to_canonical).take(MAX_POD_ADDRESSES) {
+                let place = Place {
+                    node: node.name.clone(),
+                    application: String::new(),
+                    role: Role::Other,
+                    opted_out: false,
+                };
+                if let Entry::Vacant(entry) = self.places.entry(ip) {
+                    entry.insert(place);
+                    self.by_node.entry(node.name.clone()).or_default().push(ip);
+                }
+            }
+            if let Some(rack) = node.rack {
+                self.racks.insert(node.name, rack);
+            }
+        }
+        self
+    }
+
     fn put(&mut self, pod: &Pod) -> Result<(), PodError> {
+        let calls_as = if pod.host_network { "" } else { pod.application.as_str() };
         for ip in pod.ips.iter().map(IpAddr::to_canonical) {
             match self.places.get_mut(&ip) {
                 None => {
                     let place = Place {
                         node: pod.node.clone(),
-                        application: pod.application.clone(),
+                        application: calls_as.to_owned(),
                         role: pod.role,
                         opted_out: pod.opted_out,
                     };
@@ -155,7 +198,7 @@ impl Pods {
                 }
                 // Pods in their node's network share its address: nobody can tell which of them calls.
                 Some(place) => {
-                    if place.application != pod.application {
+                    if place.application != calls_as {
                         place.application.clear();
                     }
                     if place.role != pod.role {
@@ -165,16 +208,15 @@ impl Pods {
                 }
             }
         }
-        if pod.application.is_empty() {
-            return Ok(());
-        }
-        if pod.opted_out {
-            self.opted_out.insert(pod.application.clone());
-        }
-        if pod.role == Role::Executor {
-            let executor = Executor { host: host_of(pod.ips[0]), seed: seed_of(&pod.id) };
-            let nodes = self.executors.entry(pod.application.clone()).or_default();
-            nodes.entry(pod.node.clone()).or_default().push(executor);
+        for application in [&pod.application, &pod.also_for].into_iter().filter(|name| !name.is_empty()) {
+            if pod.opted_out {
+                self.opted_out.insert(application.clone());
+            }
+            if pod.role == Role::Executor {
+                let executor = Executor { host: host_of(pod.ips[0]), seed: seed_of(&pod.id) };
+                let nodes = self.executors.entry(application.clone()).or_default();
+                nodes.entry(pod.node.clone()).or_default().push(executor);
+            }
         }
         Ok(())
     }
@@ -198,7 +240,13 @@ impl Pods {
         there.into_iter().flatten()
     }
 
-    /// The addresses of all pods on a node.
+    /// The rack of a node, if that is known; begins with `/`.
+    #[must_use]
+    pub fn rack(&self, node: &str) -> Option<&Arc<str>> {
+        self.racks.get(node)
+    }
+
+    /// The addresses of all pods on a node, and its own.
     #[must_use]
     pub fn addresses_on(&self, node: &str) -> &[IpAddr] {
         self.by_node.get(node).map_or(&[], Vec::as_slice)

@@ -13,7 +13,9 @@ fn pod(id: &str, ip: &str, node: &str, application: &str, role: Role) -> Pod {
         id: id.into(),
         ips: vec![ip.parse().unwrap()],
         node: node.into(),
+        host_network: false,
         application: application.into(),
+        also_for: String::new(),
         role,
         opted_out: false,
     }
@@ -145,16 +147,37 @@ fn what_is_no_picture_is_refused_by_the_pod() {
 }
 
 #[test]
-fn the_own_node_comes_first_unless_it_is_silent() {
-    let mut replicas = [("a", true), ("b", false), ("b", true), ("c", true)];
-    let by = |from: &'static str| {
-        move |(node, fresh): &(&str, bool)| distance(from, Replica { node, fresh: *fresh })
-    };
-    replicas.sort_by_key(by("nowhere"));
-    replicas.sort_by_key(by(""));
-    assert_eq!(replicas, [("a", true), ("b", false), ("b", true), ("c", true)]);
-    replicas.sort_by_key(by("b"));
-    assert_eq!(replicas, [("b", true), ("a", true), ("b", false), ("c", true)]);
+fn a_pod_in_its_nodes_network_is_named_but_nobody_calls_as_it() {
+    let shared = Pod { host_network: true, ..pod("h", "192.168.0.1", "n-0", APP, Role::Executor) };
+    let pods = picture(vec![shared]);
+    assert_eq!(names(&pods, 1, &["n-0"]), [(0, "192.168.0.1")]);
+    let reader = pods.reader(ip("192.168.0.1")).unwrap();
+    assert_eq!((reader.node, reader.application()), ("n-0", None));
+}
+
+#[test]
+fn who_calls_from_a_nodes_address_is_on_that_node() {
+    let rack: std::sync::Arc<str> = "/zone-a".into();
+    let node = |name: &str, at: &str, rack| HostNode { name: name.into(), ips: vec![ip(at)], rack };
+    let pods = picture(executors(&[1]))
+        .with_nodes(vec![node("n-0", "192.168.0.1", Some(rack.clone())), node("n-1", "192.168.0.2", None)]);
+    let reader = pods.reader(ip("::ffff:192.168.0.1")).unwrap();
+    assert_eq!((reader.node, reader.role, reader.application()), ("n-0", Role::Other, None));
+    assert_eq!((pods.rack("n-0"), pods.rack("n-1"), pods.rack("n-2")), (Some(&rack), None, None));
+    assert_eq!(pods.addresses_on("n-0"), [ip("10.0.0.1"), ip("192.168.0.1")]);
+    assert_eq!(pods.reader(ip("10.0.0.1")).unwrap().application(), Some(APP), "pods are as they were");
+}
+
+#[test]
+fn an_executor_may_be_named_for_a_second_application() {
+    let mut all = executors(&[1]);
+    all[0].also_for = "space/".into();
+    all.push(pod("notebook", "10.3.0.9", "n-5", "space/", Role::Driver));
+    let pods = picture(all);
+    let reader = pods.reader(ip("10.3.0.9")).unwrap();
+    let entries = named(&pods, &reader, BlockId(1), &["n-0"]);
+    assert_eq!(entries.as_slice(), [Entry { replica: 0, host: "10.0.0.1" }]);
+    assert_eq!(names(&pods, 1, &["n-0"]), [(0, "10.0.0.1")]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use steadfs_common::{StorageId, StorageType};
 
-use super::topology::{Machine, Topology, Volume};
+use super::topology::{Machine, Spot, Topology, Volume};
 use super::{PlacementRequest, Random};
 use crate::policy::{self, StoragePolicy, Types};
 
@@ -37,6 +37,8 @@ struct Choice<'a> {
     topology: &'a Topology,
     request: &'a PlacementRequest<'a>,
     random: Random,
+    /// Where the writer is, if its machine is to be avoided.
+    avoided: Option<Spot<'a>>,
     pass: Pass,
     /// Machines that hold or will hold the block, in the order of its replicas.
     holders: SmallVec<[u32; 8]>,
@@ -66,6 +68,7 @@ impl Topology {
             topology: self,
             request,
             random: Random::new(request.seed),
+            avoided: request.writer.filter(|_| request.avoid_local).map(|ip| self.spot(ip)),
             pass: Pass::Strict,
             holders: request.existing.iter().filter_map(|id| self.storages.get(id)).copied().collect(),
             chosen: SmallVec::new(),
@@ -172,16 +175,15 @@ impl<'a> Choice<'a> {
 
     /// The writer's own machine, else one in its rack.
     fn near_writer(&mut self) -> Option<usize> {
-        let writer = self.request.writer?;
         let topology = self.topology;
-        let local = |at: &usize| topology.machines[*at].ip == writer && self.accepts(*at, Where::Anywhere);
+        let spot = topology.spot(self.request.writer?);
+        let local = |at: &usize| spot.has(&topology.machines[*at]) && self.accepts(*at, Where::Anywhere);
         // Several datanodes may share a machine: one of them by chance.
         let own: SmallVec<[usize; 4]> = (0..topology.machines.len()).filter(local).collect();
         if !own.is_empty() {
             return Some(own[self.random.below(own.len() as u64) as usize]);
         }
-        let rack =
-            topology.machines.iter().find(|machine| machine.ip == writer).map(|machine| &machine.rack)?;
+        let rack = spot.rack?;
         self.draw(Where::On(rack))
     }
 
@@ -222,7 +224,7 @@ impl<'a> Choice<'a> {
             Where::NotOn(rack) => machine.rack != *rack,
         };
         let strict = self.pass == Pass::Relaxed
-            || !(machine.stale || (self.request.avoid_local && self.request.writer == Some(machine.ip)));
+            || !(machine.stale || self.avoided.as_ref().is_some_and(|spot| spot.has(machine)));
         placed
             && strict
             && machine.live

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use steadfs_common::{DatanodeUuid, StorageId, StorageType};
 
 use super::Random;
+use crate::locality::Pods;
 
 /// A volume that may take replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Machine {
     pub port: u16,
     /// Its rack, or zone; begins with `/`.
     pub rack: Arc<str>,
+    /// The (Kubernetes) node that it runs on; empty if it told none.
+    pub node: String,
     /// Whether it is heard.
     pub live: bool,
     /// Whether it may get new replicas: one that leaves service may not.
@@ -58,6 +61,24 @@ pub struct Topology {
     pub(super) storages: BTreeMap<StorageId, u32>,
     /// Running sums of the free space of the live machines: a weighted draw is a binary search.
     pub(super) sums: Vec<u64>,
+    /// Who runs where beside the datanodes.
+    pods: Arc<Pods>,
+}
+
+/// Where a reader or writer is.
+pub(super) struct Spot<'a> {
+    ip: IpAddr,
+    /// Its node; empty if that is not known.
+    node: &'a str,
+    /// Its rack, if that is known.
+    pub(super) rack: Option<&'a Arc<str>>,
+}
+
+impl Spot<'_> {
+    /// Whether a datanode is on the same machine.
+    pub(super) fn has(&self, machine: &Machine) -> bool {
+        machine.ip == self.ip || (!self.node.is_empty() && machine.node == self.node)
+    }
 }
 
 /// How far a replica is from its reader; nearer is smaller.
@@ -81,7 +102,15 @@ impl Topology {
             sum += if machine.live && machine.open { (machine.room(0) >> 20) + 1 } else { 0 };
             sums.push(sum);
         }
-        Self { machines, storages, sums }
+        Self { machines, storages, sums, pods: Arc::default() }
+    }
+
+    /// The same picture, with who runs where: a reader or writer is on the machine of a datanode if its pod is on the
+    /// datanode's node.
+    #[must_use]
+    pub fn among(mut self, pods: Arc<Pods>) -> Self {
+        self.pods = pods;
+        self
     }
 
     /// How many datanodes are live and in service.
@@ -109,9 +138,13 @@ impl Topology {
         self.machine_of(storage).is_some_and(|machine| machine.stale)
     }
 
-    /// The rack of whoever calls from `ip`: that of the datanode on the same machine.
-    fn rack_at(&self, ip: IpAddr) -> Option<&Arc<str>> {
-        self.machines.iter().find(|machine| machine.ip == ip).map(|machine| &machine.rack)
+    /// Where whoever calls from `ip` is.
+    pub(super) fn spot(&self, ip: IpAddr) -> Spot<'_> {
+        let node = self.pods.reader(ip).map_or("", |reader| reader.node);
+        let mut spot = Spot { ip, node, rack: None };
+        let beside = self.machines.iter().find(|machine| spot.has(machine)).map(|machine| &machine.rack);
+        spot.rack = beside.or_else(|| self.pods.rack(node));
+        spot
     }
 
     /// Puts the storages of a block in the order in which `reader` should try them: its own machine, its rack, others;
@@ -121,18 +154,16 @@ impl Topology {
             return;
         }
         let mut random = Random::new(seed);
-        let rack = reader.and_then(|ip| self.rack_at(ip));
+        let spot = reader.map(|ip| self.spot(ip));
         storages.sort_by_cached_key(|storage| {
             let draw = random.draw();
             let Some(machine) = self.machine_of(*storage) else {
                 return (3, Distance::Elsewhere, draw);
             };
-            let distance = if reader == Some(machine.ip) {
-                Distance::SameMachine
-            } else if rack == Some(&machine.rack) {
-                Distance::SameRack
-            } else {
-                Distance::Elsewhere
+            let distance = match &spot {
+                Some(spot) if spot.has(machine) => Distance::SameMachine,
+                Some(Spot { rack: Some(rack), .. }) if **rack == machine.rack => Distance::SameRack,
+                _ => Distance::Elsewhere,
             };
             let trouble = match machine {
                 Machine { live: false, .. } => 3,

@@ -28,6 +28,7 @@ fn machine(number: u32, rack: &str) -> Machine {
         host: format!("host-{number}"),
         port: 9866,
         rack: rack.into(),
+        node: String::new(),
         live: true,
         open: true,
         stale: false,
@@ -270,4 +271,92 @@ proptest! {
         }
         prop_assert_eq!(chosen.len(), wanted.min(able.len()), "as many as can be");
     }
+}
+
+/// Who calls from 10.9.9.`host` is a pod on `node`.
+fn pods(callers: &[(u8, &str)], racks: &[(&str, &str)]) -> std::sync::Arc<crate::locality::Pods> {
+    use crate::locality::{HostNode, Pod, Pods, Role};
+    let pod = |(host, node): &(u8, &str)| Pod {
+        id: host.to_string(),
+        ips: vec![IpAddr::from([10, 9, 9, *host])],
+        node: (*node).to_owned(),
+        host_network: false,
+        application: String::new(),
+        also_for: String::new(),
+        role: Role::Other,
+        opted_out: false,
+    };
+    let node = |(name, rack): &(&str, &str)| HostNode {
+        name: (*name).to_owned(),
+        ips: Vec::new(),
+        rack: Some((*rack).into()),
+    };
+    let pods = Pods::new(callers.iter().map(pod).collect()).unwrap();
+    std::sync::Arc::new(pods.with_nodes(racks.iter().map(node).collect()))
+}
+
+/// Two racks of three nodes, `n-0` to `n-5`, with pods of theirs at 10.9.9.0 to 10.9.9.5, and one on a node without a
+/// datanode in the second rack.
+fn nodes_with_pods() -> Topology {
+    let mut machines = racks().machines;
+    for (number, machine) in machines.iter_mut().enumerate() {
+        machine.node = format!("n-{number}");
+    }
+    let callers = [(0, "n-0"), (1, "n-1"), (2, "n-2"), (3, "n-3"), (4, "n-4"), (5, "n-5"), (6, "n-6")];
+    Topology::new(machines).among(pods(&callers, &[("n-6", "/b")]))
+}
+
+fn pod_ip(number: u8) -> Option<IpAddr> {
+    Some(IpAddr::from([10, 9, 9, number]))
+}
+
+#[test]
+fn a_pods_first_replica_is_on_its_node() {
+    let topology = nodes_with_pods();
+    for seed in 0..100 {
+        let by = |number| PlacementRequest { writer: pod_ip(number), ..request(3, seed) };
+        assert_eq!(topology.choose(&by(4))[0], storage(4));
+        assert_eq!(rack_of(&topology, topology.choose(&by(4))[1]), "/a");
+        let without = topology.choose(&by(6));
+        assert_eq!(rack_of(&topology, without[0]), "/b", "a node without a datanode: its rack");
+        let away = PlacementRequest { avoid_local: true, ..by(4) };
+        assert!(!topology.choose(&away).contains(&storage(4)));
+    }
+    let unknown = |seed| topology.choose(&PlacementRequest { writer: pod_ip(77), ..request(1, seed) })[0];
+    assert!((0..100).map(unknown).collect::<BTreeSet<_>>().len() > 3, "anywhere");
+}
+
+#[test]
+fn two_datanodes_of_a_node_are_both_the_writers_own() {
+    let mut machines = racks().machines;
+    for machine in &mut machines[2..4] {
+        machine.node = "n".into();
+    }
+    let topology = Topology::new(machines).among(pods(&[(1, "n")], &[]));
+    let own = |seed| topology.choose(&PlacementRequest { writer: pod_ip(1), ..request(1, seed) })[0];
+    assert_eq!((0..100).map(own).collect::<BTreeSet<_>>(), [storage(2), storage(3)].into());
+}
+
+#[test]
+fn a_pod_reads_on_its_node_then_in_its_rack() {
+    let topology = nodes_with_pods();
+    for seed in 0..100 {
+        let mut order = [storage(0), storage(4), storage(5), storage(1)];
+        topology.order(pod_ip(5), &mut order, seed);
+        assert_eq!(order[..2], [storage(5), storage(4)]);
+        topology.order(pod_ip(1), &mut order, seed);
+        assert_eq!(order[..2], [storage(1), storage(0)]);
+        topology.order(pod_ip(6), &mut order, seed);
+        assert_eq!(order[..2].iter().collect::<BTreeSet<_>>(), [storage(4), storage(5)].iter().collect());
+    }
+}
+
+#[test]
+fn a_silent_datanode_of_the_own_node_is_not_preferred() {
+    let mut machines = nodes_with_pods().machines;
+    machines[5].stale = true;
+    let topology = Topology::new(machines).among(pods(&[(5, "n-5")], &[]));
+    let mut order = [storage(5), storage(0)];
+    topology.order(pod_ip(5), &mut order, 1);
+    assert_eq!(order, [storage(0), storage(5)]);
 }

@@ -60,7 +60,7 @@ async fn answer(door: &Door, request: Request) -> Answer {
     let path = webhdfs::path(request.uri().path())?;
     let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_canonical());
     let (user, real_user) = query.actors()?;
-    let claim = Claim { user, real_user, address, context: None, door: Origin::Http };
+    let claim = Claim { user, real_user, groups: Vec::new(), address, context: None, door: Origin::Http };
     let caller = door.service.identify(claim).await?;
     let asked = Asked { service: Arc::clone(&door.service), caller, path, query, rpc: door.rpc };
     match *request.method() {
