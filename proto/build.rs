@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 
 use protox::prost_reflect::{Cardinality, DescriptorPool, Kind, MessageDescriptor};
 
-const OURS: [&str; 5] = [
+const OURS: [&str; 6] = [
     "steadfs/common.proto",
     "steadfs/attributes.proto",
     "steadfs/mounts.proto",
     "steadfs/namespace.proto",
+    "steadfs/nodes.proto",
     "steadfs/datanode.proto",
 ];
 const HADOOP: [&str; 14] = [

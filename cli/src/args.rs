@@ -553,11 +553,13 @@ pub enum AdminCommand {
     /// Check files: which miss which blocks, and where their replicas are; exit code 1 if any is not healthy
     Fsck(FsckArgs),
     /// Have what datanodes hold copied elsewhere, so that they can be taken away
-    Decommission(NodeArgs),
+    Decommission(DecommissionArgs),
     /// Have datanodes down for a while without all they hold being copied
     Maintenance(MaintenanceArgs),
     /// Have datanodes serve again
     Recommission(NodeArgs),
+    /// Whether datanodes can be stopped at the same time: every block has enough live replicas elsewhere; exit code 1 if not
+    SafeToStop(NodeArgs),
     /// Have the namenode read its hosts files again
     RefreshNodes,
     /// Files that are open for writing
@@ -585,17 +587,48 @@ pub struct NodeArgs {
     /// Datanodes: uuid, address, address:port, host name or Kubernetes node
     #[arg(required = true, value_name = "NODE")]
     pub nodes: Vec<String>,
+    /// The names are those of Kubernetes nodes, and mean all datanodes there
+    #[arg(long = "node")]
+    pub by_node: bool,
+}
+
+/// Whether to wait until datanodes have left.
+#[derive(Args, Debug, Clone)]
+pub struct WaitArgs {
+    /// Come back only when all that others lack is elsewhere
+    #[arg(short, long)]
+    pub wait: bool,
+    /// The longest to wait (such as 10m); exit code 1 if it took longer
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME", requires = "wait")]
+    pub timeout: Option<std::time::Duration>,
+}
+
+/// Arguments of `decommission`.
+#[derive(Args, Debug, Clone)]
+pub struct DecommissionArgs {
+    /// Which.
+    #[command(flatten)]
+    pub nodes: NodeArgs,
+    /// How long.
+    #[command(flatten)]
+    pub wait: WaitArgs,
 }
 
 /// Arguments of `maintenance`.
 #[derive(Args, Debug, Clone)]
 pub struct MaintenanceArgs {
-    /// Datanodes: uuid, address, address:port, host name or Kubernetes node
-    #[arg(required = true, value_name = "NODE")]
-    pub nodes: Vec<String>,
-    /// When they serve again without being told (such as 2h)
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    /// Which.
+    #[command(flatten)]
+    pub nodes: NodeArgs,
+    /// After how long they serve again without being told (such as 2h)
+    #[arg(long = "for", visible_alias = "duration", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub duration: Option<std::time::Duration>,
+    /// When they serve again without being told (such as 2026-01-31T18:00:00Z)
+    #[arg(long, value_parser = humantime::parse_rfc3339_weak, value_name = "TIME", conflicts_with = "duration")]
+    pub until: Option<std::time::SystemTime>,
+    /// How long.
+    #[command(flatten)]
+    pub wait: WaitArgs,
 }
 
 /// Arguments of `open-files`.

@@ -1,7 +1,7 @@
 //! The `steadfs fs` and `steadfs admin` commands: arguments in, calls of `steadfs-client`, lines out.
 //!
 //! Owns what a person types and reads. It holds no rule of the file system and speaks no protocol.
-//! Exit codes: 0 done, 1 something failed (or, for `fsck` and `report`, is not healthy), 2 wrong usage, 130 interrupted.
+//! Exit codes: 0 done, 1 something failed (or, for `fsck` and `report`, is not healthy; for `safe-to-stop`, is not safe), 2 wrong usage, 130 interrupted.
 
 mod admin;
 mod args;
@@ -12,6 +12,7 @@ mod fsck;
 mod glob;
 mod list;
 mod mode;
+mod nodes;
 mod operate;
 mod out;
 mod quotas;
@@ -103,9 +104,10 @@ async fn admin_command(session: &Session, command: AdminCommand, json: bool, run
         AdminCommand::Datanodes => admin::datanodes(session, json).await,
         AdminCommand::Safemode(command) => admin::safemode(session, command, json).await,
         AdminCommand::Fsck(args) => fsck::fsck(session, args, json, run).await,
-        AdminCommand::Decommission(args) => operate::decommission(session, args, run).await,
-        AdminCommand::Maintenance(args) => operate::maintenance(session, args, run).await,
-        AdminCommand::Recommission(args) => operate::recommission(session, args, run).await,
+        AdminCommand::Decommission(args) => nodes::decommission(session, args).await,
+        AdminCommand::Maintenance(args) => nodes::maintenance(session, args).await,
+        AdminCommand::Recommission(args) => nodes::recommission(session, args).await,
+        AdminCommand::SafeToStop(args) => nodes::safe_to_stop(session, args, json, run).await,
         AdminCommand::RefreshNodes => operate::refresh_nodes(session).await,
         AdminCommand::OpenFiles(args) => operate::open_files(session, args, json).await,
         AdminCommand::SaveNamespace => operate::save_namespace(session).await,
@@ -160,6 +162,7 @@ const fn admin_name(command: &AdminCommand) -> &'static str {
         AdminCommand::Decommission(_) => "decommission",
         AdminCommand::Maintenance(_) => "maintenance",
         AdminCommand::Recommission(_) => "recommission",
+        AdminCommand::SafeToStop(_) => "safe-to-stop",
         AdminCommand::RefreshNodes => "refresh-nodes",
         AdminCommand::OpenFiles(_) => "open-files",
         AdminCommand::SaveNamespace => "save-namespace",

@@ -1,43 +1,12 @@
 //! `steadfs admin`: what an operator orders.
 
 use serde::Serialize;
-use steadfs_client::{Client, InodeId, Millis, NodeWish};
+use steadfs_client::{Client, InodeId};
 
-use crate::args::{MaintenanceArgs, NodeArgs, OpenFilesArgs};
+use crate::args::OpenFilesArgs;
 use crate::failure::Outcome;
 use crate::out::{printable, table};
-use crate::run::Run;
 use crate::session::Session;
-
-pub(crate) async fn decommission(session: &Session, args: NodeArgs, run: &mut Run) -> Outcome<()> {
-    wish(session, &args.nodes, NodeWish::Decommission, "is being decommissioned", run).await
-}
-
-pub(crate) async fn maintenance(session: &Session, args: MaintenanceArgs, run: &mut Run) -> Outcome<()> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let until = args.duration.map(|span| Millis((now + span).as_millis() as u64));
-    let said = match args.duration {
-        Some(span) => format!("goes into maintenance for {}", humantime::format_duration(span)),
-        None => "goes into maintenance until it is recommissioned".to_owned(),
-    };
-    wish(session, &args.nodes, NodeWish::Maintenance { until }, &said, run).await
-}
-
-pub(crate) async fn recommission(session: &Session, args: NodeArgs, run: &mut Run) -> Outcome<()> {
-    wish(session, &args.nodes, NodeWish::InService, "serves", run).await
-}
-
-async fn wish(session: &Session, nodes: &[String], wish: NodeWish, said: &str, run: &mut Run) -> Outcome<()> {
-    let client = session.client().await?;
-    let mut out = session.out();
-    for node in nodes {
-        match client.set_node_state(node, wish).await {
-            Ok(uuid) => out.line(format!("{} ({uuid}) {said}", printable(node))).await?,
-            Err(error) => run.note(Err(error.into()))?,
-        }
-    }
-    out.flush().await
-}
 
 pub(crate) async fn refresh_nodes(session: &Session) -> Outcome<()> {
     Ok(session.client().await?.refresh_nodes().await?)

@@ -1,8 +1,7 @@
 //! What an operator orders.
 
-use steadfs_common::{FsPath, FsResult, InodeId, Millis};
+use steadfs_common::{FsPath, FsResult, InodeId};
 use steadfs_proto::steadfs as pb;
-use steadfs_proto::steadfs::set_node_state_request::Wish;
 
 use crate::Client;
 
@@ -52,20 +51,6 @@ impl NodeState {
     }
 }
 
-/// What is wanted of a datanode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeWish {
-    /// That it serves.
-    InService,
-    /// That it can be taken away for good.
-    Decommission,
-    /// That it can be down for a while.
-    Maintenance {
-        /// When it serves again without being told.
-        until: Option<Millis>,
-    },
-}
-
 /// A file that is open for writing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenFile {
@@ -87,26 +72,6 @@ impl Client {
     pub async fn refresh_nodes(&self) -> FsResult<()> {
         let call = self.inner.calls.admin(pb::Empty {}, |mut c, r| async move { c.refresh_nodes(r).await });
         call.await.map(|_| ())
-    }
-
-    /// Decommissions a datanode, puts it into maintenance, or back into service; kept over restarts. `node` is a uuid, an
-    /// address, `address:port`, a host name or a Kubernetes node. Gives its uuid.
-    ///
-    /// # Errors
-    /// `AccessDenied` unless the caller is a superuser; `NotFound`; `InvalidArgument` if several are called so.
-    pub async fn set_node_state(&self, node: &str, wish: NodeWish) -> FsResult<String> {
-        let (wish, until) = match wish {
-            NodeWish::InService => (Wish::InService, None),
-            NodeWish::Decommission => (Wish::Decommission, None),
-            NodeWish::Maintenance { until } => (Wish::Maintenance, until),
-        };
-        let request = pb::SetNodeStateRequest {
-            node: node.to_owned(),
-            wish: wish.into(),
-            until: until.map_or(0, |until| until.0),
-        };
-        let call = self.inner.calls.admin(request, |mut c, r| async move { c.set_node_state(r).await });
-        Ok(call.await?.uuid)
     }
 
     /// A page of the files that are open for writing at and below `top`, by inode past `after`, and whether more follow;

@@ -14,6 +14,7 @@ mod admin;
 mod admin_test;
 mod bad;
 mod effects;
+mod leaving;
 mod lists;
 mod map;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod table;
 mod work;
 
 pub use admin::{AdminState, Condition, Lacking, MAX_BLOCKING, SurveyedReplica};
+pub use leaving::{StopCheck, Stopping};
 pub use lists::{BlocksOn, WorkLists};
 pub use map::{BlockCounts, BlockMap, BlockSettings, Located};
 pub use nodes::{

@@ -18,9 +18,6 @@ use crate::service::EffectSink as _;
 const SWEEP_STEP: usize = 5_000;
 /// Holds of the lock for judging blocks in one round: the rest waits for the next.
 const SWEEPS_PER_ROUND: usize = 200;
-/// Blocks looked at for datanodes that leave, in one hold of the lock, and holds in one round.
-const DRAIN_STEP: usize = 5_000;
-const DRAINS_PER_ROUND: usize = 100;
 /// Blocks compared with the namespace in one hold of the lock.
 const RECONCILE_STEP: usize = 2_000;
 /// Steps of that comparison in one round.
@@ -133,11 +130,7 @@ impl Shared {
                 break;
             }
         }
-        for _ in 0..DRAINS_PER_ROUND {
-            if !self.owner.write(|map| map.drain(DRAIN_STEP, now)) {
-                break;
-            }
-        }
+        self.owner.write(|map| map.depart(now));
         self.publish();
     }
 

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use steadfs_common::{FsPath, FsResult, InodeId, Millis};
-use steadfs_namenode_core::blocks::Wish;
+use steadfs_common::{FsPath, FsResult, InodeId};
 use steadfs_proto::convert::{path, principal};
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::admin_server::Admin;
@@ -88,13 +87,7 @@ impl Admin for AdminDoor {
         let work = async {
             let who = caller(&self.service, &request).await?;
             let message = request.into_inner();
-            let wish = match message.wish() {
-                pb::set_node_state_request::Wish::InService => Wish::InService,
-                pb::set_node_state_request::Wish::Decommission => Wish::Decommission,
-                pb::set_node_state_request::Wish::Maintenance => {
-                    Wish::Maintenance { until: (message.until > 0).then_some(Millis(message.until)) }
-                }
-            };
+            let wish = super::nodes::wish(message.wish(), message.until);
             let name = principal("node", &message.node)?;
             let uuid = self.service.set_node_wish(&who, &name, wish).await?;
             Ok(pb::SetNodeStateResponse { uuid: uuid.to_string() })

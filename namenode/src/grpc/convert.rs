@@ -174,7 +174,7 @@ fn datanode(report: &NodeReport) -> pb::DatanodeReport {
     }
 }
 
-const fn node_state(state: AdminState) -> pb::NodeState {
+pub(super) const fn node_state(state: AdminState) -> pb::NodeState {
     match state {
         AdminState::Normal => pb::NodeState::Normal,
         AdminState::Decommissioning => pb::NodeState::Decommissioning,

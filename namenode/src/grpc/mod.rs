@@ -22,6 +22,7 @@ mod datanode;
 mod fsck;
 mod mounts;
 mod namespace;
+mod nodes;
 mod quotas;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use steadfs_proto::steadfs::attributes_server::AttributesServer;
 use steadfs_proto::steadfs::datanode_link_server::DatanodeLinkServer;
 use steadfs_proto::steadfs::mounts_server::MountsServer;
 use steadfs_proto::steadfs::namespace_server::NamespaceServer;
+use steadfs_proto::steadfs::nodes_server::NodesServer;
 use steadfs_proto::to_status;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -46,6 +48,8 @@ use crate::service::{Claim, Service};
 const USER: &str = "steadfs-user";
 /// And in which it says who it is, if it acts for that user.
 const REAL_USER: &str = "steadfs-real-user";
+/// Groups that the caller is in beside those that are known here, with commas in between.
+const GROUPS: &str = "steadfs-groups";
 /// What it does, for the audit log.
 const CONTEXT: &str = "steadfs-context";
 /// Largest request, in bytes: a slice of a block report is the largest there is.
@@ -60,11 +64,13 @@ pub fn routes(service: Arc<Service>, blocks: Arc<Blocks>) -> Routes {
     let attributes = attributes::AttributesDoor { service: Arc::clone(&service) };
     let mounts = mounts::MountsDoor { service: Arc::clone(&service) };
     let namespace = namespace::NamespaceDoor { service: Arc::clone(&service) };
+    let nodes = nodes::NodesDoor { service: Arc::clone(&service) };
     let admin = admin::AdminDoor { service: Arc::clone(&service), blocks: Arc::clone(&blocks) };
     let link = datanode::DatanodeDoor { service, blocks };
     Routes::new(NamespaceServer::new(namespace).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(MountsServer::new(mounts).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(AttributesServer::new(attributes).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(NodesServer::new(nodes).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(AdminServer::new(admin).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(DatanodeLinkServer::new(link).max_decoding_message_size(MAX_REQUEST_BYTES))
 }
@@ -80,10 +86,12 @@ async fn caller<T>(service: &Service, request: &Request<T>) -> FsResult<Caller> 
     })?;
     let user = principal(USER, user)?;
     let real_user = text(request, REAL_USER)?.map(|real| principal(REAL_USER, real)).transpose()?;
+    let groups = text(request, GROUPS)?.unwrap_or_default().split(',').filter(|group| !group.is_empty());
+    let groups = groups.map(|group| principal(GROUPS, group)).collect::<FsResult<Vec<_>>>()?;
     let context = text(request, CONTEXT)?
         .map(|context| &context[..context.floor_char_boundary(steadfs_wire::rpc::MAX_CALLER_CONTEXT_BYTES)]);
     let real_user = real_user.as_deref().filter(|real| *real != user);
-    service.identify(Claim { user: &user, real_user, address, context, door: Origin::Grpc }).await
+    service.identify(Claim { user: &user, real_user, groups, address, context, door: Origin::Grpc }).await
 }
 
 /// A metadata value.

@@ -5,12 +5,12 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, TxId};
-use steadfs_namenode_core::blocks::{Address, Condition, Host, Roster, Wish};
+use steadfs_common::{BlockId, FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, TxId};
+use steadfs_namenode_core::blocks::{Address, Condition, Host, Roster};
 use steadfs_namenode_core::namespace::read::full_path;
-use steadfs_namenode_core::{Caller, Command, View};
+use steadfs_namenode_core::{Caller, View};
 
-use super::types::{FileInfo, Location, Node, OpenFile, OpenFiles};
+use super::types::{FileInfo, Location, OpenFile, OpenFiles};
 use super::{Service, hosts, meta};
 use crate::config::{HostsConfig, NamenodeConfig};
 
@@ -30,7 +30,7 @@ pub(super) struct Desk {
     reports: PathBuf,
     restore_failed: AtomicBool,
     /// Held by who changes the roster: it is read, changed and set again.
-    roster_turn: tokio::sync::Mutex<()>,
+    pub(super) roster_turn: tokio::sync::Mutex<()>,
     /// The last transaction and time when the namespace was saved by order.
     saved: (AtomicU64, AtomicU64),
     /// When the tasks of `dfsadmin -reconfig` began and ended; 0 for never.
@@ -73,7 +73,8 @@ impl Service {
             let roster = hosts::read(&config)?;
             FsResult::Ok(Roster { named: store.view().node_wishes().into_iter().collect(), ..roster })
         });
-        self.blocks.set_roster(roster.await?);
+        let roster = Roster { cordoned: self.blocks.roster().cordoned, ..roster.await? };
+        self.blocks.set_roster(roster);
         Ok(())
     }
 
@@ -108,55 +109,6 @@ impl Service {
             })
         };
         self.blocks.roster().included.into_iter().filter(|host| !seen(host)).collect()
-    }
-
-    /// Decommissions a datanode, puts it into maintenance, or back into service. What the hosts files say holds besides.
-    ///
-    /// # Errors
-    /// AccessDenied: the caller is no superuser; NotFound: no datanode is called so; InvalidArgument: several are.
-    pub async fn set_node_wish(&self, caller: &Caller, name: &str, wish: Wish) -> FsResult<DatanodeUuid> {
-        let started = self.audit.start();
-        let result = async {
-            self.check_operator(caller, "setNodeState")?;
-            let uuid = self.node_called(name)?;
-            self.commits
-                .submit(caller.clone(), None, Command::SetNodeWish { node: uuid, wish }, None)
-                .await?;
-            // Whoever has the turn before has seen the wish in the store, or sets the roster before it is read here.
-            let _turn = self.desk.roster_turn.lock().await;
-            let mut roster = self.blocks.roster();
-            match wish {
-                Wish::InService => roster.named.remove(&uuid),
-                _ => roster.named.insert(uuid, wish),
-            };
-            self.blocks.set_roster(roster);
-            Ok(uuid)
-        };
-        let result = result.await;
-        self.audit.changed(&started, "set_node_state", caller, &name, &result);
-        result
-    }
-
-    /// The datanode with this uuid, address, `address:port`, host name, `host:port` or Kubernetes node.
-    fn node_called(&self, name: &str) -> FsResult<DatanodeUuid> {
-        let called = |node: &Node| {
-            node.uuid.to_string().eq_ignore_ascii_case(name)
-                || [node.ip.to_string(), node.host_name.clone(), node.node.clone()].iter().any(|host| {
-                    !host.is_empty() && (host == name || format!("{host}:{}", node.data_port) == name)
-                })
-        };
-        let found: Vec<_> = self.datanodes().into_iter().filter(|node| called(node)).collect();
-        match found.as_slice() {
-            [node] => Ok(node.uuid),
-            [] => Err(FsError::new(
-                FsErrorKind::NotFound,
-                format!("no known datanode is called `{name}`: name it by uuid, address:port or host name"),
-            )),
-            _ => Err(FsError::invalid_argument(format!(
-                "{} datanodes are called `{name}`: name one by uuid or address:port",
-                found.len()
-            ))),
-        }
     }
 
     /// Flushes the store, so that the namespace is on disk without the journal.

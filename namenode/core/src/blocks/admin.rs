@@ -4,18 +4,14 @@
 //! it can still be read and copied from. A datanode in maintenance is expected back: blocks need fewer replicas elsewhere
 //! meanwhile, and what it holds is not forgotten while it is down.
 //!
-//! Whether all blocks of a leaving datanode are safe elsewhere is found out by passes over the table, in steps.
+//! What keeps a datanode from leaving is in [`super::leaving`].
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use smallvec::SmallVec;
 use steadfs_common::{BlockId, DatanodeUuid, FsError, FsResult, Millis, StorageId};
 
-use super::map::{BlockMap, Building};
+use super::map::BlockMap;
 use super::nodes::{Address, NodeIndex};
 use super::places::StorageIndex;
 use super::roster::{Roster, Wish};
-use super::table::Entry;
 use super::work::Why;
 
 /// Blocks of open files that keep a datanode from leaving, as far as they are told.
@@ -111,7 +107,7 @@ pub enum Condition {
     Excess,
 }
 
-/// What keeps a datanode from leaving.
+/// What keeps a datanode from leaving, or from being stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lacking {
     /// Complete blocks with too few replicas elsewhere.
@@ -120,18 +116,6 @@ pub struct Lacking {
     pub only_here: u64,
     /// Blocks of open files with too few replicas elsewhere.
     pub open: u64,
-}
-
-/// A pass over all blocks for the sake of leaving datanodes.
-#[derive(Debug, Default)]
-pub(super) struct Drain {
-    /// Where it goes on; none between passes.
-    next: Option<BlockId>,
-    /// What was found for each datanode that was leaving when the pass began.
-    found: BTreeMap<NodeIndex, Lacking>,
-    /// Those of them that a block needs which the pass had found safe, or had not found at all, when it came by.
-    needed_since: BTreeSet<NodeIndex>,
-    blocking: Vec<BlockId>,
 }
 
 fn not_admitted(address: &Address) -> FsError {
@@ -193,12 +177,11 @@ impl BlockMap {
             return;
         }
         node.admin = after;
-        node.lacking = Lacking::default();
+        self.release(at);
         if before.is_maintained() && !after.is_maintained() && !live {
             // What was kept because it would come back is lost now.
             self.bury(at, now);
         }
-        self.drain = Drain::default();
         self.sweep.request();
     }
 
@@ -208,7 +191,7 @@ impl BlockMap {
         let node = self.nodes.node_mut(at);
         if node.admin == AdminState::Decommissioned {
             node.admin = AdminState::Decommissioning;
-            self.drain = Drain::default();
+            self.sweep.request();
         }
     }
 
@@ -262,145 +245,7 @@ impl BlockMap {
         wanted.saturating_sub(tally.maintained).max(least)
     }
 
-    /// Whether a datanode that is on its way to decommission or maintenance may leave as far as this block goes.
-    fn is_safe_without(&self, node: NodeIndex, entry: &Entry) -> bool {
-        let (tally, settings) = (self.tally(entry.places.as_slice()), &self.settings);
-        if self.nodes.node(node).admin.is_maintained() {
-            // It comes back: the least is enough.
-            return tally.serving >= usize::from(settings.min_maintenance_replication.min(entry.replication));
-        }
-        tally.serving >= self.enough(entry.replication, tally)
-            || tally.serving >= usize::from(settings.default_replication.max(settings.min_replication))
-    }
-
-    /// Looks at up to `limit` more blocks for the sake of leaving datanodes; true if there is more to do. At the end of a
-    /// pass, those without a block that lacks replicas elsewhere have left.
-    pub fn drain(&mut self, limit: usize, now: Millis) -> bool {
-        if self.safe_mode.is_on() || self.active_since.is_none() || self.sweep.is_under_way() {
-            return false;
-        }
-        let from = match self.drain.next {
-            Some(next) => next,
-            None => {
-                let leaving = self.nodes.indexes().filter(|at| self.nodes.node(*at).admin.is_leaving());
-                self.drain.found = leaving.map(|at| (at, Lacking::default())).collect();
-                self.drain.needed_since.clear();
-                self.drain.blocking.clear();
-                BlockId(0)
-            }
-        };
-        if self.drain.found.is_empty() {
-            self.blocking.clear();
-            return false;
-        }
-        let mut drain = std::mem::take(&mut self.drain);
-        let mut last = None;
-        for (id, entry) in self.table.range(from..=BlockId(u64::MAX)).take(limit) {
-            last = Some(id);
-            self.look_at(entry, &mut drain.found);
-        }
-        drain.next = last.map(BlockId::next);
-        let done = last.is_none();
-        if done {
-            self.look_at_open(&mut drain);
-            self.blocking = std::mem::take(&mut drain.blocking);
-        }
-        self.drain = drain;
-        if done {
-            self.leave(now);
-        }
-        !done
-    }
-
-    /// A block that a pass has left behind was judged again: who is needed for it now does not leave at the end of the pass.
-    pub(super) fn look_behind(&mut self, id: BlockId) {
-        if self.drain.next.is_none_or(|next| id >= next) {
-            return;
-        }
-        let Some(entry) = self.table.get(id) else { return };
-        let nodes = entry.places.as_slice().iter().map(|place| self.nodes.storage(*place).node);
-        let needed: SmallVec<[NodeIndex; 2]> = nodes
-            .filter(|node| self.drain.found.contains_key(node) && !self.is_safe_without(*node, entry))
-            .collect();
-        self.drain.needed_since.extend(needed);
-    }
-
-    fn look_at(&self, entry: &Entry, found: &mut BTreeMap<NodeIndex, Lacking>) {
-        let nodes = entry.places.as_slice().iter().map(|place| self.nodes.storage(*place).node);
-        let leaving: SmallVec<[NodeIndex; 2]> = nodes.filter(|node| found.contains_key(node)).collect();
-        if leaving.is_empty() {
-            return;
-        }
-        let only_here = self.tally(entry.places.as_slice()).serving == 0;
-        for node in leaving.into_iter().filter(|node| !self.is_safe_without(*node, entry)) {
-            let lacking = found.entry(node).or_default();
-            lacking.blocks += 1;
-            lacking.only_here += u64::from(only_here);
-        }
-    }
-
-    /// Blocks of open files: they may be left behind if enough of their pipeline serves.
-    fn look_at_open(&self, drain: &mut Drain) {
-        for (id, building) in &self.building {
-            let places = self.places_of(building);
-            let nodes = places.iter().map(|place| self.nodes.storage(*place).node);
-            let leaving: SmallVec<[NodeIndex; 2]> =
-                nodes.filter(|node| drain.found.contains_key(node)).collect();
-            let serving = places.iter().filter(|place| self.serves(**place)).count();
-            if leaving.is_empty() || serving >= usize::from(self.settings.min_replication) {
-                continue;
-            }
-            for node in leaving {
-                drain.found.entry(node).or_default().open += 1;
-            }
-            if drain.blocking.len() < MAX_BLOCKING {
-                drain.blocking.push(*id);
-            }
-        }
-    }
-
-    fn places_of(&self, building: &Building) -> SmallVec<[StorageIndex; 4]> {
-        let mut places: SmallVec<[StorageIndex; 4]> =
-            building.expected.iter().filter_map(|id| self.nodes.find_storage(*id)).collect();
-        for report in &building.reports {
-            if !places.contains(&report.storage) {
-                places.push(report.storage);
-            }
-        }
-        places
-    }
-
-    /// The end of a pass: who has nothing left that others lack has left.
-    fn leave(&mut self, now: Millis) {
-        let mut left = false;
-        let needed_since = std::mem::take(&mut self.drain.needed_since);
-        for (at, lacking) in std::mem::take(&mut self.drain.found) {
-            // Of a dead datanode nobody knows what it held: it has left when nothing lacks any more.
-            let quiet =
-                self.missing.is_empty() && self.needed.iter().all(std::collections::BTreeSet::is_empty);
-            let node = self.nodes.node(at);
-            let known = node.storages.iter().all(|at| {
-                let storage = self.nodes.storage(*at);
-                storage.dropped || storage.reported
-            });
-            let ready = if node.live { known } else { quiet };
-            let node = self.nodes.node_mut(at);
-            node.lacking = lacking;
-            if lacking == Lacking::default() && ready && !needed_since.contains(&at) {
-                node.admin = match node.admin {
-                    AdminState::EnteringMaintenance => AdminState::InMaintenance,
-                    AdminState::Decommissioning => AdminState::Decommissioned,
-                    other => other,
-                };
-                left = true;
-            }
-        }
-        if left {
-            self.refresh(now);
-        }
-    }
-
-    /// Blocks of open files that keep datanodes from leaving, as the last pass found them; at most [`MAX_BLOCKING`].
+    /// Blocks of open files that keep datanodes from leaving, as the last round found them; at most [`MAX_BLOCKING`].
     #[must_use]
     pub fn blocking(&self) -> &[BlockId] {
         &self.blocking

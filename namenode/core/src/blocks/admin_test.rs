@@ -22,7 +22,7 @@ fn settle(world: &mut World, seconds: u64, silent: &[u32]) -> Vec<(u32, NodeComm
     let mut commands = Vec::new();
     for _ in 0..seconds {
         commands.extend(world.pass(1, silent));
-        while world.map.drain(2, world.now) {}
+        world.map.depart(world.now);
     }
     commands
 }
@@ -196,18 +196,18 @@ fn nobody_leaves_before_all_replicas_are_known() {
 }
 
 #[test]
-fn what_is_lost_behind_a_pass_keeps_a_datanode_from_leaving() {
+fn what_is_lost_meanwhile_keeps_a_datanode_from_leaving() {
     let mut world = World::running(3);
     world.written(1, 2, &[0, 1]);
     world.written(2, 1, &[2]);
     wishing(&mut world, &[(0, Wish::Decommission)]);
     world.change(2, named(1), ChangeKind::Received);
-    while world.map.sweep(10) {}
-    assert!(world.map.drain(1, world.now), "the first block is looked at: it is safe elsewhere");
-    // The others lose theirs while the pass looks at the rest.
+    assert!(world.map.sweep(1), "the first block was judged: it is safe elsewhere");
+    // The others lose theirs before the rest is judged.
     world.change(1, named(1), ChangeKind::Deleted);
     world.change(2, named(1), ChangeKind::Deleted);
-    while world.map.drain(1, world.now) {}
+    while world.map.sweep(1) {}
+    world.map.depart(world.now);
     assert_eq!(admin(&world, 0), AdminState::Decommissioning, "only it has the block");
     settle(&mut world, 3, &[]);
     assert_eq!(admin(&world, 0), AdminState::Decommissioning);
@@ -218,7 +218,7 @@ fn what_is_lost_behind_a_pass_keeps_a_datanode_from_leaving() {
 }
 
 #[test]
-fn a_block_that_is_completed_behind_a_pass_keeps_a_datanode_from_leaving() {
+fn a_block_that_is_completed_meanwhile_keeps_a_datanode_from_leaving() {
     let mut world = World::running(2);
     world.written(2, 1, &[1]);
     world.map.apply(
@@ -232,10 +232,102 @@ fn a_block_that_is_completed_behind_a_pass_keeps_a_datanode_from_leaving() {
     );
     wishing(&mut world, &[(0, Wish::Decommission)]);
     while world.map.sweep(10) {}
-    assert!(world.map.drain(1, world.now), "the table has only the other one");
     world.written(1, 1, &[0]);
-    while world.map.drain(1, world.now) {}
+    world.map.depart(world.now);
     assert_eq!(admin(&world, 0), AdminState::Decommissioning, "only it has the block");
+}
+
+#[test]
+fn a_leaving_datanode_is_not_looked_through_again_and_its_count_falls_block_by_block() {
+    let mut world = World::running(3);
+    for number in 1..=4 {
+        world.written(number, 1, &[0]);
+    }
+    wishing(&mut world, &[(0, Wish::Decommission)]);
+    while world.map.sweep(10) {}
+    let lacking = |world: &World| {
+        let at = world.map.datanodes().find(uuid(0)).unwrap();
+        world.map.datanodes().node(at).lacking
+    };
+    assert_eq!(lacking(&world), Lacking { blocks: 4, only_here: 4, open: 0 });
+    for number in 1..=3 {
+        world.change(1, named(number), ChangeKind::Received);
+        assert_eq!(lacking(&world).blocks, 4 - number, "without a pass over the blocks");
+    }
+    world.map.apply(crate::Effect::Removed { block: id(4) }, world.now);
+    assert_eq!(lacking(&world), Lacking::default());
+    world.map.depart(world.now);
+    assert_eq!(admin(&world, 0), AdminState::Decommissioned);
+}
+
+/// What a check of a stop finds, in small steps.
+fn stop(world: &World, nodes: &[u32]) -> StopCheck {
+    let uuids: Vec<_> = nodes.iter().copied().map(uuid).collect();
+    let mut stopping = world.map.begin_stop_check(&uuids).unwrap();
+    loop {
+        if let Some(check) = world.map.check_stop(&mut stopping, 2) {
+            return check;
+        }
+    }
+}
+
+#[test]
+fn datanodes_may_be_stopped_if_every_block_has_replicas_elsewhere() {
+    let mut world = World::running(4);
+    world.written(1, 3, &[0, 1, 2]);
+    world.written(2, 2, &[0, 1]);
+    world.written(3, 1, &[3]);
+    assert!(stop(&world, &[0]).is_safe() && stop(&world, &[1]).is_safe() && stop(&world, &[]).is_safe());
+    let both = stop(&world, &[0, 1]);
+    let one = Lacking { blocks: 1, only_here: 1, open: 0 };
+    assert_eq!((both.is_safe(), both.lacking, both.examples), (false, vec![one, one], vec![id(2)]));
+    let only = stop(&world, &[2, 3]);
+    assert_eq!((only.lacking, only.examples), (vec![Lacking::default(), one], vec![id(3)]));
+    // A replica that leaves service, or whose datanode has not reported in its present life, is none to rely on.
+    wishing(&mut world, &[(1, FOR_EVER)]);
+    assert_eq!(stop(&world, &[0]).examples, [id(2)]);
+    wishing(&mut world, &[]);
+    assert!(stop(&world, &[0]).is_safe());
+    world.map.register(registration(1, 2), world.now).unwrap();
+    assert_eq!(stop(&world, &[0]).examples, [id(2)]);
+    assert!(stop(&world, &[1]).unknown.unwrap().contains("has not yet reported"));
+    world.map.set_safe_mode(true, world.now);
+    assert!(stop(&world, &[2]).unknown.unwrap().contains("safe mode"));
+    let stranger = world.map.begin_stop_check(&[uuid(9)]).unwrap_err();
+    assert_eq!(stranger.kind(), steadfs_common::FsErrorKind::NotFound);
+}
+
+#[test]
+fn an_open_file_counts_when_a_stop_is_checked() {
+    let mut world = World::running(3);
+    let storages = [0, 1].into_iter().map(storage).collect();
+    let stamp = steadfs_common::GenStamp(1_001);
+    world.map.apply(crate::Effect::Pipeline { block: id(9), stamp, replication: 2, storages }, world.now);
+    assert!(stop(&world, &[0]).is_safe());
+    let open = Lacking { open: 1, ..Lacking::default() };
+    assert_eq!(stop(&world, &[0, 1]).lacking, [open, open]);
+}
+
+#[test]
+fn a_cordoned_node_and_an_operators_order_add_up() {
+    let mut world = World::running(2);
+    let cordoned = |wish| [("worker-0".to_owned(), wish)].into_iter().collect();
+    let mut register = registration(0, 1);
+    register.node = "worker-0".into();
+    world.map.register(register, world.now).unwrap();
+    world.report(0, &[]);
+    let roster = Roster { cordoned: cordoned(FOR_EVER), ..Roster::default() };
+    world.map.set_roster(roster.clone(), world.now);
+    settle(&mut world, 2, &[]);
+    assert_eq!((admin(&world, 0), admin(&world, 1)), (AdminState::InMaintenance, AdminState::Normal));
+    let named = [(uuid(0), Wish::Decommission)].into_iter().collect();
+    world.map.set_roster(Roster { named, ..roster }, world.now);
+    settle(&mut world, 2, &[]);
+    assert_eq!(admin(&world, 0), AdminState::Decommissioned);
+    // Uncordoned, it stays what the operator ordered.
+    let named = [(uuid(0), Wish::Decommission)].into_iter().collect();
+    world.map.set_roster(Roster { named, ..Roster::default() }, world.now);
+    assert_eq!(admin(&world, 0), AdminState::Decommissioned);
 }
 
 #[test]

@@ -291,7 +291,7 @@ impl World {
             self.map.round(self.blocks.len() as u64, self.now.0, self.now);
             self.map.sweep(3);
             self.map.retry_postponed(2);
-            self.map.drain(3, self.now);
+            self.map.depart(self.now);
         }
     }
 
@@ -370,6 +370,7 @@ impl World {
         let safe =
             self.map.table.range(BlockId(0)..=BlockId(u64::MAX)).filter(|(_, entry)| entry.safe).count();
         assert_eq!(self.map.safe_blocks, safe as u64);
+        self.map.check_leaving();
     }
 
     /// Quiet: everybody lives, tells and obeys. Then all must be well.

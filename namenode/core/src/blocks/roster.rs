@@ -77,6 +77,9 @@ pub struct Roster {
     pub hosts: Vec<(Host, Wish)>,
     /// What is wanted of single datanodes besides.
     pub named: BTreeMap<DatanodeUuid, Wish>,
+    /// What is wanted of all datanodes of a (Kubernetes) node besides: it is cordoned. Not kept: who watches the nodes
+    /// tells it again.
+    pub cordoned: BTreeMap<String, Wish>,
 }
 
 impl Roster {
@@ -89,7 +92,13 @@ impl Roster {
         }
         let by_host = self.hosts.iter().find(|(host, _)| host.names(address, node)).map(|(_, wish)| *wish);
         let by_name = self.named.get(&uuid).copied();
-        Some(by_host.unwrap_or_default().further(by_name.unwrap_or_default()))
+        let by_node = self.cordoned.get(node).copied();
+        Some(
+            by_host
+                .unwrap_or_default()
+                .further(by_name.unwrap_or_default())
+                .further(by_node.unwrap_or_default()),
+        )
     }
 }
 
