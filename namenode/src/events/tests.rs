@@ -64,9 +64,21 @@ async fn what_is_old_comes_from_the_journal_and_what_is_new_from_memory() {
         assert_eq!(seen, told(1..=1_010), "pages of {page}");
     }
 
-    // What is gone from every copy is missed, and said to be.
+    // What is gone from every copy is missed, and said to be: also where it lies between what is there.
     let segments = History::new(folders.clone()).segments();
     assert!(segments.len() > 3);
+    let path = |folder: &std::path::PathBuf, first: u64| folder.join(format!("segment-{first:020}.log"));
+    for folder in &folders {
+        let mut bytes = std::fs::read(path(folder, segments[1])).unwrap();
+        bytes[70] ^= 1;
+        std::fs::write(path(folder, segments[1]), bytes).unwrap();
+    }
+    let before = events.read(TxId(1), 5_000).await;
+    let hole = before.last.next();
+    assert_eq!((before.first, ids(&before)), (Some(TxId(1)), told(1..=before.last.0)));
+    let after = events.read(hole, 5_000).await;
+    assert!(after.first.unwrap() > hole, "what was asked for is gone, and the answer says so");
+    assert_eq!(ids(&after), told(after.first.unwrap().0..=1_000));
     for folder in &folders {
         for first in &segments[..2] {
             std::fs::remove_file(folder.join(format!("segment-{first:020}.log"))).unwrap();

@@ -4,14 +4,17 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use uuid::Uuid;
 
-use super::copies::{Copies, Spares};
+use super::copies::{Copies, Failure, Spares};
 use super::entry::{self, EntryHead, EntryKind};
+use super::health::{CopyState, JournalHealth};
 use super::recover::{self, Chain};
+use super::refill::{Kept, Refill};
 use super::segment::{self, HEADER_BYTES, SegmentHead};
-use super::{Journal, JournalError, Position};
+use super::{Journal, JournalError, Position, notes};
 
 /// A journal of segments in one or more folders.
 pub struct SegmentedJournal {
@@ -29,8 +32,13 @@ pub struct SegmentedJournal {
     segments: VecDeque<u64>,
     /// How many segments are kept that nobody needs to start.
     spared: usize,
-    /// Set by a failed write or sync.
+    /// Set when too few copies took a write.
     failed: bool,
+    /// With fewer copies than this it does not go on.
+    least_copies: usize,
+    health: JournalHealth,
+    refill: Refill,
+    kept: Kept,
 }
 
 /// What opening a journal found.
@@ -60,7 +68,7 @@ impl SegmentedJournal {
             recover::remove_leftovers(folder)?;
         }
         let chain = Chain::read(folders, store)?;
-        chain.settle(folders)?;
+        let mut unwritable = chain.settle(folders)?;
         let mut recovered = Recovered::default();
         chain.replay(|position, payload| {
             recovered.batches += 1;
@@ -68,7 +76,8 @@ impl SegmentedJournal {
         })?;
         let repaired = chain.repair(folders)?;
         recovered.repaired = repaired.files;
-        let journal = Self::resume(folders, segment_bytes, &chain, repaired.active);
+        unwritable.extend(repaired.failed);
+        let journal = Self::resume(folders, segment_bytes, &chain, repaired.active, unwritable);
         Ok((journal.map_err(JournalError::io(&folders[0]))?, recovered))
     }
 
@@ -77,22 +86,44 @@ impl SegmentedJournal {
         segment_bytes: u64,
         chain: &Chain,
         active: Option<(SegmentHead, usize)>,
+        unwritable: Vec<Failure>,
     ) -> io::Result<Self> {
         let epoch = chain.epoch() + 1;
-        let spares = Spares::start(folders.to_vec(), segment_bytes)?;
-        let (head, offset, files) = match active {
+        let mut spares = Spares::start(folders, segment_bytes)?;
+        let mut failures = unwritable;
+        let failed = |failures: &[Failure], copy: usize| failures.iter().any(|(known, _)| *known == copy);
+        let (head, offset, opened) = match active {
             Some((head, offset)) => {
                 let open = |folder: &PathBuf| {
-                    File::options().read(true).write(true).open(folder.join(segment::file_name(head.first)))
+                    let path = folder.join(segment::file_name(head.first));
+                    File::options().read(true).write(true).open(path).map(Some)
                 };
-                (head, offset, folders.iter().map(open).collect::<io::Result<_>>()?)
+                (head, offset, folders.iter().map(open).collect())
             }
             None => {
                 let head = new_head(chain.end, segment_bytes, epoch);
-                (head, HEADER_BYTES, spares.begin(&head, segment_bytes)?)
+                (head, HEADER_BYTES, spares.begin(&head, segment_bytes, |copy| !failed(&failures, copy)))
             }
         };
-        let listed = segment::list(&folders[0]).map_err(io::Error::other)?;
+        let mut files = Vec::new();
+        for (copy, opened) in opened.into_iter().enumerate() {
+            match opened {
+                Ok(file) => files.push(file.filter(|_| !failed(&failures, copy))),
+                Err(error) => {
+                    failures.push((copy, error));
+                    files.push(None);
+                }
+            }
+        }
+        let mut segments: Vec<u64> = Vec::new();
+        for folder in folders {
+            let listed = segment::list(folder).map_err(io::Error::other)?;
+            segments.extend(listed.into_iter().map(|(first, _)| first));
+        }
+        segments.sort_unstable();
+        segments.dedup();
+        let health = JournalHealth::default();
+        health.begin(folders);
         let mut journal = Self {
             folders: folders.to_vec(),
             segment_bytes,
@@ -103,12 +134,34 @@ impl SegmentedJournal {
             position: chain.end,
             epoch,
             sealed: false,
-            segments: listed.into_iter().map(|(first, _)| first).collect(),
+            segments: segments.into(),
             spared: 0,
             failed: false,
+            least_copies: 1,
+            health,
+            refill: Refill::default(),
+            kept: Kept::default(),
         };
+        journal.leave(failures)?;
         journal.write(EntryKind::Seal, &[])?;
+        if chain.has_notes && !journal.health.is_degraded() {
+            for folder in folders {
+                notes::clear(folder)?;
+            }
+        }
         Ok(journal)
+    }
+
+    /// How the copies are.
+    #[must_use]
+    pub fn health(&self) -> JournalHealth {
+        self.health.clone()
+    }
+
+    /// Ends the process rather than go on with fewer than `least` copies.
+    #[must_use]
+    pub fn needing(self, least: usize) -> Self {
+        Self { least_copies: least.clamp(1, self.folders.len()), ..self }
     }
 
     /// Keeps about so many bytes of entries that are no longer needed, for those who ask what happened.
@@ -122,6 +175,7 @@ impl SegmentedJournal {
         if self.failed {
             return Err(failed_before());
         }
+        self.note_filled();
         // Until all copies have it, nobody knows whether it is there.
         self.failed = true;
         let index = self.position.index + 1;
@@ -131,7 +185,8 @@ impl SegmentedJournal {
         let head = EntryHead { kind, index, epoch: self.epoch, previous: self.position.hash };
         let (bytes, hash) = entry::encode(self.head.salt, head, payload);
         let length = bytes.len();
-        self.copies.write(self.offset as u64, bytes)?;
+        let failures = self.copies.write(self.offset as u64, bytes);
+        self.leave(failures)?;
         self.offset += length;
         self.position = Position { index, hash };
         self.sealed = kind == EntryKind::Seal;
@@ -142,19 +197,101 @@ impl SegmentedJournal {
     fn next_segment(&mut self, payload: usize) -> io::Result<()> {
         let bytes = self.segment_bytes.max((HEADER_BYTES + entry::size(payload)) as u64);
         let head = new_head(self.position, bytes, self.epoch);
-        self.copies.switch(self.spares.begin(&head, self.segment_bytes)?);
+        let was_live: Vec<bool> = (0..self.folders.len()).map(|copy| self.copies.is_live(copy)).collect();
+        let begun = self.spares.begin(&head, self.segment_bytes, |copy| was_live[copy]);
+        let (mut files, mut failures) = (Vec::new(), Vec::new());
+        for (copy, begun) in begun.into_iter().enumerate() {
+            files.push(begun.unwrap_or_else(|error| {
+                failures.push((copy, error));
+                None
+            }));
+        }
+        self.copies.switch(files);
+        self.leave(failures)?;
         // One that holds nothing and is too small for what comes was replaced by another of its name: there is one.
         if self.segments.back() != Some(&head.first) {
             self.segments.push_back(head.first);
         }
         self.head = head;
         self.offset = HEADER_BYTES;
+        let back = (0..self.folders.len()).filter(|copy| !was_live[*copy] && self.copies.is_live(*copy));
+        for copy in back.collect::<Vec<_>>() {
+            self.health.set(copy, CopyState::Filling);
+        }
+        self.note_filled();
+        self.fill();
         Ok(())
+    }
+
+    /// Goes on without the copies that failed. Those that have what they lack say so on their disks, before anything is
+    /// acknowledged on their word.
+    fn leave(&mut self, failures: Vec<Failure>) -> io::Result<()> {
+        let mut failures: std::collections::VecDeque<Failure> = failures.into();
+        let mut last = None;
+        while let Some((copy, error)) = failures.pop_front() {
+            self.copies.leave(copy);
+            let reason = format!("{}: {error}", self.folders[copy].display());
+            self.health.set(copy, CopyState::Left(reason));
+            last = Some(error);
+            let live: Vec<usize> = self.copies.live().collect();
+            for copy in live {
+                if let Err(error) = notes::write(&self.folders[copy], self.position.index + 1) {
+                    failures.push_back((copy, error));
+                    self.copies.leave(copy);
+                }
+            }
+        }
+        match last {
+            Some(error) if self.copies.live().count() < self.least_copies => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins to fill copies that came back. What fails is tried again with the next segment.
+    fn fill(&mut self) {
+        let behind: Vec<usize> =
+            self.copies.live().filter(|copy| self.health.state(*copy) == Some(CopyState::Filling)).collect();
+        if behind.is_empty() || self.refill.is_running() {
+            return;
+        }
+        let live = self.copies.live().map(|copy| self.folders[copy].clone()).collect();
+        if let Err(error) = self.refill.start((behind, live), self.head.first, self.kept.clone()) {
+            tracing::warn!(%error, "no thread to fill a copy of the journal: tried again with the next segment");
+        }
+    }
+
+    /// Looks whether copies were filled: they are complete then, and say so beside the others. Once all are, nobody need
+    /// say so any more.
+    fn note_filled(&mut self) {
+        let Some((copies, result)) = self.refill.finished() else { return };
+        if let Err(error) = result {
+            tracing::warn!(%error, "a copy of the journal could not be filled: tried again with the next segment");
+            return;
+        }
+        for copy in copies.into_iter().filter(|copy| self.copies.is_live(*copy)).collect::<Vec<_>>() {
+            self.health.set(copy, CopyState::Complete);
+        }
+        let all = !self.health.is_degraded();
+        let highest = self.folders.iter().filter_map(|folder| notes::highest(folder).ok().flatten()).max();
+        for copy in self.copies.live() {
+            let folder = &self.folders[copy];
+            let noted = match highest.filter(|_| !all) {
+                Some(index) if self.health.state(copy) == Some(CopyState::Complete) => {
+                    notes::write(folder, index)
+                }
+                Some(_) => Ok(()),
+                None => notes::clear(folder),
+            };
+            // Without its note it is not asked where the journal ends: that is safe.
+            if let Err(error) = noted {
+                tracing::warn!(%error, folder = %folder.display(), "the notes on copies of the journal cannot be changed");
+            }
+        }
     }
 
     #[cfg(test)]
     pub(super) fn break_files(&mut self, files: Vec<File>) {
-        self.copies.switch(files);
+        self.copies.switch(files.into_iter().map(Some).collect());
     }
 }
 
@@ -188,7 +325,9 @@ impl Journal for SegmentedJournal {
         if self.failed {
             return Err(failed_before());
         }
-        if self.offset > HEADER_BYTES {
+        let comes_back =
+            (0..self.folders.len()).any(|copy| !self.copies.is_live(copy) && self.spares.is_ready(copy));
+        if self.offset > HEADER_BYTES || comes_back {
             self.failed = true;
             self.next_segment(0)?;
             self.failed = false;
@@ -209,8 +348,9 @@ impl Journal for SegmentedJournal {
         while self.segments.get(spared.saturating_add(1)).is_some_and(|next| *next <= through + 1)
             && let Some(first) = self.segments.pop_front()
         {
-            for folder in &self.folders {
-                let path = folder.join(segment::file_name(first));
+            self.kept.store(first + 1, Ordering::Release);
+            for copy in self.copies.live() {
+                let path = self.folders[copy].join(segment::file_name(first));
                 if let Err(error) = std::fs::remove_file(&path)
                     && error.kind() != io::ErrorKind::NotFound
                 {

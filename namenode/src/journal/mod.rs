@@ -15,13 +15,18 @@
 //! An entry that rots while it is the very last, in every copy, looks like a torn one. So an idle journal appends a
 //! seal: an entry that says nothing but that the one before it was complete.
 //!
-//! A write or sync that failed is never tried again: the journal refuses everything after it.
+//! A copy whose write or sync failed is left, and never written again where it failed: the journal goes on with the
+//! others, which first note on their disks that they alone are complete. It comes back with a new segment, and is given the
+//! older ones by a thread beside the writer. When too few copies are left the journal refuses everything.
 
 mod copies;
 mod entry;
+mod health;
 pub(crate) mod history;
 mod log;
+mod notes;
 mod recover;
+mod refill;
 mod segment;
 
 use std::io;
@@ -29,11 +34,12 @@ use std::path::PathBuf;
 
 pub use crate::store::Position;
 pub use entry::EntryKind;
+pub use health::{CopyHealth, CopyState, JournalHealth};
 pub use log::{Recovered, SegmentedJournal};
 
 /// Where commands become durable.
 pub trait Journal: Send {
-    /// Appends an entry and makes it durable on every copy. When this returns, it may be acknowledged.
+    /// Appends an entry and makes it durable on every copy that works. When this returns, it may be acknowledged.
     ///
     /// # Errors
     /// The entry may or may not be durable; the journal refuses everything from now on. The process must end.
@@ -133,5 +139,7 @@ impl JournalError {
     }
 }
 
+#[cfg(test)]
+mod copies_test;
 #[cfg(test)]
 mod tests;

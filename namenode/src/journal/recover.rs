@@ -5,9 +5,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use super::copies::Failure;
 use super::entry::{self, EntryKind, Found, HEADER_BYTES};
 use super::segment::{self, Scan, SegmentHead, Tail};
-use super::{JournalError, Position};
+use super::{JournalError, Position, notes};
 
 /// One entry of the chain and where to read it.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,12 @@ pub(super) struct Chain {
     /// The entries after the store's position, in order.
     links: Vec<Link>,
     copies: Vec<Copy>,
+    /// Whether a copy may tell where the journal ends: not one that was left while others went on.
+    vouches: Vec<bool>,
+    /// The first entry that not every copy has, if one was left.
+    left_at: Option<u64>,
+    /// Whether copies were left at all.
+    pub(super) has_notes: bool,
     /// The last entry.
     pub(super) end: Position,
 }
@@ -42,7 +49,14 @@ impl Chain {
                 needed.map(|(first, path)| Ok((*first, Scan::read(path, *first)?))).collect()
             })
             .collect::<Result<Vec<Copy>, JournalError>>()?;
-        let mut chain = Self { links: Vec::new(), copies, end: store };
+        let noted = folders
+            .iter()
+            .map(|folder| notes::highest(folder).map_err(JournalError::io(folder)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let left_at = noted.iter().flatten().max().copied();
+        let vouches = noted.iter().map(|note| *note == left_at).collect();
+        let has_notes = left_at.is_some();
+        let mut chain = Self { links: Vec::new(), copies, vouches, left_at, has_notes, end: store };
         chain.link(store)?;
         Ok(chain)
     }
@@ -121,11 +135,15 @@ impl Chain {
         // copy without that segment says nothing.
         let firsts = self.copies.iter().flat_map(|copy| copy.range(..=end + 1)).map(|(first, _)| *first);
         let newest = firsts.filter(|first| !self.is_stray(*first)).max();
+        let vouching =
+            || self.copies.iter().zip(&self.vouches).filter(|(_, vouches)| **vouches).map(|(copy, _)| copy);
         let all_lost = newest.is_some_and(|newest| {
-            let mut scans = self.copies.iter().filter_map(|copy| copy.get(&newest));
+            let mut scans = vouching().filter_map(|copy| copy.get(&newest));
             scans.all(|scan| scan.head.is_none() || scan.tail == Tail::Cut)
         });
-        if later_entry || later_segment || all_lost {
+        // What only some copies have was acknowledged by them alone.
+        let lost_alone = self.left_at.is_some_and(|left_at| end + 1 < left_at);
+        if later_entry || later_segment || all_lost || lost_alone {
             return Err(JournalError::Rotten { index: end + 1, copies: self.describe(end + 1) });
         }
         // The chain begins at the store's position even if no entry reaches it: then the journal must say it was there.
@@ -187,34 +205,57 @@ impl Chain {
 
     /// Writes the last entry again, where it lies. It may have been read from memory and not be on the disk: the life that
     /// wrote it may have ended before its sync, or because of that. To be called before anything is made of the entry.
-    pub(super) fn settle(&self, folders: &[PathBuf]) -> Result<(), JournalError> {
-        let Some(last) = self.links.last() else { return Ok(()) };
-        for (folder, copy) in folders.iter().zip(&self.copies) {
-            let Some(scan) = copy.get(&last.segment) else { continue };
+    /// Gives the copies that cannot be written.
+    ///
+    /// # Errors
+    /// No copy can be written.
+    pub(super) fn settle(&self, folders: &[PathBuf]) -> Result<Vec<Failure>, JournalError> {
+        let Some(last) = self.links.last() else { return Ok(Vec::new()) };
+        let mut failures = Vec::new();
+        let mut settled = false;
+        for (copy, (folder, segments)) in folders.iter().zip(&self.copies).enumerate() {
+            let Some(scan) = segments.get(&last.segment) else { continue };
             let Some(found) = scan.entries.last().filter(|found| found.hash == last.found.hash) else {
                 continue;
             };
             let path = folder.join(segment::file_name(last.segment));
-            let file = File::options().write(true).open(&path).map_err(JournalError::io(&path))?;
-            file.write_all_at(&scan.bytes[found.offset..found.end()], found.offset as u64)
-                .and_then(|()| file.sync_data())
-                .map_err(JournalError::io(&path))?;
+            let written = File::options().write(true).open(&path).and_then(|file| {
+                file.write_all_at(&scan.bytes[found.offset..found.end()], found.offset as u64)?;
+                file.sync_data()
+            });
+            settled |= written.is_ok();
+            failures.extend(written.err().map(|error| (copy, error)));
         }
-        Ok(())
+        match failures.pop() {
+            Some((copy, error)) if !settled => Err(JournalError::Io { path: folders[copy].clone(), error }),
+            last => {
+                failures.extend(last);
+                Ok(failures)
+            }
+        }
     }
 
-    /// Makes every copy hold the chain.
+    /// Makes every copy hold the chain, but those that cannot be written.
+    ///
+    /// # Errors
+    /// No copy can be written.
     pub(super) fn repair(&self, folders: &[PathBuf]) -> Result<Repaired, JournalError> {
         let heads: BTreeMap<u64, SegmentHead> = self.heads().collect();
-        let mut repaired = Repaired { files: Vec::new(), active: None };
+        let mut repaired = Repaired { files: Vec::new(), active: None, failed: Vec::new() };
         for (first, head) in &heads {
             let entries = self.good_entries(head);
-            for (folder, copy) in folders.iter().zip(&self.copies) {
-                if copy.get(first).is_some_and(|scan| holds(scan, head, &entries)) {
+            for (at, (folder, copy)) in folders.iter().zip(&self.copies).enumerate() {
+                let is_left = repaired.failed.iter().any(|(known, _)| *known == at);
+                if is_left || copy.get(first).is_some_and(|scan| holds(scan, head, &entries)) {
                     continue;
                 }
-                segment::rewrite(folder, head, &entries).map_err(JournalError::io(folder))?;
-                repaired.files.push(folder.join(segment::file_name(*first)));
+                match segment::rewrite(folder, head, &entries) {
+                    Ok(()) => repaired.files.push(folder.join(segment::file_name(*first))),
+                    Err(error) if repaired.failed.len() + 1 == folders.len() => {
+                        return Err(JournalError::Io { path: folder.clone(), error });
+                    }
+                    Err(error) => repaired.failed.push((at, error)),
+                }
             }
             repaired.active = Some((*head, segment::HEADER_BYTES + entries.len()));
         }
@@ -228,6 +269,8 @@ pub(super) struct Repaired {
     pub(super) files: Vec<PathBuf>,
     /// The segment to go on in, and where in it.
     pub(super) active: Option<(SegmentHead, usize)>,
+    /// The copies that could not be written.
+    pub(super) failed: Vec<Failure>,
 }
 
 /// Whether the file is exactly header, entries and zeros.
@@ -261,7 +304,13 @@ pub(super) fn remove_leftovers(folder: &Path) -> Result<(), JournalError> {
         let leftover =
             path.extension().is_some_and(|extension| extension == "rewrite" || extension == "spare");
         if leftover {
-            std::fs::remove_file(&path).map_err(JournalError::io(&path))?;
+            match std::fs::remove_file(&path) {
+                // A disk that only reads may still have what is needed.
+                Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                    tracing::warn!(path = %path.display(), %error, "a leftover cannot be removed");
+                }
+                removed => removed.map_err(JournalError::io(&path))?,
+            }
         }
     }
     Ok(())
