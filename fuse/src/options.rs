@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, FromArgMatches};
 use steadfs_client::{ClientOptions, FsPath, FsResult, FsUrl};
 
 use crate::ops::Settings;
@@ -47,6 +47,12 @@ pub struct MountArgs {
     /// Size of the blocks of new files; a file of one block is read at the speed of the local disk
     #[arg(long, value_name = "SIZE", default_value = BLOCK_SIZE, value_parser = steadfs_common::parse_bytes)]
     pub(crate) block_size: u64,
+    /// Replicas of new files [default: the cluster's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) replication: Option<u16>,
+    /// Groups, by number, that everybody on this mount belongs to
+    #[arg(long, value_name = "GID", value_delimiter = ',')]
+    pub(crate) groups: Vec<u32>,
     /// Where datanodes of this machine open the sockets that give descriptors of their replicas
     #[arg(long, value_name = "FOLDER", default_value = steadfs_client::LOCAL_FOLDER)]
     pub(crate) local: PathBuf,
@@ -59,6 +65,9 @@ pub struct MountArgs {
     /// Which process of a mount this is
     #[arg(long, hide = true, value_enum, default_value_t = Role::Command)]
     pub(crate) role: Role,
+    /// The process that a server ends with
+    #[arg(long, hide = true, value_name = "PID")]
+    pub(crate) parent: Option<u32>,
 }
 
 /// The processes of a mount.
@@ -95,7 +104,9 @@ impl MountArgs {
 
     pub(crate) fn client_options(&self) -> ClientOptions {
         let options = self.user.clone().map_or_else(ClientOptions::default, ClientOptions::for_user);
-        ClientOptions { call_timeout: Duration::from_secs(self.wait_seconds.max(1)), ..options }
+        let call_timeout = Duration::from_secs(self.wait_seconds.max(1));
+        let groups = self.groups.iter().map(|number| crate::users::group_here(*number)).collect();
+        ClientOptions { groups, call_timeout, wait_for_start: true, ..options }
     }
 
     pub(crate) fn settings(&self) -> FsResult<Settings> {
@@ -109,7 +120,38 @@ impl MountArgs {
             local: self.local.clone(),
             memory_bytes: self.memory,
             block_size: self.block_size,
+            replication: self.replication,
         })
+    }
+
+    /// The mount that these arguments of `steadfs mount` ask for, without the program's and the command's name.
+    ///
+    /// # Errors
+    /// An argument is unknown, missing, or has no value that makes sense.
+    pub fn from_line(line: impl IntoIterator<Item = OsString>) -> anyhow::Result<Self> {
+        let command = Self::augment_args(clap::Command::new("mount").no_binary_name(true).disable_help_flag(true));
+        let matches = command.try_get_matches_from(line).map_err(refused)?;
+        Ok(Self::from_arg_matches(&matches).map_err(refused)?)
+    }
+
+    /// The arguments again, for [`MountArgs::from_line`].
+    pub(crate) fn line(&self) -> Vec<OsString> {
+        self.for_role(Role::Command).split_off(1)
+    }
+
+    /// The groups that everybody on the mount is in, by number.
+    #[must_use]
+    pub fn groups(&self) -> &[u32] {
+        &self.groups
+    }
+
+    /// The same mount, with these groups beside those that it has.
+    #[must_use]
+    pub fn with_groups(mut self, groups: &[u32]) -> Self {
+        self.groups.extend(groups);
+        self.groups.sort_unstable();
+        self.groups.dedup();
+        self
     }
 
     /// The arguments that make another process of the same mount.
@@ -127,10 +169,23 @@ impl MountArgs {
         if let Some(user) = &self.user {
             add("--user", user.into());
         }
+        if let Some(replication) = self.replication {
+            add("--replication", replication.to_string().into());
+        }
+        for group in &self.groups {
+            add("--groups", group.to_string().into());
+        }
+        if let Some(parent) = self.parent {
+            add("--parent", parent.to_string().into());
+        }
         if let Some(log) = &self.log {
             add("--log", log.clone().into());
         }
-        add("--role", if role == Role::Holder { "holder" } else { "server" }.into());
+        match role {
+            Role::Command => {}
+            Role::Holder => add("--role", "holder".into()),
+            Role::Server => add("--role", "server".into()),
+        }
         for (flag, set) in [
             ("--read-only", self.read_only),
             ("--allow-other", self.allow_other),
@@ -142,6 +197,12 @@ impl MountArgs {
         }
         line
     }
+}
+
+/// What is wrong with a command line, in one line.
+fn refused(error: clap::Error) -> anyhow::Error {
+    let text = error.to_string();
+    anyhow::anyhow!("{}", text.lines().next().unwrap_or_default().trim_start_matches("error: "))
 }
 
 /// The command line of `steadfs mount` that says what that of `mount.steadfs` says, which `mount -t steadfs` and
@@ -204,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_other_processes_get_the_same_options() {
-        let given = "steadfs mount hdfs://nn/a /mnt --read-only --user ann --allow-other --cache-ttl-ms 7 --memory 64MiB";
+        let given = "steadfs mount hdfs://nn/a /mnt --read-only --user ann --allow-other --cache-ttl-ms 7 --memory 64MiB --replication 2 --groups 5,6";
         let Line::Mount(args) = Line::try_parse_from(line(given)).unwrap();
         let mut server = vec![OsString::from("steadfs")];
         server.extend(args.for_role(Role::Server));

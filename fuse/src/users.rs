@@ -59,6 +59,11 @@ impl Names {
     }
 }
 
+/// The name of a group, asked of the machine's tables at once.
+pub(crate) fn group_here(number: u32) -> String {
+    name_here(Kind::Group, number)
+}
+
 fn name_here(kind: Kind, number: u32) -> String {
     let name = match kind {
         Kind::User => uzers::get_user_by_uid(number).map(|user| user.name().to_owned()),

@@ -11,6 +11,9 @@ use steadfs_namenode_core::command::{Door, Origin};
 use super::Service;
 use crate::config::NamenodeConfig;
 
+/// Groups that a call may name at most.
+const MAX_NAMED_GROUPS: usize = 32;
+
 /// What a call says of who makes it.
 #[derive(Clone, Debug, Default)]
 pub struct Claim<'a> {
@@ -18,6 +21,8 @@ pub struct Claim<'a> {
     pub user: &'a str,
     /// Who makes it, if it is made for `user`.
     pub real_user: Option<&'a str>,
+    /// Groups that the user is in beside those that are known here, as the caller says: he names himself, too.
+    pub groups: Vec<String>,
     /// Where it comes from.
     pub address: Option<IpAddr>,
     /// What the client says that it does.
@@ -31,10 +36,11 @@ impl Service {
     /// Completes at once for a user seen lately.
     ///
     /// # Errors
-    /// InvalidArgument: a name is empty or too long; Unauthorized: the one may not act for the other.
+    /// InvalidArgument: a name is empty or too long, or there are too many groups; Unauthorized: the one may not act for the
+    /// other.
     pub async fn identify(&self, claim: Claim<'_>) -> FsResult<Caller> {
         check_name(claim.user)?;
-        let groups = self.groups.of(claim.user).await;
+        let groups = self.all_groups(claim.user, claim.groups).await?;
         if let Some(real) = claim.real_user {
             check_name(real)?;
             self.proxies.check(real, claim.user, &groups, claim.address).await?;
@@ -48,7 +54,25 @@ impl Service {
             door: claim.door,
         };
         let (user, address) = (claim.user.to_owned(), claim.address);
-        Ok(Caller { user, groups: groups.to_vec(), superuser, address, origin })
+        Ok(Caller { user, groups, superuser, address, origin })
+    }
+
+    /// The groups that are known here and those that the caller names, which never make a superuser of him.
+    async fn all_groups(&self, user: &str, named: Vec<String>) -> FsResult<Vec<String>> {
+        if named.len() > MAX_NAMED_GROUPS {
+            return Err(FsError::invalid_argument(format!(
+                "a call names {} groups: {MAX_NAMED_GROUPS} are the most",
+                named.len()
+            )));
+        }
+        let mut groups = self.groups.of(user).await.to_vec();
+        for group in named {
+            check_name(&group)?;
+            if group != self.settings.supergroup && !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+        Ok(groups)
     }
 
     /// As [`Service::identify`], of one who acts for himself from within.
