@@ -3,8 +3,10 @@
 
 mod fair;
 mod hadoop;
+mod mount;
 mod streams;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -66,6 +68,8 @@ enum Command {
         #[arg(long, default_value = "root")]
         calm: String,
     },
+    /// A mount beside the local disk and beside our client.
+    Mount(MountArgs),
     /// Writes a file through our client, reads it back, and prints both speeds.
     Stream {
         #[arg(long)]
@@ -77,6 +81,26 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         rounds: u32,
     },
+}
+
+#[derive(clap::Args)]
+struct MountArgs {
+    /// hdfs://host:port
+    #[arg(long)]
+    fs: String,
+    /// Where its root is mounted.
+    #[arg(long)]
+    mount: PathBuf,
+    /// Where it is mounted once more, with a --local that has no sockets.
+    #[arg(long)]
+    remote: PathBuf,
+    /// A folder of the local disk; what is in it goes.
+    #[arg(long)]
+    beside: PathBuf,
+    #[arg(long, default_value_t = 256)]
+    mebibytes: usize,
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
 }
 
 /// Files that are read.
@@ -114,6 +138,9 @@ async fn main() -> anyhow::Result<()> {
             // It has runtimes of its own.
             let measured = std::thread::spawn(move || fair::run(&what)).join();
             measured.ok().context("the measuring thread panicked")?
+        }
+        Command::Mount(MountArgs { fs, mount, remote, beside, mebibytes, rounds }) => {
+            mount::run(mount::Plan { fs, mount, remote, beside, mebibytes, rounds }).await
         }
         Command::Stream { fs, mebibytes, replication, rounds } => {
             streams::run(&fs, mebibytes, replication, rounds).await
