@@ -17,6 +17,7 @@ use steadfs_client::{Change, ChangeKind, Client, FsPath, WatchFilter, Watched};
 use steadfs_common::InodeId;
 
 use crate::notify::Notify;
+use crate::open::OpenInodes;
 use crate::ops::ROOT;
 
 /// How long the kernel may rely on what it was told, while changes are heard of.
@@ -67,17 +68,25 @@ impl Coherence {
 pub(crate) async fn follow(
     coherence: Arc<Coherence>,
     notify: Notify,
-    client: Client,
-    folder: FsPath,
-    root: InodeId,
+    open: &OpenInodes,
+    (client, folder, root): (Client, FsPath, InodeId),
 ) {
     let filter = WatchFilter { below: Some(folder.to_string()), inodes: Vec::new() };
     let mut heard = std::pin::pin!(client.watch(filter, None));
+    // What changed while nobody listened is not told: the kernel shall ask.
+    notify.all().await;
+    for inode in open.numbers() {
+        notify.content(inode).await;
+    }
     let number = |inode: InodeId| if inode == root { ROOT } else { inode.0 };
     while let Some(item) = heard.next().await {
         match item {
             Ok(Watched::Changed(change)) => {
                 coherence.heard.fetch_add(1, Ordering::AcqRel);
+                // Before the kernel asks again.
+                if let Some(inode) = open.get(number(change.inode)) {
+                    inode.doubt();
+                }
                 tell(&notify, &change, &number).await;
             }
             Ok(Watched::Current(_)) => {

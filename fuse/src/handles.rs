@@ -7,11 +7,8 @@ use fuser::Errno;
 use parking_lot::RwLock;
 
 use crate::errno::Answer;
-use crate::handoff::{Memory, Slot};
+use crate::handoff::{MAX_HANDLES, Memory, Slot};
 use crate::ops::{FileHandle, FolderHandle};
-
-/// Open files and folders at most.
-const MAX_HANDLES: u64 = 65_536;
 
 /// What is open.
 #[derive(Clone)]

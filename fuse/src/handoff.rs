@@ -11,13 +11,15 @@
 //! | 64 | 512 | the kernel's first request |
 //!
 //! From [`SLOTS`] on follow the open files and folders, 64 bytes each, in the order of their numbers (the first is 1): inode,
-//! user, flags of `open`, kind (0: free), whether its name is gone, and of files that are passed through what they are
+//! user, flags of `open`, kind (0: free), whether its name is gone, which of the inode's numbers was opened, and of files that are passed through what they are
 //! backed by: the kernel's number, the block, its stamp.
+//!
+//! From [`LOCKS`] on follow the locks, as `locks::rows` describes them.
 
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
@@ -26,6 +28,8 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
 };
+
+use crate::locks::ROW;
 
 const MAGIC: &[u8; 8] = b"SFSMNT01";
 /// Longest first request that is kept. Today's kernels send 104 bytes.
@@ -37,6 +41,11 @@ const SERVING: &[u8] = b"serving";
 /// Where the open files begin, and the bytes of each.
 const SLOTS: u64 = 4_096;
 const SLOT: u64 = 64;
+/// Open files and folders at most.
+pub(crate) const MAX_HANDLES: u64 = 65_536;
+/// Where the locks begin, and how many there are at most.
+const LOCKS: u64 = SLOTS + MAX_HANDLES * SLOT;
+pub(crate) const MAX_LOCK_ROWS: usize = 65_536;
 
 /// What is remembered of an open file or folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +55,8 @@ pub(crate) struct Slot {
     pub(crate) flags: i32,
     pub(crate) kind: SlotKind,
     pub(crate) unlinked: bool,
+    /// Which of the inode's numbers was opened.
+    pub(crate) alias: u8,
     pub(crate) backing: Option<Backing>,
 }
 
@@ -71,7 +82,7 @@ impl Slot {
         bytes[..8].copy_from_slice(&self.inode.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.user.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.flags.to_le_bytes());
-        (bytes[16], bytes[17]) = (self.kind as u8, u8::from(self.unlinked));
+        (bytes[16], bytes[17], bytes[18]) = (self.kind as u8, u8::from(self.unlinked), self.alias);
         if let Some(backing) = self.backing {
             bytes[20..24].copy_from_slice(&backing.number.to_le_bytes());
             bytes[24..32].copy_from_slice(&backing.block.to_le_bytes());
@@ -105,6 +116,7 @@ impl Slot {
             flags: i32::from_le_bytes(*flags),
             kind,
             unlinked: rest.get(1) == Some(&1),
+            alias: *rest.get(2)?,
         })
     }
 }
@@ -132,7 +144,7 @@ impl Memory {
     }
 
     /// One that another process made.
-    fn open(file: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn open(file: OwnedFd) -> io::Result<Self> {
         let file = File::from(file);
         let mut magic = [0; 8];
         file.read_exact_at(&mut magic, 0)?;
@@ -140,6 +152,11 @@ impl Memory {
             return Err(io::Error::other("the holder is of another version: unmount and mount again"));
         }
         Ok(Self { file: Arc::new(file) })
+    }
+
+    /// For others to hold.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// The mount's own name.
@@ -179,11 +196,24 @@ impl Memory {
 
     /// What is open, by number.
     pub(crate) fn slots(&self) -> io::Result<Vec<(u64, Slot)>> {
-        let length = self.file.metadata()?.len().saturating_sub(SLOTS);
+        let length = self.file.metadata()?.len().min(LOCKS).saturating_sub(SLOTS);
         let mut bytes = vec![0; usize::try_from(length - length % SLOT).map_err(io::Error::other)?];
         self.file.read_exact_at(&mut bytes, SLOTS)?;
         let slots = bytes.chunks_exact(SLOT as usize).map(Slot::read);
         Ok((1..).zip(slots).filter_map(|(number, slot)| Some((number, slot?))).collect())
+    }
+
+    /// Writes a row of the locks; none: it is free.
+    pub(crate) fn set_lock_row(&self, number: u32, row: Option<[u8; ROW]>) -> io::Result<()> {
+        self.file.write_all_at(&row.unwrap_or([0; ROW]), LOCKS + u64::from(number) * ROW as u64)
+    }
+
+    /// All rows of the locks, free ones among them.
+    pub(crate) fn lock_rows(&self) -> io::Result<Vec<[u8; ROW]>> {
+        let length = self.file.metadata()?.len().saturating_sub(LOCKS) as usize;
+        let mut rows = vec![[0; ROW]; (length / ROW).min(MAX_LOCK_ROWS)];
+        self.file.read_exact_at(rows.as_flattened_mut(), LOCKS)?;
+        Ok(rows)
     }
 }
 
@@ -238,8 +268,15 @@ mod tests {
         let (_device, taken) = take(&server).unwrap();
         assert_eq!((taken.mount().unwrap(), taken.first().unwrap()), ([7; 16], b"hello kernel".to_vec()));
         assert_eq!(taken.agreed().unwrap(), None);
-        let slot =
-            Slot { inode: 77, user: 5, flags: -3, kind: SlotKind::Writing, unlinked: true, backing: None };
+        let slot = Slot {
+            inode: 77,
+            user: 5,
+            flags: -3,
+            kind: SlotKind::Writing,
+            unlinked: true,
+            alias: 3,
+            backing: None,
+        };
         memory.set_slot(3, Some(slot)).unwrap();
         memory.set_slot(9, Some(Slot { kind: SlotKind::Folder, unlinked: false, ..slot })).unwrap();
         memory.set_slot(9, None).unwrap();

@@ -22,11 +22,11 @@ use crate::table;
 /// Longest first request of a kernel.
 const MAX_FIRST: usize = 8 << 10;
 /// Between two looks at a server.
-const LOOK: Duration = Duration::from_millis(50);
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
 /// A server that answered for so long is followed by another at once.
-const SETTLED: Duration = Duration::from_millis(200);
+pub(crate) const SETTLED: Duration = Duration::from_millis(200);
 /// Waits between starts of servers that do not come so far: first and longest.
-const WAITS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+pub(crate) const WAITS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How far ahead the kernel reads.
 const READ_AHEAD_KB: &str = "1024";
 
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &MountArgs, ready: impl FnOnce()) -> anyhow::Result<()> 
     kept
 }
 
-fn mount(args: &MountArgs, device: &File) -> anyhow::Result<()> {
+pub(crate) fn mount(args: &MountArgs, device: &File) -> anyhow::Result<()> {
     let mut data = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
     if args.allow_other {
         data.push_str(",allow_other");
@@ -75,14 +75,14 @@ fn mount(args: &MountArgs, device: &File) -> anyhow::Result<()> {
 }
 
 /// Reads the kernel's first request, which is there as soon as it is mounted, and keeps it.
-fn remember(device: &File) -> anyhow::Result<Memory> {
+pub(crate) fn remember(device: &File) -> anyhow::Result<Memory> {
     let mut first = vec![0; MAX_FIRST];
     let length = (&mut &*device).read(&mut first).context("reading the kernel's first request")?;
     Ok(Memory::new(uuid::Uuid::new_v4().into_bytes(), &first[..length])?)
 }
 
 /// Memory is short when servers die: this process stays. What it has touched stays in memory, where that is allowed.
-fn hold_on() {
+pub(crate) fn hold_on() {
     let locked = rustix::mm::mlockall(
         rustix::mm::MlockAllFlags::CURRENT
             | rustix::mm::MlockAllFlags::FUTURE
@@ -142,14 +142,14 @@ async fn keep(args: &MountArgs, device: &File, memory: &Memory, ready: impl FnOn
 }
 
 /// Whether the first thread of a server has ended, which ends all others.
-fn is_ending(server: &Child) -> bool {
+pub(crate) fn is_ending(server: &Child) -> bool {
     let status = server.id().map(|id| std::fs::read_to_string(format!("/proc/{id}/stat")));
     // The state stands behind the name, which may hold anything.
     matches!(status, Some(Ok(status)) if status.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
 }
 
 /// Whether the file system is unmounted.
-fn is_gone(device: &File) -> bool {
+pub(crate) fn is_gone(device: &File) -> bool {
     let mut polled = [rustix::event::PollFd::new(device, rustix::event::PollFlags::empty())];
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|count| count > 0)
@@ -176,7 +176,7 @@ fn unmount(args: &MountArgs) {
     }
 }
 
-fn start(
+pub(crate) fn start(
     args: &MountArgs,
     device: &File,
     memory: &Memory,
@@ -205,7 +205,7 @@ fn program() -> anyhow::Result<std::path::PathBuf> {
 }
 
 /// Without this the kernel reads no further ahead than 128 KiB.
-fn set_read_ahead(mountpoint: &Path) {
+pub(crate) fn set_read_ahead(mountpoint: &Path) {
     let device = table::find(mountpoint).ok().flatten().map(|row| row.device);
     let set = device.map(|device| {
         let mut file =

@@ -233,6 +233,22 @@ impl Mounts {
         self.at(mountpoint).map(|volume| volume.args.lock().clone())
     }
 
+    /// How the mount with this number (`major:minor`) is.
+    #[must_use]
+    pub fn health_of(&self, number: &str) -> Health {
+        self.numbered(number).map_or(Health::Gone, |volume| volume.health.borrow().clone())
+    }
+
+    /// The arguments of the mount with this number.
+    #[must_use]
+    pub fn arguments_of(&self, number: &str) -> Option<MountArgs> {
+        self.numbered(number).map(|volume| volume.args.lock().clone())
+    }
+
+    fn numbered(&self, number: &str) -> Option<Arc<Volume>> {
+        self.shared.volumes.lock().iter().find(|volume| volume.number == number).cloned()
+    }
+
     /// Where something of ours is mounted.
     #[must_use]
     pub fn mountpoints(&self) -> Vec<PathBuf> {
@@ -292,7 +308,8 @@ impl Volume {
         };
         let mut parts = kept.blob.split(|byte| *byte == 0).map(|part| OsString::from_vec(part.to_vec()));
         ensure!(parts.next().is_some_and(|version| version.as_bytes() == BLOB), "it is of another version");
-        let number = parts.next().and_then(|number| number.into_string().ok()).context("a number is missing")?;
+        let number =
+            parts.next().and_then(|number| number.into_string().ok()).context("a number is missing")?;
         let args = MountArgs::from_line(parts)?;
         let volume = Self::new(args, number, File::from(device), Memory::open(memory)?)?;
         ensure!(volume.name == kept.name, "it was kept under another name");
@@ -327,7 +344,9 @@ impl Volume {
         };
         match state {
             Health::Serving => Ok(()),
-            Health::Waiting(why) => bail!("the mount is not served ({why}): see the log of the driver on this node"),
+            Health::Waiting(why) => {
+                bail!("the mount is not served ({why}): see the log of the driver on this node")
+            }
             Health::Gone => bail!("the mount went away"),
         }
     }

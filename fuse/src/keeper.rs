@@ -335,7 +335,9 @@ fn reply(
     match code {
         PUT if kept.name.is_empty() => refused("a name is missing"),
         PUT if kept.descriptors.is_empty() => refused("there is no descriptor to keep"),
-        PUT if entries.len() >= MAX_ENTRIES && !entries.contains_key(&kept.name) => refused("there is no more room"),
+        PUT if entries.len() >= MAX_ENTRIES && !entries.contains_key(&kept.name) => {
+            refused("there is no more room")
+        }
         PUT => {
             entries.insert(kept.name, (kept.blob, kept.descriptors));
             send(socket, DONE, "", &[], &[])
@@ -359,12 +361,8 @@ fn reply(
 }
 
 fn new_socket() -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     Ok(socket)
 }
 
@@ -377,7 +375,8 @@ fn be_impatient(socket: &OwnedFd) -> io::Result<()> {
 fn ready(descriptors: &[BorrowedFd<'_>], limit: Option<Duration>) -> io::Result<Vec<bool>> {
     let mut polled: Vec<PollFd<'_>> =
         descriptors.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-    let limit = limit.map(|limit| Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() });
+    let limit =
+        limit.map(|limit| Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() });
     loop {
         match poll(&mut polled, limit.as_ref()) {
             Ok(_) => return Ok(polled.iter().map(|polled| !polled.revents().is_empty()).collect()),
@@ -416,8 +415,12 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<Message>> {
     let mut bytes = vec![0; MAX_MESSAGE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
-    let got =
-        rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut rights, RecvFlags::CMSG_CLOEXEC)?;
+    let got = rustix::net::recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut bytes)],
+        &mut rights,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
     let descriptors: Vec<OwnedFd> = rights
         .drain()
         .filter_map(|message| match message {

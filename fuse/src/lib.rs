@@ -25,18 +25,24 @@ mod errno;
 mod handles;
 mod handoff;
 mod holder;
+mod hosted;
 mod interrupt;
+pub mod keeper;
+mod kernel;
+mod locks;
+mod nodes;
 mod notify;
 mod open;
 mod ops;
 mod options;
 mod server;
 mod session;
-mod table;
+pub mod table;
 mod users;
 
 use std::process::ExitCode;
 
+pub use hosted::{Health, Mounts, MountsOptions};
 use options::Role;
 pub use options::{MountArgs, UmountArgs, as_mount_helper};
 
@@ -67,6 +73,19 @@ pub fn mount(args: MountArgs) -> ExitCode {
         }
     };
     ended(&done)
+}
+
+/// The name that this machine has for a group, or its digits.
+#[must_use]
+pub fn group_name(number: u32) -> String {
+    users::group_here(number)
+}
+
+/// What `steadfs mount-keeper` does.
+#[must_use]
+pub fn keep(args: &keeper::KeeperArgs) -> ExitCode {
+    steadfs_daemon::logs::init("info");
+    ended(&keeper::run(args))
 }
 
 /// What `steadfs umount` does.

@@ -3,13 +3,18 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use fuser::{INodeNo, Notifier};
 use steadfs_daemon::pool::DiskPool;
 
 use crate::device::Device;
+use crate::nodes::Nodes;
 
+/// A notification about an inode; behind its number, from where on pages are forgotten (negative: only attributes) and how
+/// many bytes of them (0: all).
+const INODE: u8 = 2;
+const ATTRIBUTES: i64 = -1;
+const PAGES: i64 = 0;
 /// A notification that takes back all names (from Linux 6.16 on).
 const ALL: u8 = 8;
 /// A notification about one name, and its flag (from Linux 6.2 on) by which the kernel asks again instead of throwing the
@@ -21,21 +26,17 @@ const ASK_AGAIN: u32 = 1;
 const THREADS: usize = 2;
 const QUEUE: usize = 1_024;
 
-/// The way to the kernel, once there is one.
+/// The way to the kernel.
 #[derive(Clone)]
 pub(crate) struct Notify {
-    notifier: Arc<OnceLock<Notifier>>,
     device: Device,
+    nodes: Arc<Nodes>,
     pool: DiskPool,
 }
 
 impl Notify {
-    pub(crate) fn new(device: Device) -> io::Result<Self> {
-        Ok(Self { notifier: Arc::default(), device, pool: DiskPool::new("mount-notify", THREADS, QUEUE)? })
-    }
-
-    pub(crate) fn connect(&self, notifier: Notifier) {
-        let _ = self.notifier.set(notifier);
+    pub(crate) fn new(device: Device, nodes: Arc<Nodes>) -> io::Result<Self> {
+        Ok(Self { device, nodes, pool: DiskPool::new("mount-notify", THREADS, QUEUE)? })
     }
 
     /// The content and attributes of an inode have changed here: nobody waits for the kernel to know.
@@ -46,18 +47,21 @@ impl Notify {
 
     /// The content and attributes of an inode have changed.
     pub(crate) async fn content(&self, inode: u64) {
-        self.tell(move |notifier| notifier.inval_inode(INodeNo(inode), 0, 0)).await;
+        for node in self.nodes.all(inode) {
+            self.tell(INODE, inode_to_forget(node, PAGES)).await;
+        }
     }
 
     /// The attributes of an inode have changed.
     pub(crate) async fn attributes(&self, inode: u64) {
-        self.tell(move |notifier| notifier.inval_inode(INodeNo(inode), -1, 0)).await;
+        for node in self.nodes.all(inode) {
+            self.tell(INODE, inode_to_forget(node, ATTRIBUTES)).await;
+        }
     }
 
     /// A name has another meaning, or none.
     pub(crate) async fn entry(&self, folder: u64, name: OsString) {
-        let device = self.device.clone();
-        self.tell(move |_| device.notify(NAME, &name_to_ask(folder, name.as_bytes()))).await;
+        self.tell(NAME, name_to_ask(folder, name.as_bytes())).await;
     }
 
     /// Any name may have another meaning.
@@ -68,15 +72,20 @@ impl Notify {
         }
     }
 
-    async fn tell(&self, tell: impl FnOnce(&Notifier) -> io::Result<()> + Send + 'static) {
-        let Some(notifier) = self.notifier.get().cloned() else { return };
-        match self.pool.run(move || tell(&notifier)).await {
+    async fn tell(&self, code: u8, body: Vec<u8>) {
+        let device = self.device.clone();
+        match self.pool.run(move || device.notify(code, &body)).await {
             Ok(()) => {}
             // It did not remember it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::debug!(%error, "the kernel was not told of a change"),
         }
     }
+}
+
+/// `fuse_notify_inval_inode_out`.
+fn inode_to_forget(inode: u64, from: i64) -> Vec<u8> {
+    [inode.to_le_bytes(), from.to_le_bytes(), [0; 8]].concat()
 }
 
 /// `fuse_notify_inval_entry_out`: the folder, the length of the name, flags, the name and a zero.

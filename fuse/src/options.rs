@@ -129,7 +129,8 @@ impl MountArgs {
     /// # Errors
     /// An argument is unknown, missing, or has no value that makes sense.
     pub fn from_line(line: impl IntoIterator<Item = OsString>) -> anyhow::Result<Self> {
-        let command = Self::augment_args(clap::Command::new("mount").no_binary_name(true).disable_help_flag(true));
+        let command =
+            Self::augment_args(clap::Command::new("mount").no_binary_name(true).disable_help_flag(true));
         let matches = command.try_get_matches_from(line).map_err(refused)?;
         Ok(Self::from_arg_matches(&matches).map_err(refused)?)
     }
@@ -137,6 +138,20 @@ impl MountArgs {
     /// The arguments again, for [`MountArgs::from_line`].
     pub(crate) fn line(&self) -> Vec<OsString> {
         self.for_role(Role::Command).split_off(1)
+    }
+
+    /// The folder of the cluster that is mounted.
+    ///
+    /// # Errors
+    /// The URL makes no sense.
+    pub fn folder(&self) -> FsResult<FsPath> {
+        Ok(self.source()?.1)
+    }
+
+    /// Replicas of new files, if they are said.
+    #[must_use]
+    pub fn replication(&self) -> Option<u16> {
+        self.replication
     }
 
     /// The groups that everybody on the mount is in, by number.

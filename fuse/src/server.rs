@@ -1,23 +1,26 @@
 //! The process that answers the kernel's requests. It may die at any moment: the holder starts another.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
 use anyhow::Context;
-use fuser::{Config, SessionACL};
+use fuser::{Config, Filesystem, InitFlags, KernelConfig, Request, SessionACL};
 use steadfs_client::{Client, ClientOptions};
 
 use crate::device::Device;
 use crate::handoff::{self, Memory};
+use crate::kernel::{MAX_IO, serve};
 use crate::ops::Mount;
 use crate::options::MountArgs;
 use crate::session::Session;
 
 /// Threads that read the kernel's requests. More gave nothing.
 const READERS: usize = 2;
+/// Requests that the kernel may have under way for itself (read-ahead, write-back).
+const BACKGROUND: u16 = 64;
 /// Threads of the runtime.
 const WORKERS: usize = 4;
 /// Longest answer to the kernel's first request.
@@ -27,6 +30,9 @@ const RESEND: u8 = 7;
 
 /// Serves until the file system is unmounted.
 pub(crate) fn run(args: &MountArgs) -> anyhow::Result<()> {
+    if let Some(parent) = args.parent {
+        steadfs_daemon::parent::die_with_parent(parent)?;
+    }
     // The holder is at the other end of the standard input.
     let holder = UnixDatagram::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let (device, memory) = handoff::take(&holder).context("taking the mount over from its holder")?;
@@ -38,17 +44,16 @@ pub(crate) fn run(args: &MountArgs) -> anyhow::Result<()> {
         .context("starting threads")?;
     let kernel = Device::new(&device)?;
     let mount = runtime.block_on(connect(args, memory.clone(), kernel.clone()))?;
-    let session = Session::new(mount.clone(), runtime.handle().clone());
-    let session = shake_hands(session, &device, &memory)?;
+    agree(&device, &memory)?;
+    let session = Arc::new(Session::new(mount.clone(), runtime.handle().clone()));
     {
-        let _in_runtime = runtime.enter();
-        mount.notify.connect(session.notifier());
         let followed = mount.clone();
         runtime.spawn(async move { followed.follow().await });
     }
     resend(&kernel);
     handoff::say_serving(&holder).context("telling the holder")?;
-    let ended = session.run();
+    let ended = serve(&kernel, &session, READERS);
+    runtime.block_on(mount.close());
     // What is still on its way to the cluster has been answered or has nobody left to be told.
     drop(runtime);
     ended.context("answering the kernel")
@@ -61,16 +66,14 @@ async fn connect(args: &MountArgs, memory: Memory, device: Device) -> anyhow::Re
     Ok(Arc::new(Mount::new(memory, device, client, args.settings()?).await?))
 }
 
-/// fuser wants to see the kernel's first request, which only the holder has seen: it gets it through a pair of sockets,
-/// whose place the kernel's descriptor then takes. Its answer goes to the kernel once, and must be the same ever after.
-fn shake_hands(session: Session, device: &File, memory: &Memory) -> anyhow::Result<fuser::Session<Session>> {
+/// fuser wants to see the kernel's first request, which only the holder has seen: it gets it through a pair of sockets. Its
+/// answer goes to the kernel once, and must be the same ever after.
+fn agree(device: &File, memory: &Memory) -> anyhow::Result<()> {
     let (ours, theirs) = UnixDatagram::pair()?;
     ours.send(&memory.first()?)?;
-    let mut config = Config::default();
-    config.acl = SessionACL::All;
-    config.n_threads = Some(READERS);
-    let session = fuser::Session::from_fd(session, OwnedFd::from(theirs), SessionACL::All, config)
-        .context("agreeing with the kernel")?;
+    let session =
+        fuser::Session::from_fd(Agreement, OwnedFd::from(theirs), SessionACL::All, Config::default());
+    drop(session.context("agreeing with the kernel")?);
     let mut answer = vec![0; MAX_ANSWER];
     let length = File::from(OwnedFd::from(ours)).read(&mut answer)?;
     answer.truncate(length);
@@ -91,8 +94,49 @@ fn shake_hands(session: Session, device: &File, memory: &Memory) -> anyhow::Resu
              ({agreed:#x}): unmount and mount again"
         ),
     }
-    crate::device::replace(session.as_fd(), device).context("taking the kernel's descriptor")?;
-    Ok(session)
+    Ok(())
+}
+
+/// What is asked of the kernel where it can be had.
+///
+/// With `HANDLE_KILLPRIV_V2` the kernel does not ask for the attribute `security.capability` before every write: no file
+/// here has any, nor the bits that a write would have to clear.
+///
+/// Without `ATOMIC_O_TRUNC` the kernel opens first and truncates then, having looked whether the file is a program that
+/// runs.
+const CAPABILITIES: [InitFlags; 11] = [
+    InitFlags::FUSE_PASSTHROUGH,
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+    InitFlags::FUSE_AUTO_INVAL_DATA,
+    InitFlags::FUSE_DO_READDIRPLUS,
+    InitFlags::FUSE_READDIRPLUS_AUTO,
+    InitFlags::FUSE_PARALLEL_DIROPS,
+    InitFlags::FUSE_ASYNC_DIO,
+    InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+    InitFlags::FUSE_HAS_RESEND,
+    InitFlags::FUSE_POSIX_LOCKS,
+    InitFlags::FUSE_FLOCK_LOCKS,
+];
+
+/// What is agreed on with the kernel, in fuser's words.
+struct Agreement;
+
+impl Filesystem for Agreement {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        for capability in CAPABILITIES {
+            // What an old kernel does not have, it goes without.
+            let _ = config.add_capabilities(capability);
+        }
+        // Files that are passed through lie on no file system that is itself made of others.
+        let _ = config.set_max_stack_depth(1);
+        let _ = config.set_max_write(MAX_IO);
+        let _ = config.set_max_background(BACKGROUND);
+        // The greatest that the kernel takes; more is set at the mount itself.
+        if let Err(most) = config.set_max_readahead(MAX_IO) {
+            let _ = config.set_max_readahead(most);
+        }
+        Ok(())
+    }
 }
 
 /// The flags in a `fuse_init_out` behind its header.

@@ -4,32 +4,48 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The kind of our mounts in the table.
-pub(crate) const KIND: &str = "fuse.steadfs";
+pub const KIND: &str = "fuse.steadfs";
 
 /// A row of the table.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Row {
+pub struct Row {
     /// `major:minor` of the file system.
-    pub(crate) device: String,
-    pub(crate) mountpoint: PathBuf,
-    pub(crate) kind: String,
+    pub device: String,
+    /// Where it is mounted.
+    pub mountpoint: PathBuf,
+    /// What kind of file system it is.
+    pub kind: String,
 }
 
 /// The topmost mount at `mountpoint`. Reads a table of the kernel and touches no mount.
-pub(crate) fn find(mountpoint: &Path) -> io::Result<Option<Row>> {
+///
+/// # Errors
+/// The table cannot be read.
+pub fn find(mountpoint: &Path) -> io::Result<Option<Row>> {
     Ok(parse(&std::fs::read_to_string("/proc/self/mountinfo")?, mountpoint))
 }
 
+/// Where the file system `device` (`major:minor`) is mounted.
+///
+/// # Errors
+/// The table cannot be read.
+pub fn all(device: &str) -> io::Result<Vec<PathBuf>> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let rows = table.lines().filter_map(row).filter(|row| row.device == device);
+    Ok(rows.map(|row| row.mountpoint).collect())
+}
+
 fn parse(table: &str, mountpoint: &Path) -> Option<Row> {
-    table.lines().rev().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        let fields: Vec<&str> = left.split(' ').collect();
-        let at = PathBuf::from(unescaped(fields.get(4)?));
-        (at == mountpoint).then(|| Row {
-            device: fields[2].to_owned(),
-            mountpoint: at,
-            kind: right.split(' ').next().unwrap_or_default().to_owned(),
-        })
+    table.lines().rev().filter_map(row).find(|row| row.mountpoint == mountpoint)
+}
+
+fn row(line: &str) -> Option<Row> {
+    let (left, right) = line.split_once(" - ")?;
+    let fields: Vec<&str> = left.split(' ').collect();
+    Some(Row {
+        mountpoint: PathBuf::from(unescaped(fields.get(4)?)),
+        device: fields[2].to_owned(),
+        kind: right.split(' ').next().unwrap_or_default().to_owned(),
     })
 }
 

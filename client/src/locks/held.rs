@@ -61,15 +61,22 @@ impl HeldLocks {
 
     /// All, as the wishes that would have made them.
     pub(super) fn all(&self) -> Vec<LockWish> {
-        let one = |key: &(InodeId, bool, u64), held: &Held| {
-            let target = if key.1 {
-                LockTarget::Whole
-            } else {
-                LockTarget::Bytes { first: held.first, last: held.last }
-            };
-            LockWish { inode: key.0, owner: key.2, target, exclusive: held.exclusive, pid: held.pid }
-        };
-        self.locks.iter().flat_map(|(key, held)| held.iter().map(move |held| one(key, held))).collect()
+        self.locks.iter().flat_map(|(key, held)| held.iter().map(move |held| held.wish(key))).collect()
+    }
+
+    /// Those of one owner on one file.
+    pub(super) fn of(&self, inode: InodeId, owner: u64, whole: bool) -> Vec<LockWish> {
+        let key = (inode, whole, owner);
+        self.locks.get(&key).into_iter().flatten().map(|held| held.wish(&key)).collect()
+    }
+}
+
+impl Held {
+    /// The wish that would have made it.
+    const fn wish(&self, key: &(InodeId, bool, u64)) -> LockWish {
+        let target =
+            if key.1 { LockTarget::Whole } else { LockTarget::Bytes { first: self.first, last: self.last } };
+        LockWish { inode: key.0, owner: key.2, target, exclusive: self.exclusive, pid: self.pid }
     }
 }
 

@@ -4,7 +4,7 @@ mod held;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use steadfs_common::{FsErrorKind, FsResult, InodeId};
@@ -123,6 +123,8 @@ struct State {
     session: u64,
     life: u64,
     lease: Duration,
+    /// When the call was made by which the namenode last heard of the session.
+    renewed: Option<Instant>,
     held: HeldLocks,
 }
 
@@ -165,8 +167,17 @@ impl LockSession {
     /// # Errors
     /// `NotFound`, `AccessDenied` of the file; those of any call.
     pub async fn lock(&self, wish: LockWish, wait: bool) -> FsResult<LockResult> {
+        let name = if wait { self.shared.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        self.lock_as(name, wish).await
+    }
+
+    /// As [`LockSession::lock`], waiting under a name of the caller's choice (0: without waiting). Another process that goes
+    /// on with the session and asks again under the same name goes on waiting where this one stood.
+    ///
+    /// # Errors
+    /// As [`LockSession::lock`].
+    pub async fn lock_as(&self, name: u64, wish: LockWish) -> FsResult<LockResult> {
         let shared = &self.shared;
-        let name = if wait { shared.next.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let mut waiting = Waiting { shared: shared.clone(), session: 0, name, wish };
         loop {
             let session = shared.session().await?;
@@ -190,7 +201,14 @@ impl LockSession {
                 Outcome::Blocked => LockResult::Blocked(holder(&answer)),
                 Outcome::Deadlock => LockResult::Deadlock,
                 Outcome::TooMany => LockResult::TooMany,
-                Outcome::Waiting | Outcome::Cancelled => continue,
+                Outcome::Waiting => {
+                    // Who waits for another lock of a whole file has given up the one that it had.
+                    if wish.target == LockTarget::Whole {
+                        shared.state.lock().held.remove(wish.inode, wish.owner, wish.target);
+                    }
+                    continue;
+                }
+                Outcome::Cancelled => continue,
                 Outcome::Grace => {
                     shared.renew.notify_one();
                     tokio::time::sleep(GRACE_WAIT).await;
@@ -228,6 +246,34 @@ impl LockSession {
             Err(error) => Err(error),
             Ok(_) => Ok(()),
         }
+    }
+
+    /// Takes back a wish that waits under this name, and gives up what it got: for names that another process waited under.
+    ///
+    /// # Errors
+    /// As [`LockSession::unlock`].
+    pub async fn cancel(&self, name: u64, wish: LockWish) -> FsResult<()> {
+        let session = self.id();
+        take_back(&self.shared, session, name, wish).await
+    }
+
+    /// What one owner holds of a file, as the wishes that would have made it.
+    #[must_use]
+    pub fn held_by(&self, inode: InodeId, owner: u64, whole: bool) -> Vec<LockWish> {
+        self.shared.state.lock().held.of(inode, owner, whole)
+    }
+
+    /// Makes sure that nobody else can have been given the locks of this session: asks the namenode if it was not heard of
+    /// for a while. What is lost shows in [`LockSession::losses`] when this returns.
+    ///
+    /// # Errors
+    /// Those of any call: then nothing is sure.
+    pub async fn confirm(&self) -> FsResult<()> {
+        let sure = {
+            let state = self.shared.state.lock();
+            state.session == 0 || state.renewed.is_some_and(|at| at.elapsed() < state.lease / 3 * 2)
+        };
+        if sure { Ok(()) } else { self.shared.renew().await }
     }
 
     /// Which lock would be in the way of a wish; none if it would be granted.
@@ -320,11 +366,12 @@ impl Shared {
             return Ok(session);
         }
         let request = pb::OpenLockSessionRequest { client: self.inner.name.clone() };
+        let asked = Instant::now();
         let opened =
             self.inner.calls.mounts(request, |mut c, r| async move { c.open_lock_session(r).await }).await?;
         let mut state = self.state.lock();
         (state.session, state.life) = (opened.session, opened.life);
-        state.lease = Duration::from_millis(opened.lease_ms);
+        (state.lease, state.renewed) = (Duration::from_millis(opened.lease_ms), Some(asked));
         Ok(opened.session)
     }
 
@@ -354,6 +401,7 @@ impl Shared {
             let request = pb::LockSessionRequest { session, reclaimed };
             self.inner.calls.mounts(request, |mut c, r| async move { c.renew_lock_session(r).await })
         };
+        let asked = Instant::now();
         let renewed = match call(false).await {
             Err(error) if error.kind() == FsErrorKind::LeaseExpired => {
                 self.lose(session);
@@ -364,10 +412,11 @@ impl Shared {
         if renewed.life != life {
             self.reclaim(session).await?;
             call(true).await?;
-            let mut state = self.state.lock();
-            if state.session == session {
-                state.life = renewed.life;
-            }
+        }
+        let mut state = self.state.lock();
+        if state.session == session {
+            state.life = renewed.life;
+            (state.lease, state.renewed) = (Duration::from_millis(renewed.lease_ms), Some(asked));
         }
         Ok(())
     }
@@ -451,22 +500,23 @@ impl Drop for Waiting {
         let (shared, session, request, wish) = (self.shared.clone(), self.session, self.name, self.wish);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                let request = pb::CancelLockRequest { session, request };
-                let calls = &shared.inner.calls;
-                let cancelled = calls.mounts(request, |mut c, r| async move { c.cancel_lock(r).await }).await;
-                // Granted meanwhile: nobody wants it any more.
-                let undone = match cancelled.map(|answer| answer.outcome()) {
-                    Ok(Outcome::Granted) => {
-                        LockSession::unlock_of(&shared, wish.inode, wish.owner, wish.target).await
-                    }
-                    other => other.map(drop),
-                };
-                if let Err(error) = undone {
+                if let Err(error) = take_back(&shared, session, request, wish).await {
                     tracing::debug!(%error, "a wish for a lock was not taken back: it goes with its session");
                 }
             });
         }
     }
+}
+
+/// Takes back a wish that waits; if it was granted meanwhile, nobody wants it any more.
+async fn take_back(shared: &Shared, session: u64, request: u64, wish: LockWish) -> FsResult<()> {
+    let request = pb::CancelLockRequest { session, request };
+    let calls = &shared.inner.calls;
+    let cancelled = calls.mounts(request, |mut c, r| async move { c.cancel_lock(r).await }).await?;
+    if cancelled.outcome() == Outcome::Granted {
+        LockSession::unlock_of(shared, wish.inode, wish.owner, wish.target).await?;
+    }
+    Ok(())
 }
 
 fn request_of(session: u64, wish: &LockWish) -> pb::LockRequest {

@@ -36,11 +36,32 @@ pub(crate) struct OpenInode {
 struct State {
     handles: usize,
     writing: Option<Writing>,
-    /// Handles whose pages the kernel keeps.
+    /// How it is open under each of its numbers.
+    nodes: HashMap<u8, Node>,
+}
+
+/// How an inode is open under one of its numbers.
+#[derive(Default)]
+struct Node {
+    /// Handles whose pages the kernel keeps, and those that it keeps nothing of.
     cached: usize,
+    direct: usize,
     /// Handles that the kernel reads from a local file, and which.
     passed: usize,
     backing: Option<Backing>,
+}
+
+impl Node {
+    const fn join(&mut self, way: Way) {
+        match way {
+            Way::Cached => self.cached += 1,
+            Way::Direct => self.direct += 1,
+            Way::Passed(backing) => {
+                self.passed += 1;
+                self.backing = Some(backing);
+            }
+        }
+    }
 }
 
 /// How the kernel reads through a handle. It does not let one inode be cached and passed through at the same time, nor
@@ -66,6 +87,8 @@ pub(crate) struct Written {
     inode: Arc<OpenInode>,
     size: AtomicU64,
     dirty: AtomicBool,
+    /// Somebody else may have changed the file since it was looked at.
+    doubted: AtomicBool,
     /// Milliseconds since the epoch of the last change that is not committed.
     modified: AtomicU64,
     /// Whether length and state are known: not while a file is taken over.
@@ -88,6 +111,11 @@ impl Written {
 
     pub(super) fn inode(&self) -> u64 {
         self.inode.number
+    }
+
+    /// Whether somebody else may have changed the file since this was asked last.
+    pub(super) fn take_doubt(&self) -> bool {
+        self.doubted.swap(false, Ordering::AcqRel)
     }
 
     /// Something was committed.
@@ -149,6 +177,11 @@ impl OpenInodes {
         self.table.lock().get(&number).cloned()
     }
 
+    /// All that are open.
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        self.table.lock().keys().copied().collect()
+    }
+
     /// Whether nothing is open.
     pub(crate) fn is_empty(&self) -> bool {
         self.table.lock().is_empty()
@@ -176,6 +209,8 @@ impl OpenInodes {
                     }
                     Some(writing) if writing.handles > 0 => {
                         writing.handles += 1;
+                        // Whoever opens sees what was closed elsewhere.
+                        writing.written.doubted.store(true, Ordering::Release);
                         return writing.handle(inode);
                     }
                     Some(writing) => writing.written.done.subscribe(),
@@ -196,6 +231,7 @@ impl OpenInodes {
             inode: inode.clone(),
             size: AtomicU64::new(length),
             dirty: AtomicBool::new(fresh.is_some()),
+            doubted: AtomicBool::new(false),
             modified: AtomicU64::new(now()),
             known: watch::channel(!takes_over).0,
             done: watch::channel(false).0,
@@ -234,6 +270,14 @@ impl OpenInode {
         self.commits.load(Ordering::Acquire)
     }
 
+    /// Somebody else may have changed it: readers open it anew, and a writer looks at it before it goes on.
+    pub(crate) fn doubt(&self) {
+        self.commits.fetch_add(1, Ordering::Release);
+        if let Some(writing) = &self.state.lock().writing {
+            writing.written.doubted.store(true, Ordering::Release);
+        }
+    }
+
     /// Length and time of the last change, if something is not yet committed.
     pub(crate) async fn dirty(&self) -> Option<(u64, Millis)> {
         let written = self.state.lock().writing.as_ref()?.written.clone();
@@ -260,64 +304,66 @@ impl OpenInode {
         }
     }
 
-    /// How one handle more may be read. `local` is what it could be passed through to: a block, its stamp, and a way to
-    /// make the kernel know its file.
+    /// How one handle more of this number may be read. `local` is what it could be passed through to: a block, its stamp, and
+    /// a way to make the kernel know its file. None: only under another number, as the kernel reads another local file.
     pub(crate) fn join_readers(
         &self,
+        alias: u8,
         local: Option<(u64, u64)>,
         register: impl FnOnce() -> Option<u32>,
-    ) -> Way {
+    ) -> Option<Way> {
         let mut state = self.state.lock();
-        if state.writing.is_some() {
-            return Way::Direct;
-        }
-        if let Some(backing) = state.backing {
-            if local != Some((backing.block, backing.stamp)) {
-                return Way::Direct;
+        let writing = state.writing.is_some();
+        let node = state.nodes.entry(alias).or_default();
+        let way = match (node.backing, local) {
+            (Some(backing), _) if writing || local != Some((backing.block, backing.stamp)) => return None,
+            (Some(backing), _) => Way::Passed(backing),
+            (None, _) if writing => Way::Direct,
+            // What the kernel keeps pages of, which it may of any handle that it passes nothing of, it passes not.
+            (None, Some((block, stamp))) if node.cached == 0 && node.direct == 0 => {
+                register().map_or(Way::Cached, |number| Way::Passed(Backing { number, block, stamp }))
             }
-            state.passed += 1;
-            return Way::Passed(backing);
-        }
-        if state.cached == 0
-            && let Some((block, stamp)) = local
-            && let Some(number) = register()
-        {
-            let backing = Backing { number, block, stamp };
-            state.backing = Some(backing);
-            state.passed = 1;
-            return Way::Passed(backing);
-        }
-        state.cached += 1;
-        Way::Cached
+            (None, _) => Way::Cached,
+        };
+        node.join(way);
+        Some(way)
     }
 
-    /// A reader that a process before this one had.
-    pub(crate) fn rejoin_readers(&self, way: Way) {
+    /// One handle more that the kernel keeps nothing of, if it can have one under this number.
+    pub(crate) fn join_direct(&self, alias: u8) -> Option<Way> {
         let mut state = self.state.lock();
-        match way {
-            Way::Cached => state.cached += 1,
-            Way::Direct => {}
-            Way::Passed(backing) => {
-                state.passed += 1;
-                state.backing = Some(backing);
-            }
+        let node = state.nodes.entry(alias).or_default();
+        if node.backing.is_some() {
+            return None;
         }
+        node.join(Way::Direct);
+        Some(Way::Direct)
+    }
+
+    /// A handle that a process before this one had.
+    pub(crate) fn rejoin(&self, alias: u8, way: Way) {
+        self.state.lock().nodes.entry(alias).or_default().join(way);
     }
 
     /// One handle less; gives what the kernel need not know any more.
-    pub(crate) fn leave_readers(&self, way: Way) -> Option<Backing> {
+    pub(crate) fn leave(&self, alias: u8, way: Way) -> Option<Backing> {
         let mut state = self.state.lock();
+        let node = state.nodes.entry(alias).or_default();
         match way {
-            Way::Cached => state.cached -= 1,
-            Way::Direct => {}
-            Way::Passed(_) => {
-                state.passed -= 1;
-                if state.passed == 0 {
-                    return state.backing.take();
-                }
-            }
+            Way::Cached => node.cached -= 1,
+            Way::Direct => node.direct -= 1,
+            Way::Passed(_) => node.passed -= 1,
         }
-        None
+        let backing = if node.passed == 0 { node.backing.take() } else { None };
+        if node.cached + node.direct + node.passed == 0 {
+            state.nodes.remove(&alias);
+        }
+        backing
+    }
+
+    /// Whether nothing is open under a number.
+    pub(crate) fn is_free(&self, alias: u8) -> bool {
+        !self.state.lock().nodes.contains_key(&alias)
     }
 
     pub(crate) fn is_unlinked(&self) -> bool {

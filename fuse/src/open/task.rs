@@ -305,14 +305,17 @@ impl Task {
     async fn closed(&self) -> Answer<steadfs_client::FileStatus> {
         let deadline = tokio::time::Instant::now() + RECOVERY_LIMIT;
         loop {
-            let closed = self.client.recover_lease(&self.path).await;
-            let closed = closed.map_err(|error| failed("the lease of a killed process", &error))?;
-            let status = self.client.stat(&self.path).await;
-            let status = status.map_err(|error| failed("a file that is taken over", &error))?;
+            let late = tokio::time::Instant::now() >= deadline;
+            let closed = match self.client.recover_lease(&self.path).await {
+                // Its last block is on its way: the datanodes have not all told of it, or agree on its length just now.
+                Err(error) if !late && (error.is_transient() || is_held(&error)) => false,
+                closed => closed.map_err(|error| failed("the lease of a killed process", &error))?,
+            };
+            let status = self.known().await?;
             if closed && !status.under_construction {
                 return Ok(status);
             }
-            if tokio::time::Instant::now() >= deadline {
+            if late {
                 tracing::error!(path = %self.path, "the last block is not recovered: are its datanodes up?");
                 return Err(Errno::EIO);
             }
@@ -367,8 +370,24 @@ impl Task {
         }
     }
 
-    async fn write(&mut self, write: Write) -> Answer<u32> {
+    /// Looks at the file again if somebody else may have changed it and nothing is changed here.
+    async fn look(&mut self) -> Answer<()> {
         self.check()?;
+        if !self.written.take_doubt() || self.fresh.is_some() || self.is_dirty() {
+            return Ok(());
+        }
+        let status = self.client.stat(&self.path).await;
+        let length = status.map_err(|error| failed("a file that is written", &error))?.length;
+        (self.committed, self.kept, self.size) = (length, length, length);
+        self.base = None;
+        if let Some(stage) = self.stage.take() {
+            stage.discard().await;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, write: Write) -> Answer<u32> {
+        self.look().await?;
         let Write { at, data, owner, request } = write;
         let length = u32::try_from(data.len()).map_err(|_| Errno::EINVAL)?;
         self.owners.note(owner);
@@ -471,8 +490,7 @@ impl Task {
         if let Some(writer) = self.fresh.take() {
             return Ok(writer);
         }
-        let opened = self.client.append(&self.path).await;
-        let writer = opened.map_err(|error| failed("a file was not opened for appending", &error))?;
+        let writer = self.opened_to_append().await?;
         let end = writer.position();
         if end == self.committed {
             return Ok(writer);
@@ -488,6 +506,29 @@ impl Task {
         writer.abort().await;
         tracing::warn!(path = %self.path, "a file was changed elsewhere while it was written here");
         Err(Errno::ESTALE)
+    }
+
+    async fn opened_to_append(&self) -> Answer<Writer> {
+        let deadline = tokio::time::Instant::now() + RECOVERY_LIMIT;
+        loop {
+            match self.client.append(&self.path).await {
+                Err(error) if is_held(&error) && tokio::time::Instant::now() < deadline => {
+                    let status = self.known().await?;
+                    let ours = status.under_construction && self.takes_over;
+                    if ours && self.client.is_writing(&self.path, status.inode).await.unwrap_or(false) {
+                        // A call of the killed process came late and opened it.
+                        self.closed().await?;
+                    } else if error.kind() == FsErrorKind::RecoveryInProgress || self.takes_over {
+                        tokio::time::sleep(RECOVERY_LOOK).await;
+                    } else {
+                        return Err(failed("a file was not opened for appending", &error));
+                    }
+                }
+                opened => {
+                    return opened.map_err(|error| failed("a file was not opened for appending", &error));
+                }
+            }
+        }
     }
 
     /// Whether what the cluster has up to `end` is what is staged.
@@ -546,7 +587,7 @@ impl Task {
     }
 
     async fn read(&mut self, offset: u64, length: usize) -> Answer<Bytes> {
-        self.check()?;
+        self.look().await?;
         let end = offset.saturating_add(length as u64).min(self.size);
         if offset >= end {
             return Ok(Bytes::new());
@@ -683,7 +724,7 @@ impl Task {
     }
 
     async fn truncate(&mut self, length: u64) -> Answer<()> {
-        self.check()?;
+        self.look().await?;
         self.settle().await?;
         self.owners.note(None);
         if length > self.size {
@@ -715,7 +756,7 @@ impl Task {
     }
 
     async fn reach(&mut self, length: u64) -> Answer<()> {
-        self.check()?;
+        self.look().await?;
         if length <= self.size {
             return Ok(());
         }
@@ -732,6 +773,11 @@ impl Task {
         }
         Ok(())
     }
+}
+
+/// Whether a file is refused because somebody has it, or had it a moment ago.
+fn is_held(error: &steadfs_client::FsError) -> bool {
+    matches!(error.kind(), FsErrorKind::AlreadyBeingCreated | FsErrorKind::RecoveryInProgress)
 }
 
 /// Truncates, and waits until the file is closed again.

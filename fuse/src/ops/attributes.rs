@@ -1,6 +1,7 @@
 //! What is known about files and folders, and changes of it.
 
 use std::ffi::OsStr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{Errno, FileAttr, FileType, INodeNo};
@@ -9,7 +10,7 @@ use steadfs_client::{Client, FileStatus, FsErrorKind, FsStats, Millis};
 use super::{Caller, Mount, by_number, is_hidden};
 use crate::coherence::Begun;
 use crate::errno::{Answer, failed};
-use crate::open::{Begin, cut};
+use crate::open::{Begin, OpenInode, OpenInodes, cut};
 use crate::users::Kind;
 
 /// What `stat` says is a good size of a read or write.
@@ -157,7 +158,8 @@ impl Mount {
     }
 
     async fn set_size(&self, client: &Client, inode: u64, path: &str, length: u64) -> Answer<()> {
-        let opened = self.open.open(inode);
+        let here = OpenedHere { open: &self.open, inode: self.open.open(inode) };
+        let opened = &here.inode;
         let done = async {
             if let Some(writer) = opened.settled().await {
                 return writer.truncate(length).await;
@@ -176,12 +178,11 @@ impl Mount {
             let may = client.check_access(path, 2).await;
             may.map_err(|error| by_number("a truncation", &error))?;
             let begin = Begin::Opened(status.length);
-            let handle = self.open.join_writers(&opened, client.clone(), path.to_owned(), begin).await;
+            let handle = self.open.join_writers(opened, client.clone(), path.to_owned(), begin).await;
             handle.requests().truncate(length).await?;
             handle.requests().commit(None).await
         };
         let done = done.await;
-        self.open.close(&opened);
         self.notify.changed(inode);
         done
     }
@@ -216,6 +217,18 @@ impl Mount {
     pub(crate) async fn space(&self, caller: Caller) -> Answer<FsStats> {
         let client = self.client(caller).await?;
         client.fs_stats().await.map_err(|error| failed("the space of the cluster", &error))
+    }
+}
+
+/// An inode that is open for a call alone; not after it, whether it ended or not.
+struct OpenedHere<'a> {
+    open: &'a OpenInodes,
+    inode: Arc<OpenInode>,
+}
+
+impl Drop for OpenedHere<'_> {
+    fn drop(&mut self) {
+        self.open.close(&self.inode);
     }
 }
 

@@ -6,23 +6,29 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fuser::{Errno, FileAttr, OpenAccMode, OpenFlags};
 use parking_lot::Mutex;
-use steadfs_client::{Client, FsErrorKind, Reader, Writer};
+use steadfs_client::{Client, FsErrorKind, InodeId, Reader, Writer};
 
 use super::{Caller, Mount, by_number};
+use crate::budget::Share;
 use crate::errno::{Answer, failed};
 use crate::handles::Handle;
 use crate::handoff::{Slot, SlotKind};
+use crate::nodes::split;
 use crate::open::{Begin, OpenInode, Position, Way, Window, Write, WriteHandle};
 
 /// A file that a program has open.
 pub(crate) struct FileHandle {
     pub(crate) inode: Arc<OpenInode>,
-    client: Client,
-    path: String,
+    /// Which of the inode's numbers was opened.
+    alias: u8,
+    /// Who opened it.
+    pub(super) caller: Caller,
+    pub(super) client: Client,
+    pub(super) path: String,
     /// Every write goes to the end (`O_APPEND`).
     append: bool,
     write: Option<WriteHandle>,
-    way: Way,
+    pub(super) way: Way,
     /// What is read, and the count of commits when it was opened.
     window: Mutex<Option<(u64, Arc<Window>)>>,
 }
@@ -39,28 +45,79 @@ const APPEND: i32 = 0o2000;
 const EXCLUSIVE: i32 = 0o200;
 /// What is remembered in place of the flags of a file that is read without the kernel's cache.
 const DIRECT: i32 = -1;
+/// Numbers of a file tried, one after the other.
+const NUMBERS_TRIED: usize = 3;
 
-impl Mount {
-    pub(crate) async fn open_file(&self, caller: Caller, number: u64, flags: OpenFlags) -> Answer<Opened> {
-        let client = self.client(caller).await?;
-        let inode = self.open.open(number);
-        let opened = self.open_as(client, &inode, caller, flags).await;
-        if opened.is_err() {
-            self.open.close(&inode);
-        }
-        opened
+/// A handle of the inode's own number that the kernel keeps nothing of. `write`: what it is written through, and the flags
+/// of `open`.
+fn file_handle(
+    (client, caller): (Client, Caller),
+    inode: &Arc<OpenInode>,
+    path: String,
+    write: Option<(WriteHandle, i32)>,
+) -> FileHandle {
+    let append = write.as_ref().is_some_and(|(_, flags)| flags & APPEND != 0);
+    let (inode, write, window) = (inode.clone(), write.map(|(write, _)| write), Mutex::default());
+    FileHandle { inode, alias: 0, caller, client, path, append, write, way: Way::Direct, window }
+}
+
+/// A file that is being opened. Dropped before its end, because that failed or nobody waits for it any more, it is as if it
+/// had never been begun.
+struct Opening<'a> {
+    mount: &'a Mount,
+    inode: Arc<OpenInode>,
+    alias: u8,
+    way: Option<Way>,
+    ended: bool,
+}
+
+impl<'a> Opening<'a> {
+    fn begin(mount: &'a Mount, number: u64, alias: u8) -> Self {
+        Self { mount, inode: mount.open.open(number), alias, way: None, ended: false }
     }
 
-    async fn open_as(
+    /// `way`: how it is counted as open now; none: the kernel cannot open it under this number in the way that is wanted, and
+    /// finds another one when it looks again.
+    fn join(&mut self, way: Option<Way>) -> Answer<Way> {
+        self.way = way;
+        way.ok_or_else(|| {
+            let is_free = |alias| self.inode.is_free(alias);
+            let turned = self.mount.nodes.turn(self.inode.number, self.alias, is_free);
+            if turned { Errno::ESTALE } else { Errno::ETXTBSY }
+        })
+    }
+
+    /// It is open.
+    fn end(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            if let Some(way) = self.way {
+                self.mount.leave(&self.inode, self.alias, way);
+            }
+            self.mount.open.close(&self.inode);
+        }
+    }
+}
+
+impl Mount {
+    /// Opens a file under one of its numbers; ESTALE: not under this one, look it up again.
+    pub(crate) async fn open_file(
         &self,
-        client: Client,
-        inode: &Arc<OpenInode>,
         caller: Caller,
+        (number, alias): (u64, u8),
         flags: OpenFlags,
     ) -> Answer<Opened> {
-        let path = self.path(inode.number);
+        let client = self.client(caller).await?;
+        let mut opening = Opening::begin(self, number, alias);
+        let inode = &opening.inode.clone();
+        let path = self.path(number);
         let access = match flags.acc_mode() {
-            OpenAccMode::O_RDONLY => return self.open_to_read(client, inode, caller, path).await,
+            OpenAccMode::O_RDONLY => return self.open_to_read((client, caller), opening, path).await,
             OpenAccMode::O_WRONLY => 2,
             OpenAccMode::O_RDWR => 6,
         };
@@ -71,22 +128,27 @@ impl Mount {
         if status.directory {
             return Err(Errno::EISDIR);
         }
+        let way = opening.join(inode.join_direct(alias))?;
         let begin = Begin::Opened(status.length);
         let write = self.open.join_writers(inode, client.clone(), path.clone(), begin).await;
-        let handle = self.file_handle(client, inode, path, flags.0, Some(write), Way::Direct);
-        Ok(Opened { handle: self.keep(handle, caller, flags.0)?, way: Way::Direct })
+        let file =
+            FileHandle { alias, way, ..file_handle((client, caller), inode, path, Some((write, flags.0))) };
+        Ok(Opened { handle: self.keep(file, flags.0, opening)?, way })
     }
 
     /// Gives a file a number, and remembers it.
-    fn keep(&self, file: FileHandle, caller: Caller, flags: i32) -> Answer<u64> {
+    fn keep(&self, file: FileHandle, flags: i32, opening: Opening<'_>) -> Answer<u64> {
         let kind = if file.write.is_some() { SlotKind::Writing } else { SlotKind::Reading };
         let unlinked = file.inode.is_unlinked();
         let backing = match file.way {
             Way::Passed(backing) => Some(backing),
             Way::Cached | Way::Direct => None,
         };
-        let slot = Slot { inode: file.inode.number, user: caller.user, flags, kind, unlinked, backing };
-        self.handles.add(Handle::File(Arc::new(file)), slot)
+        let (number, alias, user) = (file.inode.number, file.alias, file.caller.user);
+        let slot = Slot { inode: number, user, flags, kind, unlinked, alias, backing };
+        let kept = self.handles.add(Handle::File(Arc::new(file)), slot)?;
+        opening.end();
+        Ok(kept)
     }
 
     /// A file that a process before this one had open.
@@ -108,34 +170,40 @@ impl Mount {
             (_, None) if slot.flags == DIRECT => Way::Direct,
             _ => Way::Cached,
         };
-        inode.rejoin_readers(way);
-        self.file_handle(client, &inode, path, slot.flags, write, way)
+        inode.rejoin(slot.alias, way);
+        self.nodes.note(slot.inode, slot.alias);
+        let as_user = (client, Caller { user: slot.user });
+        let write = write.map(|write| (write, slot.flags));
+        FileHandle { alias: slot.alias, way, ..file_handle(as_user, &inode, path, write) }
     }
 
     async fn open_to_read(
         &self,
-        client: Client,
-        inode: &Arc<OpenInode>,
-        caller: Caller,
+        (client, caller): (Client, Caller),
+        mut opening: Opening<'_>,
         path: String,
     ) -> Answer<Opened> {
+        let (inode, alias) = (&opening.inode.clone(), opening.alias);
         let writing = inode.settled().await.is_some();
         let commits = inode.commits();
         let reader = client.open(&path).await.map_err(|error| by_number("an open", &error))?;
         let way = if writing || reader.under_construction() {
-            Way::Direct
+            inode.join_direct(alias)
         } else {
-            self.way_to_read(inode, &reader).await
+            self.way_to_read(inode, alias, &reader).await
         };
-        let handle = self.file_handle(client, inode, path, 0, None, way);
-        *handle.window.lock() = Some((commits, Arc::new(Window::new(reader, self.budget.clone()))));
+        let way = opening.join(way)?;
+        let file = FileHandle { alias, way, ..file_handle((client, caller), inode, path, None) };
+        *file.window.lock() = Some((commits, Arc::new(Window::new(reader, self.budget.clone()))));
         let flags = if way == Way::Direct { DIRECT } else { 0 };
-        let kept = self.keep(handle, caller, flags).inspect_err(|_| self.leave_readers(inode, way));
-        Ok(Opened { handle: kept?, way })
+        Ok(Opened { handle: self.keep(file, flags, opening)?, way })
     }
 
     /// How the kernel shall read a file that is complete.
-    async fn way_to_read(&self, inode: &OpenInode, reader: &Reader) -> Way {
+    async fn way_to_read(&self, inode: &OpenInode, alias: u8, reader: &Reader) -> Option<Way> {
+        if self.locked_before(inode.number) {
+            return inode.join_readers(alias, None, || None);
+        }
         let local = match reader.local_file(&self.settings.local).await {
             Ok(local) => local,
             Err(error) => {
@@ -144,7 +212,7 @@ impl Mount {
             }
         };
         let block = local.as_ref().map(|(block, _)| (block.block.0, block.stamp.0));
-        inode.join_readers(block, || {
+        inode.join_readers(alias, block, || {
             let (_, file) = local.as_ref()?;
             match self.device.register(file) {
                 Ok(number) => Some(number),
@@ -156,25 +224,12 @@ impl Mount {
         })
     }
 
-    fn leave_readers(&self, inode: &OpenInode, way: Way) {
-        if let Some(backing) = inode.leave_readers(way)
+    fn leave(&self, inode: &OpenInode, alias: u8, way: Way) {
+        if let Some(backing) = inode.leave(alias, way)
             && let Err(error) = self.device.forget(backing.number)
         {
             tracing::debug!(%error, "the kernel keeps a file that it need not");
         }
-    }
-
-    fn file_handle(
-        &self,
-        client: Client,
-        inode: &Arc<OpenInode>,
-        path: String,
-        flags: i32,
-        write: Option<WriteHandle>,
-        way: Way,
-    ) -> FileHandle {
-        let append = write.is_some() && flags & APPEND != 0;
-        FileHandle { inode: inode.clone(), client, path, append, write, way, window: Mutex::default() }
     }
 
     /// Makes a file and opens it for writing.
@@ -184,36 +239,54 @@ impl Mount {
         (parent, name): (u64, &OsStr),
         mode: u32,
         flags: i32,
-    ) -> Answer<(FileAttr, Opened)> {
+    ) -> Answer<(FileAttr, u64, Opened)> {
         self.may_change()?;
         let path = self.entry(parent, name)?;
         let client = self.client(caller).await?;
         match self.create(&client, &path, mode).await {
             Ok(writer) => {
                 let status = writer.status().clone();
-                let inode = self.open.open(status.inode.0);
+                let mut opening = Opening::begin(self, status.inode.0, 0);
+                let inode = opening.inode.clone();
                 let path = self.path(inode.number);
                 let begin = Begin::Created(Box::new(writer));
                 let write = self.open.join_writers(&inode, client.clone(), path.clone(), begin).await;
                 let attributes = self.attributes(&client, &status).await;
-                let handle = self.file_handle(client, &inode, path, flags, Some(write), Way::Direct);
-                let handle = self.keep(handle, caller, flags).inspect_err(|_| {
-                    self.open.close(&inode);
-                })?;
-                Ok((attributes, Opened { handle, way: Way::Direct }))
+                let way = opening.join(inode.join_direct(0))?;
+                let file = file_handle((client, caller), &inode, path, Some((write, flags)));
+                Ok((attributes, inode.number, Opened { handle: self.keep(file, flags, opening)?, way }))
             }
             // Somebody was faster, which only matters to who wanted to be the first.
             Err(errno) if errno.code() == Errno::EEXIST.code() && flags & EXCLUSIVE == 0 => {
-                let attributes = self.lookup(caller, parent, name).await?;
-                let opened = self.open_file(caller, attributes.ino.0, OpenFlags(flags)).await?;
-                Ok((attributes, opened))
+                self.open_created(caller, (parent, name), flags).await
             }
             Err(errno) => Err(errno),
         }
     }
 
+    /// Opens what was to be made and is there already, under whichever number can be had.
+    async fn open_created(
+        &self,
+        caller: Caller,
+        (parent, name): (u64, &OsStr),
+        flags: i32,
+    ) -> Answer<(FileAttr, u64, Opened)> {
+        let attributes = self.lookup(caller, parent, name).await?;
+        for _ in 0..NUMBERS_TRIED {
+            let node = self.nodes.of(attributes.ino.0);
+            match self.open_file(caller, split(node), OpenFlags(flags)).await {
+                Err(errno) if errno.code() == Errno::ESTALE.code() => {}
+                opened => return Ok((attributes, node, opened?)),
+            }
+        }
+        Err(Errno::ESTALE)
+    }
+
     async fn create(&self, client: &Client, path: &str, mode: u32) -> Answer<Writer> {
-        let create = client.create(path).create_parent(false).mode((mode & 0o1777) as u16);
+        let mut create = client.create(path).create_parent(false).mode((mode & 0o1777) as u16);
+        if let Some(replication) = self.settings.replication {
+            create = create.replication(replication);
+        }
         create.block_size(self.settings.block_size).await.map_err(|error| match error.kind() {
             // Who has it is writing it: it exists.
             FsErrorKind::AlreadyBeingCreated => Errno::EEXIST,
@@ -238,7 +311,9 @@ impl Mount {
         Ok(self.attributes(&client, &status).await)
     }
 
-    pub(crate) async fn read(&self, file: &FileHandle, offset: u64, length: usize) -> Answer<Bytes> {
+    pub(crate) async fn read(&self, handle: u64, offset: u64, length: usize) -> Answer<Bytes> {
+        let file = &*self.handles.file(handle)?;
+        self.locks.check(InodeId(file.inode.number), handle)?;
         if file.inode.dirty().await.is_some()
             && let Some(writer) = file.inode.settled().await
         {
@@ -268,16 +343,31 @@ impl Mount {
         Ok(window)
     }
 
-    pub(crate) async fn write(&self, file: &FileHandle, write: Write) -> Answer<u32> {
+    /// `share` is that of the bytes.
+    pub(crate) async fn write(&self, handle: u64, write: Write, share: Share) -> Answer<u32> {
+        let file = &*self.handles.file(handle)?;
+        self.locks.check(InodeId(file.inode.number), handle)?;
         let writer = file.write.as_ref().ok_or(Errno::EBADF)?.requests();
-        let share = self.budget.take(write.data.len()).await;
         let at = if file.append { Position::End } else { write.at };
         writer.write(Write { at, ..write }, share).await
     }
 
     /// `owner` closes.
-    pub(crate) async fn flush(&self, file: &FileHandle, owner: u64) -> Answer<()> {
+    pub(crate) async fn flush(&self, handle: u64, owner: u64) -> Answer<()> {
+        let file = &*self.handles.file(handle)?;
+        let committed = self.commit_of(file, handle, owner).await;
+        // Its locks go when others can see what it wrote under them.
+        let inode = InodeId(file.inode.number);
+        if self.locks.has_ranges(inode, owner) {
+            committed.and(self.locks.closed_by(inode, owner).await)
+        } else {
+            committed
+        }
+    }
+
+    async fn commit_of(&self, file: &FileHandle, handle: u64, owner: u64) -> Answer<()> {
         let Some(write) = &file.write else { return Ok(()) };
+        self.locks.confirm(InodeId(file.inode.number), handle).await?;
         let before = file.inode.commits();
         write.requests().commit(Some(owner)).await?;
         if file.inode.commits() != before {
@@ -289,7 +379,9 @@ impl Mount {
     }
 
     /// Everything is wanted durable.
-    pub(crate) async fn sync(&self, file: &FileHandle) -> Answer<()> {
+    pub(crate) async fn sync(&self, handle: u64) -> Answer<()> {
+        let file = &*self.handles.file(handle)?;
+        self.locks.confirm(InodeId(file.inode.number), handle).await?;
         match &file.write {
             Some(write) => write.requests().sync().await,
             None => Ok(()),
@@ -303,14 +395,15 @@ impl Mount {
     }
 
     /// The last reference to a handle is gone.
-    pub(crate) async fn close_file(&self, file: Arc<FileHandle>) {
+    pub(crate) async fn close_file(&self, file: Arc<FileHandle>, handle: u64, flock_owner: Option<u64>) {
+        self.locks.released(InodeId(file.inode.number), handle, flock_owner).await;
         let (inode, client) = (file.inode.clone(), file.client.clone());
         if inode.is_unlinked()
             && let Some(write) = &file.write
         {
             write.requests().forget().await;
         }
-        self.leave_readers(&inode, file.way);
+        self.leave(&inode, file.alias, file.way);
         drop(file);
         inode.settled().await;
         if self.open.close(&inode) && inode.is_unlinked() {

@@ -66,6 +66,7 @@ impl Mount {
             flags: 0,
             kind: SlotKind::Folder,
             unlinked: false,
+            alias: 0,
             backing: None,
         };
         self.handles.add(Handle::Folder(Arc::new(handle)), slot)

@@ -8,6 +8,7 @@ mod attributes;
 mod change;
 mod files;
 mod folders;
+mod locks;
 mod xattrs;
 
 use std::ffi::OsStr;
@@ -30,6 +31,8 @@ use crate::device::Device;
 use crate::errno::{Answer, failed};
 use crate::handles::{Handle, Handles};
 use crate::handoff::{Memory, SlotKind};
+use crate::locks::Locks;
+use crate::nodes::Nodes;
 use crate::notify::Notify;
 use crate::open::{OpenInodes, StagePlace};
 use crate::users::{Kind, Names};
@@ -38,6 +41,8 @@ use crate::users::{Kind, Names};
 pub(crate) const ROOT: u64 = 1;
 /// Clients of different users kept at most.
 const MAX_CLIENTS: usize = 256;
+/// Files known to be locked at times, at most.
+const MAX_LOCKERS: usize = 4_096;
 /// What a file is called that was deleted while somebody here had it open, until that one closes it.
 const UNLINKED: &str = ".steadfs-unlinked-";
 
@@ -53,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) local: PathBuf,
     pub(crate) memory_bytes: u64,
     pub(crate) block_size: u64,
+    /// Replicas of new files; none: as the cluster does.
+    pub(crate) replication: Option<u16>,
 }
 
 /// Who sent a request.
@@ -69,7 +76,11 @@ pub(crate) struct Mount {
     pub(super) handles: Handles,
     pub(super) budget: Budget,
     pub(crate) notify: Notify,
+    pub(crate) nodes: Arc<Nodes>,
     pub(crate) coherence: Arc<Coherence>,
+    pub(super) locks: Locks,
+    /// Files that were locked here: who locks wants to see what others write, which local files do not tell.
+    lockers: Cache<u64, ()>,
     /// The mount's own name.
     id: [u8; 16],
     pub(super) device: Device,
@@ -94,12 +105,17 @@ impl Mount {
         let place = StagePlace::open(&folder_of_mount, settings.staging_bytes, pool).map_err(|error| {
             anyhow::anyhow!("{}: {error}: choose another place with --staging", settings.staging.display())
         })?;
+        let nodes = Arc::new(Nodes::new());
+        let notify = Notify::new(device.clone(), nodes.clone())?;
         let mount = Self {
             names: Names::new(DiskPool::new("mount-names", 1, 64)?),
             open: OpenInodes::new(Arc::new(place)),
-            handles: Handles::new(memory),
+            handles: Handles::new(memory.clone()),
             budget: Budget::new(settings.memory_bytes),
-            notify: Notify::new(device.clone())?,
+            locks: Locks::new(memory.clone(), notify.clone()),
+            lockers: Cache::new(MAX_LOCKERS),
+            notify,
+            nodes,
             coherence: Arc::default(),
             root: folder.inode,
             clients: Cache::new(MAX_CLIENTS),
@@ -109,14 +125,15 @@ impl Mount {
             settings,
         };
         mount.take_over().await?;
+        mount.take_over_locks(&memory).await?;
         Ok(mount)
     }
 
     /// Hears of changes, and tells the kernel of them, until the runtime ends.
     pub(crate) async fn follow(&self) {
         let (coherence, notify) = (self.coherence.clone(), self.notify.clone());
-        coherence::follow(coherence, notify, self.client.clone(), self.settings.folder.clone(), self.root)
-            .await;
+        let (client, folder) = (self.client.clone(), self.settings.folder.clone());
+        coherence::follow(coherence, notify, &self.open, (client, folder, self.root)).await;
     }
 
     /// Opens again what a process before this one had open. Nothing is asked of the cluster yet.

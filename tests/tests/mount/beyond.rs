@@ -6,15 +6,7 @@ use std::os::unix::fs::FileExt;
 use steadfs_client::AclChange;
 use steadfs_tests::{TestCluster, content, eventually};
 
-use crate::mounted::{Mounted, limited, on_thread};
-
-/// Runs a Python program with the mount's folder as its argument.
-fn python(program: &str, at: &std::path::Path) -> anyhow::Result<String> {
-    let line = ["python3", "-c", program, &at.to_string_lossy()].map(String::from);
-    let output = limited(&line)?;
-    anyhow::ensure!(output.success, "{program}: {}", output.error);
-    Ok(output.out)
-}
+use crate::mounted::{Mounted, on_thread, python};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_local_replica_is_read_on_when_the_cluster_is_gone() -> anyhow::Result<()> {

@@ -4,6 +4,8 @@
 
 mod beyond;
 mod files;
+mod locks;
+mod model;
 mod mounted;
 mod survival;
 mod together;

@@ -1,7 +1,9 @@
 //! A mount that goes with the test.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -94,6 +96,16 @@ impl Mounted {
         Ok(())
     }
 
+    /// As [`Mounted::with`], however long it takes, and without a borrow of the mount.
+    pub(crate) fn on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> anyhow::Result<T> + Send + 'static,
+    ) -> impl Future<Output = anyhow::Result<T>> + use<T> {
+        let path = self.path("");
+        let done = on_thread(move || work(&path));
+        async { done.await? }
+    }
+
     /// Works on the mount on a thread of its own, as programs do.
     pub(crate) async fn with<T: Send + 'static>(
         &self,
@@ -112,6 +124,67 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         let at = self.path("").to_string_lossy().trim_end_matches('/').to_owned();
         let _ = limited(&[BINARY.into(), "umount".into(), "--lazy".into(), at]);
+    }
+}
+
+/// Runs a Python program with a folder as its argument; gives what it says.
+pub(crate) fn python(program: &str, at: &Path) -> anyhow::Result<String> {
+    let line = ["python3", "-c", program, &at.to_string_lossy()].map(String::from);
+    let output = limited(&line)?;
+    ensure!(output.success, "{program}: {}", output.error);
+    Ok(output.out)
+}
+
+/// A Python program that runs beside the test, and is killed with it.
+pub(crate) struct Program {
+    child: Child,
+    to: ChildStdin,
+    said: mpsc::Receiver<String>,
+}
+
+impl Program {
+    pub(crate) fn start(text: &str, at: &Path) -> anyhow::Result<Self> {
+        let mut child = Command::new("python3")
+            .args(["-c", text, &at.to_string_lossy()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let (to, out) = (child.stdin.take().context("its input")?, child.stdout.take().context("its output")?);
+        let (told, said) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if told.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { child, to, said })
+    }
+
+    /// Writes a line to its input.
+    pub(crate) fn say(&mut self, line: &str) -> anyhow::Result<()> {
+        Ok(writeln!(self.to, "{line}")?)
+    }
+
+    /// Waits for its next line, which is this one.
+    pub(crate) fn hears(&mut self, line: &str) -> anyhow::Result<()> {
+        let said = self.said.recv_timeout(LIMIT).with_context(|| format!("waiting for `{line}`"))?;
+        ensure!(said == line, "`{said}` instead of `{line}`");
+        Ok(())
+    }
+
+    /// Kills it, and waits until it is gone.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
