@@ -28,6 +28,8 @@ enum Command {
     Mount(steadfs_fuse::MountArgs),
     /// Take a mount away
     Umount(steadfs_fuse::UmountArgs),
+    /// Keep descriptors for the processes that mount volumes
+    MountKeeper(steadfs_fuse::keeper::KeeperArgs),
     /// Print a shell's completions for this command: `source <(steadfs completions bash)`
     Completions {
         /// Which shell
@@ -41,13 +43,15 @@ enum Threaded {
     /// Serve the namespace
     Namenode(NodeArguments),
     /// Serve replicas
-    Datanode(NodeArguments),
+    Datanode(DatanodeArguments),
     /// Run a whole cluster on this machine
     Dev(dev::Arguments),
     /// Work with files and folders
     Fs(steadfs_cli::FsArgs),
     /// Look after a cluster
     Admin(steadfs_cli::AdminArgs),
+    /// Serve volumes to Kubernetes
+    Csi(steadfs_csi_driver::CsiArgs),
 }
 
 /// Arguments of a single node.
@@ -59,6 +63,29 @@ struct NodeArguments {
     /// The process that started this one: end with it, and tell it the doors as one line of JSON
     #[arg(long, hide = true, value_name = "PID")]
     parent: Option<u32>,
+}
+
+/// Arguments of a datanode: where it runs, which one file for many of them cannot say.
+#[derive(Args, Debug)]
+struct DatanodeArguments {
+    #[command(flatten)]
+    node: NodeArguments,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// What goes before the keys of a datanode's configuration. An empty value counts as none.
+#[derive(Args, Debug, Default)]
+struct Place {
+    /// The Kubernetes node, in place of `node` of the configuration
+    #[arg(long = "node", env = "STEADFS_NODE", value_name = "NAME")]
+    node_name: Option<String>,
+    /// The address that others dial, in place of `advertised_ip` of the configuration
+    #[arg(long, env = "STEADFS_ADVERTISED_IP", value_name = "IP")]
+    advertised_ip: Option<String>,
+    /// The rack, in place of `rack` of the configuration
+    #[arg(long, env = "STEADFS_RACK", value_name = "/RACK")]
+    rack: Option<String>,
 }
 
 /// Tasks that a thread runs before it looks again who has sent something. Few, so that one who calls rarely is heard while
@@ -73,6 +100,7 @@ pub fn main() -> ExitCode {
         // The processes of a mount choose their own threads: the one that must not die has as few as can be.
         Command::Mount(arguments) => return steadfs_fuse::mount(arguments),
         Command::Umount(arguments) => return steadfs_fuse::umount(&arguments),
+        Command::MountKeeper(arguments) => return steadfs_fuse::keep(&arguments),
         Command::Completions { shell } => return completions(shell),
         Command::Threaded(command) => command,
     };
@@ -100,6 +128,10 @@ async fn run(command: Threaded) -> ExitCode {
         Threaded::Dev(arguments) => dev::run(arguments).await,
         Threaded::Fs(arguments) => return steadfs_cli::run_fs(arguments).await,
         Threaded::Admin(arguments) => return steadfs_cli::run_admin(arguments).await,
+        Threaded::Csi(arguments) => {
+            steadfs_daemon::logs::init("info");
+            steadfs_csi_driver::run(arguments).await
+        }
     };
     done.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
 }
@@ -119,6 +151,23 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_datanode_is_told_where_it_runs() {
+        let place = Place {
+            node_name: Some("worker-1".into()),
+            advertised_ip: Some("fd00::7".into()),
+            rack: Some(String::new()),
+        };
+        let mut config =
+            steadfs_datanode::Config { rack: "/r".into(), ..steadfs_datanode::Config::default() };
+        place.settle(&mut config).unwrap();
+        assert_eq!((config.node.as_str(), config.rack.as_str()), ("worker-1", "/r"));
+        assert_eq!(config.advertised_ip, Some("fd00::7".parse().unwrap()));
+        let wrong = Place { advertised_ip: Some("worker-1".into()), ..Place::default() };
+        let error = format!("{:#}", wrong.settle(&mut config).unwrap_err());
+        assert!(error.contains("advertised-ip") && error.contains("worker-1"), "{error}");
     }
 
     #[test]
