@@ -112,6 +112,7 @@ seccompProfile: {type: RuntimeDefault}
 - name: own-folders
   image: {{ include "steadfs.image" $root }}
   imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+  terminationMessagePolicy: FallbackToLogsOnError
   command: [chown, "8020:8020"]
   args: {{ index . 1 | toJson }}
   securityContext:

@@ -1,0 +1,1 @@
+"""The cases; see ../run.py."""

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Runs cases on a Kubernetes cluster; `scripts/test-k8s` calls it.
+
+  run.py --image IMAGE [--list] [--keep] [PART...]
+
+A part is a module of cases/. Its functions whose names begin with `case_` run in the order of the file; each takes the
+release that is installed for all of them and gives back what it saw, or raises. A function `before` runs first, `after`
+always last. `NEEDS_MACHINES = True`: only on the cluster of tests/k8s/cluster. `ALONE = True`: the release is
+uninstalled before, and the part installs what it wants.
+"""
+
+import argparse
+import importlib
+import inspect
+import pathlib
+import sys
+import time
+import traceback
+
+import kube
+
+PARTS = ["install", "upgrade", "volumes", "pods", "locality", "spark", "life", "badinput", "documents", "uninstall"]
+
+
+def cases_of(module):
+    found = [(name, function) for name, function in inspect.getmembers(module, inspect.isfunction) if name.startswith("case_")]
+    return sorted(found, key=lambda case: inspect.getsourcelines(case[1])[1])
+
+
+def attempt(function, release):
+    """What the function saw, or what went wrong."""
+    try:
+        return True, str(function(release) or "")
+    except Exception as error:  # A case may fail in any way; the others go on.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return False, f"{error} ({pathlib.Path(place.filename).name}:{place.lineno})"
+
+
+class Table:
+    def __init__(self):
+        self.rows = []
+
+    def row(self, part, name, outcome, seconds, seen):
+        self.rows.append((part, name, outcome, seconds))
+        first, *rest = (seen or "").splitlines() or [""]
+        print(f"{outcome:7} {part}: {name} ({seconds:.0f} s) {first}", flush=True)
+        for line in rest[-40:]:
+            print(f"          {line}", flush=True)
+
+    def end(self):
+        """Prints the table; the exit code."""
+        width = max((len(name) for _, name, _, _ in self.rows), default=0)
+        print()
+        for part, name, outcome, seconds in self.rows:
+            print(f"{part:10} {name:{width}} {outcome:7} {seconds:6.0f} s")
+        count = {outcome: sum(1 for row in self.rows if row[2] == outcome) for outcome in ("passed", "FAILED", "not run")}
+        print(f"{count['passed']} passed, {count['FAILED']} failed, {count['not run']} not run")
+        return 1 if count["FAILED"] else 0
+
+
+def run_part(part, release, table, only):
+    module = importlib.import_module(f"cases.{part}")
+    machines = kube.Machines.here()
+    for step in ("before",):
+        if hasattr(module, step):
+            began = time.monotonic()
+            fine, seen = attempt(getattr(module, step), release)
+            if not fine:
+                table.row(part, step, "FAILED", time.monotonic() - began, seen)
+                return
+    for name, case in cases_of(module):
+        title = name.removeprefix("case_").replace("_", " ")
+        if only and only not in name:
+            continue
+        wants = getattr(case, "needs_machines", getattr(module, "NEEDS_MACHINES", False))
+        if wants and not machines:
+            table.row(part, title, "not run", 0, "wants the nodes of tests/k8s/cluster")
+            continue
+        began = time.monotonic()
+        fine, seen = attempt(case, release)
+        table.row(part, title, "passed" if fine else "FAILED", time.monotonic() - began, seen)
+    if hasattr(module, "after"):
+        fine, seen = attempt(module.after, release)
+        if not fine:
+            table.row(part, "after", "FAILED", 0, seen)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", required=True, help="of SteadFS, known to every node")
+    parser.add_argument("--only", default="", help="cases whose names hold this")
+    parser.add_argument("--keep", action="store_true", help="leave the release installed")
+    parser.add_argument("--namespace", default="steadfs")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=" ".join(PARTS))
+    arguments = parser.parse_args()
+    here = pathlib.Path(__file__).parent
+    sys.path.insert(0, str(here))
+    known = [part for part in PARTS if (here / "cases" / f"{part}.py").exists()]
+    unknown = [part for part in arguments.parts if part not in known]
+    if unknown:
+        parser.error(f"no such part: {' '.join(unknown)}; there are {' '.join(known)}")
+    release = kube.Release(arguments.image, namespace=arguments.namespace)
+    table = Table()
+    try:
+        for part in arguments.parts or known:
+            module = importlib.import_module(f"cases.{part}")
+            if getattr(module, "ALONE", False):
+                release.uninstall()
+            else:
+                release.install(**getattr(module, "VALUES", {}))
+                release.wait()
+            run_part(part, release, table, arguments.only)
+    finally:
+        if not arguments.keep:
+            release.uninstall()
+    sys.exit(table.end())
+
+
+if __name__ == "__main__":
+    main()
