@@ -9,8 +9,8 @@ use steadfs_daemon::{config, logs, parent};
 use steadfs_datanode::Datanode;
 use steadfs_namenode::Namenode;
 
-use crate::NodeArguments;
 use crate::dev::{DatanodeDoors, NamenodeDoors};
+use crate::{DatanodeArguments, NodeArguments, Place};
 
 /// How long tasks may take to end after the node itself has stopped.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -27,14 +27,34 @@ pub(crate) async fn namenode(arguments: &NodeArguments) -> anyhow::Result<()> {
 }
 
 /// Serves replicas until it is told to stop.
-pub(crate) async fn datanode(arguments: &NodeArguments) -> anyhow::Result<()> {
+pub(crate) async fn datanode(arguments: &DatanodeArguments) -> anyhow::Result<()> {
+    let DatanodeArguments { node: arguments, place } = arguments;
     let shutdown = prepare(arguments)?;
-    let config: steadfs_datanode::Config = config::load(&arguments.config)?;
+    let mut config: steadfs_datanode::Config = config::load(&arguments.config)?;
+    place.settle(&mut config)?;
     let node = Datanode::start(config, shutdown.clone()).await?;
     let doors = DatanodeDoors::of(&node);
     announce(arguments, &doors, &format!("datanode {} serving at {}", doors.uuid, doors.data))?;
     node.stopped().await;
     finish(&shutdown).await
+}
+
+impl Place {
+    /// Puts what was told in place of what the configuration says.
+    pub(crate) fn settle(&self, config: &mut steadfs_datanode::Config) -> anyhow::Result<()> {
+        let told = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        if let Some(node) = told(&self.node_name) {
+            config.node = node;
+        }
+        if let Some(rack) = told(&self.rack) {
+            config.rack = rack;
+        }
+        if let Some(ip) = told(&self.advertised_ip) {
+            let read = ip.parse().with_context(|| format!("--advertised-ip {ip:?} is not an IP address"))?;
+            config.advertised_ip = Some(read);
+        }
+        Ok(())
+    }
 }
 
 fn prepare(arguments: &NodeArguments) -> anyhow::Result<Shutdown> {
