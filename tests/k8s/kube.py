@@ -210,7 +210,10 @@ class Release:
         cleaners = {f"forget-{self.namespace}-{node}": node for node in nodes()}
         for name, node in cleaners.items():
             context = {"runAsUser": 0}
-            apply(pod(name, f"rm -rf {folder}", self.image, node=node, volumes=volumes, mounts=mounts, context=context), "default")
+            apply(
+                pod(name, f"rm -rf {folder}", self.image, node=node, volumes=volumes, mounts=mounts, context=context),
+                "default",
+            )
         for name in cleaners:
             wait_pod("default", name)
         kubectl("-n", "default", "delete", "pod", *cleaners, "--wait=false")
@@ -237,6 +240,10 @@ class Release:
     def fs(self, *arguments, **options):
         """`steadfs fs` in the namenode's pod."""
         return execute(self.namespace, f"{self.name}-namenode-0", "steadfs", "fs", *arguments, **options)
+
+    def fs_check(self, path):
+        """`steadfs admin fsck` of a path, as JSON."""
+        return self.admin("fsck", path, "--json", check=False).stdout.strip().splitlines()[-1]
 
     def report(self):
         """`steadfs admin report`, which fails where anything is wrong; its figures are wanted then too."""
@@ -321,6 +328,14 @@ cat failed | head -5
             raise Failed(f"{self.name}: {said}")
         kubectl("-n", self.release.namespace, "delete", "pod", self.name, "--wait=false")
         return f"{written} files acknowledged, all right" + (f", {failed} refused" if int(failed) else "")
+
+
+def stock_image():
+    """An image with a stock Hadoop client that the nodes have; None if there is none."""
+    named = {
+        name for node in items("nodes") for image in node["status"].get("images", []) for name in image.get("names", [])
+    }
+    return next((name for name in sorted(named) if name.startswith("localhost/steadfs-test/spark:")), None)
 
 
 class Machines:

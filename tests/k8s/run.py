@@ -23,7 +23,9 @@ PARTS = ["install", "upgrade", "volumes", "pods", "locality", "spark", "life", "
 
 
 def cases_of(module):
-    found = [(name, function) for name, function in inspect.getmembers(module, inspect.isfunction) if name.startswith("case_")]
+    found = [
+        (name, function) for name, function in inspect.getmembers(module, inspect.isfunction) if name.startswith("case_")
+    ]
     return sorted(found, key=lambda case: inspect.getsourcelines(case[1])[1])
 
 

@@ -14,7 +14,9 @@ def case_nothing_but_an_image_to_the_first_file(release):
     began = time.monotonic()
     release.install()
     release.wait()
-    kube.execute(release.namespace, f"{release.name}-namenode-0", "bash", "-c", "echo hello > /tmp/f; steadfs fs put /tmp/f /first")
+    kube.execute(
+        release.namespace, f"{release.name}-namenode-0", "bash", "-c", "echo hello > /tmp/f; steadfs fs put /tmp/f /first"
+    )
     took = time.monotonic() - began
     same(release.fs("cat", "/first"), "hello\n")
     kube.until("its pods are ready", lambda: all(map(kube.is_ready, release.parts("namenode") + release.parts("datanode"))))
@@ -57,7 +59,9 @@ def case_every_object_is_namespaced_by_its_release(release):
     try:
         other.install()
         other.wait()
-        kube.execute(other.namespace, "second-namenode-0", "bash", "-c", "echo 2 > /tmp/f; steadfs fs put /tmp/f /of-the-second")
+        kube.execute(
+            other.namespace, "second-namenode-0", "bash", "-c", "echo 2 > /tmp/f; steadfs fs put /tmp/f /of-the-second"
+        )
         release.wait()
         has(release.fs("ls", "/"), "/first")
         if "/of-the-second" in release.fs("ls", "/") or "/first" in other.fs("ls", "/"):
@@ -73,15 +77,37 @@ def case_renders_are_identical_and_the_server_takes_them(release):
     """As GitOps renders: without a cluster, and the same each time."""
     forms = {
         "no values": {},
-        "claims": {"datanode.kind": "StatefulSet", "namenode.storage.journalCopySize": "1Gi", "csi.controller.replicas": "2"},
+        "claims": {
+            "datanode.kind": "StatefulSet",
+            "namenode.storage.journalCopySize": "1Gi",
+            "csi.controller.replicas": "2",
+        },
         "host path": {"namenode.storage.hostPath": "/srv/steadfs", "namenode.storage.node": "node-1"},
-        "other kubelet": {"kubeletRoot": "/var/snap/kubelet", "network.listen": "[::]", "network.ipFamilyPolicy": "PreferDualStack"},
+        "other kubelet": {
+            "kubeletRoot": "/var/snap/kubelet",
+            "network.listen": "[::]",
+            "network.ipFamilyPolicy": "PreferDualStack",
+        },
         "no rights for the cluster": {"watch.namespaces": "{default}", "csi.enabled": "false"},
     }
     for name, values in forms.items():
-        renders = [release.helm("template", release.name, kube.CHART, "--skip-tests", *release.values(**values)) for _ in range(2)]
+        renders = [
+            release.helm("template", release.name, kube.CHART, "--skip-tests", *release.values(**values)) for _ in range(2)
+        ]
         same(renders[0], renders[1], name)
-        kube.kubectl("create", "--dry-run=server", "-n", "default", "-f", "-", text=renders[0].replace(f"namespace: {release.namespace}", "namespace: default").replace(f"name: {release.namespace}-", "name: dry-run-").replace("name: csi.steadfs.dev", "name: dry.csi.steadfs.dev").replace("name: steadfs\n", "name: dry-run\n"))
+        kube.kubectl(
+            "create",
+            "--dry-run=server",
+            "-n",
+            "default",
+            "-f",
+            "-",
+            text=renders[0]
+            .replace(f"namespace: {release.namespace}", "namespace: default")
+            .replace(f"name: {release.namespace}-", "name: dry-run-")
+            .replace("name: csi.steadfs.dev", "name: dry.csi.steadfs.dev")
+            .replace("name: steadfs\n", "name: dry-run\n"),
+        )
     release.helm("lint", kube.CHART)
     return f"{len(forms)} forms"
 
@@ -97,7 +123,7 @@ def case_pods_hold_to_the_restricted_level_where_they_can(release):
                 loose.setdefault(part, set()).add(container["name"])
     if set(loose) - {"csi-node", "mount-keeper"}:
         raise Failed(f"{loose}")
-    return f"root only in {({part: sorted(names) for part, names in loose.items()})}"
+    return f"root only in { ({part: sorted(names) for part, names in loose.items()}) }"
 
 
 def case_datanodes_as_a_statefulset_on_claims(release):
@@ -117,10 +143,23 @@ def case_datanodes_as_a_statefulset_on_claims(release):
         kinds = sorted(storage["kind"].lower() for d in other.report()["datanodes"] for storage in d["storages"])
         same(kinds, ["disk", "disk", "ssd", "ssd"], "volumes")
         before = {datanode["uuid"] for datanode in other.report()["datanodes"]}
-        kube.execute(other.namespace, "claims-namenode-0", "bash", "-c", "head -c 9000000 /dev/zero > /tmp/f; steadfs fs put /tmp/f /f")
+        kube.execute(
+            other.namespace,
+            "claims-namenode-0",
+            "bash",
+            "-c",
+            "head -c 9000000 /dev/zero > /tmp/f; steadfs fs put /tmp/f /f",
+        )
         old = {pod["metadata"]["uid"] for pod in other.parts("datanode")}
         kube.kubectl("-n", other.namespace, "delete", "pod", "claims-datanode-0", "claims-datanode-1")
-        kube.until("both are new", lambda: len(other.parts("datanode")) == 2 and not {p["metadata"]["uid"] for p in other.parts("datanode")} & old and all(map(kube.is_ready, other.parts("datanode"))))
+        kube.until(
+            "both are new",
+            lambda: (
+                len(other.parts("datanode")) == 2
+                and not {p["metadata"]["uid"] for p in other.parts("datanode")} & old
+                and all(map(kube.is_ready, other.parts("datanode")))
+            ),
+        )
         other.wait(datanodes=2)
         same({datanode["uuid"] for datanode in other.report()["datanodes"]}, before, "identities")
         same(len(other.fs("cat", "/f")), 9000000, "bytes")
@@ -136,9 +175,27 @@ def case_what_pods_take_when_nothing_happens(release):
         "cat /sys/fs/cgroup/memory.stat /sys/fs/cgroup/cpu.stat; cat /proc/1/status"
     )
     seen = []
-    for part, container in (("namenode", "namenode"), ("datanode", "datanode"), ("csi-controller", "driver"), ("csi-node", "driver"), ("mount-keeper", "keeper")):
+    for part, container in (
+        ("namenode", "namenode"),
+        ("datanode", "datanode"),
+        ("csi-controller", "driver"),
+        ("csi-node", "driver"),
+        ("mount-keeper", "keeper"),
+    ):
         for pod in release.parts(part)[:1]:
-            done = kube.kubectl("-n", release.namespace, "exec", pod["metadata"]["name"], "-c", container, "--", "sh", "-c", script, check=False)
+            done = kube.kubectl(
+                "-n",
+                release.namespace,
+                "exec",
+                pod["metadata"]["name"],
+                "-c",
+                container,
+                "--",
+                "sh",
+                "-c",
+                script,
+                check=False,
+            )
             resident = next((line.split()[1] for line in done.stdout.splitlines() if line.startswith("VmRSS")), None)
             seen.append(f"{part} {int(resident) // 1024} MiB" if resident else f"{part} ?")
     return ", ".join(seen)

@@ -1,0 +1,71 @@
+"""Upgrades of the chart and of the image while programs read and write."""
+
+import kube
+from kube import Failed, Load
+
+
+def before(release):
+    kube.until("pods are ready", lambda: all(map(kube.is_ready, release.parts("namenode") + release.parts("datanode"))))
+
+
+def uids(release):
+    return {part: {pod["metadata"]["uid"] for pod in release.parts(part)} for part in ("namenode", "datanode")}
+
+
+def all_new(release, old):
+    new = uids(release)
+    pods = release.parts("namenode") + release.parts("datanode")
+    return not any(old[part] & new[part] for part in old) and all(map(kube.is_ready, pods))
+
+
+def case_every_pod_is_replaced_under_writers(release):
+    """Namenode and datanodes are replaced while two pods write: whatever was acknowledged is there, unchanged."""
+    loads = [Load(release, "upgrade-a", kube.nodes()[0]), Load(release, "upgrade-b", kube.nodes()[-1])]
+    old = uids(release)
+    release.install(**{"namenode.podAnnotations.test/round": "second", "datanode.podAnnotations.test/round": "second"})
+    kube.until("every pod is new and ready", lambda: all_new(release, old), limit=600)
+    release.wait()
+    for load in loads:
+        load.wait_more(5)
+    seen = [load.end() for load in loads]
+    release.wait_healthy()
+    return "; ".join(seen)
+
+
+def case_an_upgrade_that_changes_nothing_restarts_nothing(release):
+    values = {"namenode.podAnnotations.test/round": "second", "datanode.podAnnotations.test/round": "second"}
+    release.install(**values)
+    old = uids(release)
+    release.install(**values)
+    kube.wait_rolled_out(release.namespace, f"statefulset/{release.name}-namenode", f"daemonset/{release.name}-datanode")
+    if uids(release) != old:
+        raise Failed("pods were replaced")
+    return "no pod was replaced"
+
+
+def case_values_that_upgrades_change_are_not_immutable(release):
+    """Sizes, replication, labels, resources: all that people change later."""
+    release.install(
+        **{
+            "files.replication": "2",
+            "commonLabels.team": "data",
+            "namenode.resources.limits.memory": "1Gi",
+            "datanode.updateStrategy.maxUnavailable": "2",
+            "storageClass.default": "false",
+            "networkPolicy.enabled": "false",
+            "podDisruptionBudget.enabled": "false",
+        }
+    )
+    kube.wait_rolled_out(release.namespace, f"statefulset/{release.name}-namenode", f"daemonset/{release.name}-datanode")
+    release.wait()
+    kube.execute(
+        release.namespace, f"{release.name}-namenode-0", "bash", "-c", "echo x > /tmp/f; steadfs fs put -f /tmp/f /two"
+    )
+    kube.has(release.fs("stat", "/two", "--json"), '"replication":2')
+    return "replication 2 for new files"
+
+
+def after(release):
+    release.install()
+    kube.wait_rolled_out(release.namespace, f"statefulset/{release.name}-namenode", f"daemonset/{release.name}-datanode")
+    release.wait()
