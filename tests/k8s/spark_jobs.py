@@ -34,8 +34,8 @@ def load_image(version):
     """Makes the image and gives it to the nodes, if they do not have it."""
     if not kube.Machines.here():
         return
-    names = [name for node in kube.items("nodes") for name in node["status"].get("images", [])]
-    holders = sum(image(version) in names["names"] for names in names)
+    held = [known for node in kube.items("nodes") for known in node["status"].get("images", [])]
+    holders = sum(image(version) in (known.get("names") or []) for known in held)
     if holders < len(kube.nodes()):
         archive = kube.run(HERE / "make-image", version, limit=1800).strip().splitlines()[-1]
         kube.Machines.do("load", archive, limit=1800)
@@ -59,7 +59,8 @@ class Spark:
                    "subjects": [{"kind": "ServiceAccount", "name": "spark", "namespace": self.namespace}]}
         template = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "template"},
                     "data": {"executor.yaml": TEMPLATE}}
-        submitter = kube.pod("submitter", "exec sleep infinity", image(self.version), mounts=[
+        # Who submits is who the driver and the executors are.
+        submitter = kube.pod("submitter", "exec sleep infinity", image(self.version), env={"HADOOP_USER_NAME": "spark"}, mounts=[
             {"name": "template", "mountPath": "/template"}], volumes=[
             {"name": "template", "configMap": {"name": "template"}}])
         submitter["spec"]["serviceAccountName"] = "spark"
@@ -92,7 +93,6 @@ class Spark:
             "spark.kubernetes.authenticate.driver.serviceAccountName": "spark",
             "spark.kubernetes.submission.waitAppCompletion": "false",
             "spark.kubernetes.driverEnv.HADOOP_USER_NAME": "spark",
-            "spark.executorEnv.HADOOP_USER_NAME": "spark",
             "spark.executor.instances": str(executors),
             "spark.executor.cores": "1",
             "spark.executor.memory": "600m",

@@ -21,7 +21,7 @@ def served(datanodes):
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
             for line in answer.read().decode().splitlines():
                 for where in sums:
-                    if line.startswith(f'steadfs_datanode_served_bytes_total{{peer="{where}"}}'):
+                    if line.startswith(f'datanode_served_bytes_total{{peer="{where}"}}'):
                         sums[where] += int(float(line.split()[-1]))
     return sums
 
