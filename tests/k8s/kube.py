@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shlex
+import shutil
 import subprocess
 import time
 
@@ -191,7 +192,12 @@ class Release:
         return [part for key, value in chosen.items() for part in ("--set", f"{key}={value}")]
 
     def helm(self, *arguments, **options):
-        return run(os.environ.get("HELM", CACHE / "bin" / "helm"), "-n", self.namespace, *arguments, **options)
+        return run(self.program(), "-n", self.namespace, *arguments, **options)
+
+    @staticmethod
+    def program():
+        """Helm: the one named, the one on the path, or the one made for the cluster of this folder."""
+        return os.environ.get("HELM") or shutil.which("helm") or str(CACHE / "bin" / "helm")
 
     def install(self, **values):
         """Installs, or upgrades what is installed to these values."""
@@ -305,10 +311,10 @@ cat failed | head -5
 
     def __init__(self, release, name, node=None):
         self.release, self.name = release, name
+        release.fs("mkdir", "-p", f"/load/{name}")
         env = {"STEADFS_URL": release.url, "FOLDER": f"/load/{name}", "HADOOP_USER_NAME": "steadfs"}
         apply(pod(name, self.SCRIPT, release.image, node=node, env=env), release.namespace)
         wait_pod(release.namespace, name, "Running")
-        release.fs("mkdir", "-p", f"/load/{name}")
         self.wait_more(3)
 
     def count(self):

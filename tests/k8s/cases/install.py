@@ -63,8 +63,8 @@ def case_every_object_is_namespaced_by_its_release(release):
             other.namespace, "second-namenode-0", "bash", "-c", "echo 2 > /tmp/f; steadfs fs put /tmp/f /of-the-second"
         )
         release.wait()
-        has(release.fs("ls", "/"), "/first")
-        if "/of-the-second" in release.fs("ls", "/") or "/first" in other.fs("ls", "/"):
+        has(release.fs("ls", "/"), "first\n")
+        if "of-the-second" in release.fs("ls", "/") or "first\n" in other.fs("ls", "/"):
             raise Failed("the releases see each other's files")
         drivers = [driver["metadata"]["name"] for driver in kube.items("csidrivers")]
         classes = [one["metadata"]["name"] for one in kube.items("storageclasses")]

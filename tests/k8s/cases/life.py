@@ -111,7 +111,7 @@ def case_name_service_is_stopped(release):
         release.namespace,
     )
     kube.wait_pod(release.namespace, "life-slow", "Running")
-    kube.until("the slow file is there", lambda: "/life-slow" in release.fs("ls", "/"))
+    kube.until("the slow file is there", lambda: "life-slow" in release.fs("ls", "/"))
     copies = kube.get("-n", "kube-system", "deployment", "coredns")["spec"]["replicas"]
     kube.kubectl("-n", "kube-system", "scale", "deployment/coredns", "--replicas=0")
     try:
