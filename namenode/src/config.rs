@@ -10,11 +10,15 @@ use steadfs_common::limits::{self, MAX_PRINCIPAL_BYTES};
 use steadfs_namenode_core::Settings;
 
 mod hosts;
+mod upkeep;
 mod kubernetes;
+mod replication;
 mod users;
 
 pub use hosts::HostsConfig;
+pub use upkeep::UpkeepConfig;
 pub use kubernetes::KubernetesConfig;
+pub use replication::{BalancerConfig, ReplicationConfig};
 use users::is_short;
 pub use users::{AuditConfig, ProxyConfig, TrashConfig, UsersConfig};
 
@@ -28,12 +32,17 @@ pub struct NamenodeConfig {
     pub http_listen: SocketAddr,
     /// Origins (`https://host:port`, or `*`) of web pages that may call WebHDFS from a browser.
     pub webhdfs_cors_origins: Vec<String>,
-    /// One copy of the journal in each; the first also holds the store. Two on different disks survive the rot of one.
+    /// One copy of the journal in each; the first also holds the store, and the second a copy of it. Two on different
+    /// disks survive the loss of one.
     pub data_dirs: Vec<PathBuf>,
     /// Rules of the namespace.
     pub namespace: NamespaceConfig,
     /// How datanodes are watched.
     pub datanodes: DatanodesConfig,
+    /// How replicas are copied between datanodes.
+    pub replication: ReplicationConfig,
+    /// How datanodes are kept about equally full.
+    pub balancer: BalancerConfig,
     /// Which datanodes are admitted, and which shall leave.
     pub hosts: HostsConfig,
     /// When changes are refused after a start.
@@ -42,6 +51,8 @@ pub struct NamenodeConfig {
     pub journal: JournalConfig,
     /// The store of the namespace and the caches in front of it.
     pub store: StoreConfig,
+    /// How the namenode looks after its own data.
+    pub upkeep: UpkeepConfig,
     /// Who may do what.
     pub users: UsersConfig,
     /// What is written down of calls.
@@ -109,7 +120,7 @@ pub struct DatanodesConfig {
     pub stale_after_ms: u64,
     /// Silent this long: its replicas count as lost.
     pub dead_after_ms: u64,
-    /// Blocks copied at a time by one datanode.
+    /// Blocks copied at a time by one datanode if one more loss would lose them; others: `replication`.
     pub max_transfers_per_node: u32,
     /// How long a copy may take before it is ordered again.
     pub transfer_timeout_ms: u64,
@@ -133,6 +144,8 @@ pub struct SafeModeConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JournalConfig {
+    /// With fewer copies of the journal than this that can be written, the namenode ends.
+    pub min_copies: usize,
     /// Size of a segment, written with zeros ahead of use.
     pub segment_bytes: u64,
     /// The store is flushed after this much journal, so that a start replays little.
@@ -196,10 +209,13 @@ impl Default for NamenodeConfig {
             data_dirs: vec!["/var/lib/steadfs/namenode/a".into(), "/var/lib/steadfs/namenode/b".into()],
             namespace: NamespaceConfig::default(),
             datanodes: DatanodesConfig::default(),
+            replication: ReplicationConfig::default(),
+            balancer: BalancerConfig::default(),
             hosts: HostsConfig::default(),
             safe_mode: SafeModeConfig::default(),
             journal: JournalConfig::default(),
             store: StoreConfig::default(),
+            upkeep: UpkeepConfig::default(),
             users: UsersConfig::default(),
             audit: AuditConfig::default(),
             trash: TrashConfig::default(),
@@ -258,6 +274,7 @@ impl Default for SafeModeConfig {
 impl Default for JournalConfig {
     fn default() -> Self {
         Self {
+            min_copies: 1,
             segment_bytes: 16 << 20,
             flush_distance_bytes: 32 << 20,
             flush_distance_entries: 200_000,
@@ -344,7 +361,14 @@ impl NamenodeConfig {
             "datanodes: 1 <= heartbeat_interval_ms < dead_after_ms"
         );
         self.hosts.validate()?;
+        self.replication.validate(self.datanodes.max_transfers_per_node)?;
+        self.balancer.validate()?;
         ensure!((0.0..=1.0).contains(&self.safe_mode.threshold), "safe_mode.threshold: a share from 0 to 1");
+        self.upkeep.validate()?;
+        ensure!(
+            (1..=self.data_dirs.len()).contains(&self.journal.min_copies),
+            "journal.min_copies: 1 to the number of data_dirs"
+        );
         ensure!(
             (MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.journal.segment_bytes),
             "journal.segment_bytes: {MIN_SEGMENT_BYTES} to {MAX_SEGMENT_BYTES}"

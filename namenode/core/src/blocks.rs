@@ -7,13 +7,19 @@
 //! * delete a good replica unless as many others as are wanted are known, from reports of their datanodes' present lives;
 //! * delete a bad replica before as many good ones live as are wanted (or as the cluster has nodes for);
 //! * delete a replica of a block that it does not know, unless the id was given out before and the namespace has no such block;
+//! * delete what was made after a state to which the namespace went back, before an operator lets it go;
 //! * order anything in safe mode.
 
 mod admin;
 #[cfg(test)]
 mod admin_test;
 mod bad;
+mod balance;
+#[cfg(test)]
+mod balance_test;
 mod effects;
+mod excess;
+mod kept;
 mod leaving;
 mod lists;
 mod map;
@@ -28,11 +34,14 @@ mod recent;
 mod report;
 mod roster;
 mod safe_mode;
+mod slow;
 mod sweep;
 mod table;
 mod work;
 
 pub use admin::{AdminState, Condition, Lacking, MAX_BLOCKING, SurveyedReplica};
+pub use balance::{BalanceGoal, BalanceStatus};
+pub use kept::MAX_KEPT_COUNTED;
 pub use leaving::{StopCheck, Stopping};
 pub use lists::{BlocksOn, WorkLists};
 pub use map::{BlockCounts, BlockMap, BlockSettings, Located};
@@ -44,4 +53,5 @@ pub use places::StorageIndex;
 pub use report::{Change, ChangeKind, Facts, Replica, ReplicaState};
 pub use roster::{Host, Roster, Wish};
 pub use safe_mode::{SafeCounts, SafeMode, SafeModeSettings};
+pub use slow::{MAX_PEERS, PeerLatency};
 pub use work::NodeCommand;

@@ -297,6 +297,11 @@ pub enum Command {
     TouchAccessTime { file: InodeId, atime: Millis },
     /// The namenode's own: one bounded step of removing detached trees. Reply: [`Reply::Bool`], true if more is left.
     Reclaim { limit: usize },
+    /// An operator accepts that what came after this state is lost: ids that may have been given out since are passed
+    /// over, and replicas under them kept. Once for an incarnation. Reply: [`Reply::Done`].
+    AcceptLoss { incarnation: u64 },
+    /// An operator lets go what was kept since: replicas that no file has are deleted again. Reply: [`Reply::Done`].
+    ForgetLosses,
     /// The namenode's own: forgets those of these saved answers that have expired. Reply: [`Reply::Done`].
     ForgetCalls { keys: Vec<CallKey> },
     /// What an operator wants of a datanode from now on. Allowed in safe mode.
@@ -348,8 +353,14 @@ pub struct PlacedBlock {
 #[expect(missing_docs, reason = "the fields say what they are; the variants are documented")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// A block got a pipeline, or a new one: replicas under another stamp are stale.
-    Pipeline { block: BlockId, stamp: GenStamp, replication: u16, storages: SmallVec<[StorageId; 3]> },
+    /// A block got a pipeline, or a new one: replicas under another stamp are stale. Each replica may come to `room` bytes.
+    Pipeline {
+        block: BlockId,
+        stamp: GenStamp,
+        replication: u16,
+        room: u64,
+        storages: SmallVec<[StorageId; 3]>,
+    },
     /// A block is complete: from now on its replicas are counted and cared for.
     Completed { block: BlockId, stamp: GenStamp, length: u64, replication: u16 },
     /// These storages hold this final replica, as who made it there says: no report of theirs is needed.

@@ -49,6 +49,8 @@ fn node_of(node: &Datanode, storages: &[StorageReport], topology: &Topology) -> 
         admin: node.admin,
         lacking: node.lacking,
         stale: machine.is_some_and(|machine| machine.stale),
+        slow: node.slow,
+        latency: node.latency,
         capacity: sum(|storage| storage.capacity),
         used: sum(|storage| storage.used),
         remaining: sum(|storage| storage.remaining),

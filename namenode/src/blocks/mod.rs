@@ -83,6 +83,10 @@ impl Blocks {
             stale_after: millis(nodes.stale_after_ms),
             dead_after: millis(nodes.dead_after_ms),
             max_transfers_per_node: nodes.max_transfers_per_node,
+            streams_per_node: config.replication.streams_per_node,
+            max_incoming_per_node: config.replication.incoming_per_node,
+            copy_bandwidth: config.replication.bytes_per_second,
+            avoid_slow: config.replication.avoid_slow_nodes,
             transfer_timeout: millis(nodes.transfer_timeout_ms),
             completion_grace: COMPLETION_GRACE.min(millis(nodes.transfer_timeout_ms)),
             recovery_retry: RECOVERY_RETRY,
@@ -94,9 +98,11 @@ impl Blocks {
         };
         let round = nodes.heartbeat_interval_ms.min(nodes.dead_after_ms / 4).clamp(10, 1_000);
         let began = Millis(clock.now().0.saturating_sub(clock.monotonic().as_millis() as u64));
+        let mut map = BlockMap::new(settings);
+        map.set_background_balance(config.balancer.goal());
         Ok(Arc::new(Self {
             shared: Arc::new(Shared {
-                owner: Owner::new(BlockMap::new(settings)),
+                owner: Owner::new(map),
                 directory: ArcSwap::default(),
                 store,
                 began,
@@ -116,6 +122,12 @@ impl Blocks {
     #[must_use]
     pub fn node_name(&self, uuid: DatanodeUuid) -> Option<String> {
         self.shared.directory.load().node_name(uuid)
+    }
+
+    /// The namenode's own disk runs low, or has room again.
+    pub(crate) fn set_low_resources(&self, low: bool) {
+        let now = self.shared.now();
+        self.shared.owner.write(|map| map.set_low_resources(low, now));
     }
 
     /// How often a datanode shall send heartbeats, and how often a full report.

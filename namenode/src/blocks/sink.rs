@@ -10,11 +10,13 @@ use futures::future::BoxFuture;
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, StorageId};
 use steadfs_namenode_core::Effect;
-use steadfs_namenode_core::blocks::{BlocksOn, Condition, Roster, StopCheck, SurveyedReplica, WorkLists};
+use steadfs_namenode_core::blocks::{
+    BalanceGoal, BalanceStatus, BlockMap, BlocksOn, Condition, Roster, StopCheck, SurveyedReplica, WorkLists,
+};
 use steadfs_namenode_core::command::BlockRef;
 use steadfs_namenode_core::locality::Pods;
 use steadfs_namenode_core::placement::{Cluster, PlacementRequest};
-use steadfs_namenode_core::record::Block;
+use steadfs_namenode_core::record::{Block, Loss};
 
 use super::directory::Directory;
 use super::{Blocks, Shared};
@@ -129,6 +131,7 @@ impl EffectSink for Blocks {
             missing_single: counts.missing_single,
             endangered: counts.endangered,
             pending_replication: counts.pending_replication,
+            misplaced: counts.misplaced,
             pending_deletion: counts.pending_deletion,
         }
     }
@@ -169,8 +172,29 @@ impl EffectSink for Blocks {
         }
     }
 
+    fn order_balance(&self, goal: Option<BalanceGoal>) {
+        self.shared.owner.write(|map| map.order_balance(goal));
+    }
+
+    fn balance_status(&self) -> BalanceStatus {
+        self.shared.owner.read(BlockMap::balance_status)
+    }
+
     fn roster(&self) -> Roster {
         self.shared.owner.read(|map| map.roster().clone())
+    }
+
+    fn set_losses(&self, losses: Vec<Loss>) {
+        let now = self.shared.now();
+        self.shared.owner.write(|map| map.set_losses(losses, now));
+    }
+
+    fn kept(&self) -> (u64, u64) {
+        self.shared.owner.read(BlockMap::kept)
+    }
+
+    fn kept_after(&self, after: BlockId, limit: usize) -> Vec<(BlockId, u64)> {
+        self.shared.owner.read(|map| map.kept_after(after, limit))
     }
 
     fn set_bandwidth(&self, bytes_per_second: u64) {

@@ -154,6 +154,7 @@ fn storage(report: &StorageReport) -> pb::StorageReport {
         used: report.used,
         remaining: report.remaining,
         blocks: report.blocks,
+        health: None,
     }
 }
 
@@ -171,6 +172,10 @@ fn datanode(report: &NodeReport) -> pb::DatanodeReport {
         state: node_state(node.admin).into(),
         lacking: node.lacking.blocks,
         lacking_open: node.lacking.open,
+        failures: Vec::new(),
+        slow: node.slow,
+        latency_micros: node.latency.map_or(0, |latency| latency.as_micros() as u64),
+        node: node.node.clone(),
     }
 }
 
@@ -199,6 +204,8 @@ pub(super) fn cluster_report(report: ClusterReport) -> pb::ClusterReport {
         pending_deletion: report.stats.pending_deletion,
         open_files: report.open_files,
         datanodes: report.datanodes.iter().map(datanode).collect(),
+        misplaced: report.stats.misplaced,
+        endangered: report.stats.endangered,
         missing_blocks: report.missing_blocks.iter().map(ToString::to_string).collect(),
     }
 }

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp};
 use steadfs_namenode_core::blocks::{
-    Address, Change, ChangeKind, Heartbeat, MAX_VOLUMES, NodeCommand, Registration, Replica, ReplicaState,
+    Address, Change, ChangeKind, Heartbeat, MAX_PEERS, MAX_VOLUMES, NodeCommand, PeerLatency, Registration, Replica, ReplicaState,
     VolumeReport,
 };
 use steadfs_namenode_core::command::Command;
@@ -18,6 +19,7 @@ use steadfs_proto::steadfs::datanode_link_server::DatanodeLink;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
+use super::health::Health;
 use super::convert::{block, block_ref, locations, plain_block};
 use super::reply;
 use crate::blocks::{Blocks, ReportSlice};
@@ -31,6 +33,7 @@ const MAX_CHANGES: usize = 16_384;
 pub(super) struct DatanodeDoor {
     pub(super) service: Arc<Service>,
     pub(super) blocks: Arc<Blocks>,
+    pub(super) health: Arc<Health>,
 }
 
 fn wrong(message: String) -> FsError {
@@ -63,6 +66,11 @@ fn address(message: Option<pb::DatanodeAddress>, peer: Option<SocketAddr>) -> Fs
     })
 }
 
+fn peer_latency(message: &pb::PeerLatency) -> FsResult<PeerLatency> {
+    let peer = datanode_uuid("peers.uuid", &message.uuid)?;
+    Ok(PeerLatency { peer, latency: Duration::from_micros(message.micros) })
+}
+
 fn volumes(reports: &[pb::StorageReport]) -> FsResult<Vec<VolumeReport>> {
     if reports.len() > MAX_VOLUMES {
         return Err(wrong(format!("field `storages`: a datanode has at most {MAX_VOLUMES} volumes")));
@@ -85,6 +93,7 @@ const fn replica_state(state: pb::ReplicaState) -> ReplicaState {
         pb::ReplicaState::Finalized => ReplicaState::Finalized,
         pb::ReplicaState::BeingWritten => ReplicaState::BeingWritten,
         pb::ReplicaState::WaitingRecovery => ReplicaState::WaitingRecovery,
+        pb::ReplicaState::Bad => ReplicaState::Bad,
     }
 }
 
@@ -177,9 +186,11 @@ impl DatanodeDoor {
             address: address(message.address, peer)?,
             volumes: volumes(&message.storages)?,
             active_transfers: message.active_transfers,
+            peers: message.peers.iter().take(MAX_PEERS).map(peer_latency).collect::<FsResult<_>>()?,
         };
         let uuid = heartbeat.uuid;
         let orders = self.blocks.heartbeat(heartbeat)?;
+        self.health.note(&message.uuid, message.health, message.failures);
         let commands =
             orders.into_iter().map(|order| pb::Command { command: Some(self.order(order)) }).collect();
         let node = self.blocks.node_name(uuid);
@@ -192,10 +203,15 @@ impl DatanodeDoor {
             NodeCommand::Register => Order::Register(pb::RegisterAgain {}),
             NodeCommand::Report => Order::Report(pb::SendBlockReport {}),
             NodeCommand::Bandwidth(bytes_per_second) => Order::Bandwidth(pb::Bandwidth { bytes_per_second }),
-            NodeCommand::Transfer { block: what, targets } => Order::Transfer(pb::Transfer {
-                block: Some(block(what)),
-                targets: locations(&self.blocks.locations(&targets)),
-            }),
+            NodeCommand::Transfer { block: what, targets, bytes_per_second, for_balance } => {
+                let targets = locations(&self.blocks.locations(&targets));
+                Order::Transfer(pb::Transfer {
+                    block: Some(block(what)),
+                    targets,
+                    bytes_per_second,
+                    for_balance,
+                })
+            }
             NodeCommand::Invalidate(what) => {
                 Order::Invalidate(pb::Invalidate { blocks: what.into_iter().map(block).collect() })
             }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use steadfs_common::{FsError, FsErrorKind, FsResult, Millis};
-use steadfs_namenode_core::blocks::{MAX_DATANODES, Wish};
+use steadfs_namenode_core::blocks::{BalanceGoal, BalanceStatus, MAX_DATANODES, Wish};
 use steadfs_proto::convert::{principal, required};
 use steadfs_proto::steadfs as pb;
+use steadfs_proto::steadfs::balance_request::Action;
 use steadfs_proto::steadfs::nodes_server::Nodes;
 use steadfs_proto::steadfs::set_node_state_request::Wish as WishMessage;
 use tonic::Request;
@@ -13,6 +14,9 @@ use tonic::Request;
 use super::Answer;
 use super::convert::node_state;
 use crate::service::{NodeNames, NodeStop, Service, StopAnswer};
+
+/// The threshold of who names none, in percent, as the stock balancer's.
+const USUAL_THRESHOLD: f64 = 10.0;
 
 pub(super) struct NodesDoor {
     pub(super) service: Arc<Service>,
@@ -51,6 +55,21 @@ fn node_stop(stop: NodeStop) -> pb::NodeStop {
     }
 }
 
+fn balance(status: BalanceStatus) -> pb::BalanceResponse {
+    pb::BalanceResponse {
+        ordered: status.ordered,
+        background: status.goal.is_some() && !status.ordered,
+        threshold: status.goal.map_or(0.0, |goal| goal.threshold),
+        over: status.over,
+        under: status.under,
+        left_bytes: status.left_bytes,
+        moving: status.moving,
+        moved_blocks: status.moved_blocks,
+        moved_bytes: status.moved_bytes,
+        stuck: status.stuck,
+    }
+}
+
 fn stop_answer(answer: StopAnswer) -> pb::SafeToStopResponse {
     pb::SafeToStopResponse {
         safe: answer.reason.is_none(),
@@ -76,6 +95,22 @@ impl Nodes for NodesDoor {
     async fn safe_to_stop(&self, request: Request<pb::SafeToStopRequest>) -> Answer<pb::SafeToStopResponse> {
         answer!(self, request, |who, message| {
             self.service.safe_to_stop(&who, &names(message.nodes)?).await.map(stop_answer)
+        })
+    }
+
+    async fn balance(&self, request: Request<pb::BalanceRequest>) -> Answer<pb::BalanceResponse> {
+        answer!(self, request, |who, message| {
+            match message.action() {
+                Action::Status => {}
+                Action::Stop => self.service.order_balance(&who, None)?,
+                Action::Start => {
+                    let threshold =
+                        if message.threshold == 0.0 { USUAL_THRESHOLD } else { message.threshold };
+                    let goal = BalanceGoal { threshold, bytes_per_second: message.bytes_per_second };
+                    self.service.order_balance(&who, Some(goal))?;
+                }
+            }
+            Ok(balance(self.service.balance_status()))
         })
     }
 }

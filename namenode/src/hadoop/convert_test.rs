@@ -57,6 +57,8 @@ fn a_place() -> Location {
         admin: steadfs_namenode_core::blocks::AdminState::Normal,
         lacking: steadfs_namenode_core::blocks::Lacking::default(),
         stale: false,
+                slow: false,
+                latency: None,
         capacity: 100,
         used: 30,
         remaining: 60,

@@ -152,13 +152,15 @@ pub(super) async fn list_open_files(
     Ok(ListOpenFilesResponseProto { entries: entries.collect(), has_more: page.more, types: request.types })
 }
 
-/// Nodes are not watched for slowness.
+/// Datanodes that others find far slower than the rest.
 pub(super) async fn get_slow_datanode_report(
     asked: Asked,
     _request: GetSlowDatanodeReportRequestProto,
 ) -> FsResult<GetSlowDatanodeReportResponseProto> {
     asked.service.operator_question("slowDataNodesReport", &asked.caller)?;
-    Ok(GetSlowDatanodeReportResponseProto::default())
+    let nodes = asked.service.datanodes();
+    let slow = nodes.iter().filter(|node| node.live && node.slow);
+    Ok(GetSlowDatanodeReportResponseProto { datanode_info_proto: slow.map(|node| convert::datanode(node)).collect() })
 }
 
 /// Files with blocks without any good replica, page by page: the cookie is the last block looked at.

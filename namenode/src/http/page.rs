@@ -99,6 +99,13 @@ fn notes(out: &mut String, report: &ClusterReport) -> fmt::Result {
     if report.datanodes.is_empty() {
         note(out, "warn", &"<b>No datanode has registered.</b> Files can be listed but not written.")?;
     }
+    for (resource, problem) in &report.kubernetes {
+        let text = format!(
+            "<b>Kubernetes does not tell of {resource}:</b> {}. What is known of who runs where may be old.",
+            Text(problem)
+        );
+        note(out, "warn", &text)?;
+    }
     if out.len() == before {
         note(out, "good", &"<b>All is well.</b> Every block has the replicas it should have.")?;
     }
@@ -323,6 +330,7 @@ mod tests {
             open_files: 0,
             datanodes: vec![node(true), node(true)],
             missing_blocks: Vec::new(),
+            kubernetes: Default::default(),
         }
     }
 
@@ -340,6 +348,8 @@ mod tests {
                 node: String::new(),
                 live,
                 stale: false,
+                slow: false,
+                latency: None,
                 admin: steadfs_namenode_core::blocks::AdminState::Normal,
                 lacking: steadfs_namenode_core::blocks::Lacking::default(),
                 capacity: 500,
@@ -385,6 +395,7 @@ mod tests {
         report.stats.missing = 1;
         report.stats.under_replicated = 2;
         report.missing_blocks = vec![BlockId(1_073_741_825)];
+        report.kubernetes.insert("pods", "pods is forbidden".into());
         let page = render(&report, &[], Millis(61_000));
         for text in [
             "1 block without",
@@ -393,6 +404,8 @@ mod tests {
             "3 blocks are not",
             "1 datanode",
             "2 blocks",
+            "does not tell of pods",
+            "pods is forbidden",
             ">dead<",
         ] {
             assert!(page.contains(text), "{text}\n{page}");

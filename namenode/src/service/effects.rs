@@ -7,11 +7,11 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, StorageId};
 use steadfs_namenode_core::Effect;
-use steadfs_namenode_core::blocks::{BlocksOn, Condition, Roster, StopCheck, WorkLists};
+use steadfs_namenode_core::blocks::{BalanceGoal, BalanceStatus, BlocksOn, Condition, Roster, StopCheck, WorkLists};
 use steadfs_namenode_core::command::BlockRef;
 use steadfs_namenode_core::locality::Pods;
 use steadfs_namenode_core::placement::{Cluster, PlacementRequest};
-use steadfs_namenode_core::record::Block;
+use steadfs_namenode_core::record::{Block, Loss};
 
 use super::types::{BlockOnNode, FsStats, Location, NodeReport};
 
@@ -86,8 +86,23 @@ pub trait EffectSink: Send + Sync + 'static {
     /// One of them is not known.
     fn check_stop(&self, nodes: &[DatanodeUuid]) -> FsResult<StopCheck>;
 
+    /// An operator orders balance between datanodes, or (by none) the end of what was ordered.
+    fn order_balance(&self, goal: Option<BalanceGoal>);
+
+    /// How far balancing is.
+    fn balance_status(&self) -> BalanceStatus;
+
     /// The operator's list of datanodes.
     fn roster(&self) -> Roster;
+
+    /// Keeps from now on what may have been made after these states, although no file has it, and nothing else.
+    fn set_losses(&self, losses: Vec<Loss>);
+
+    /// Blocks that are kept so, as far as reported: how many, and their bytes.
+    fn kept(&self) -> (u64, u64);
+
+    /// The first of them past `after`, with their lengths.
+    fn kept_after(&self, after: BlockId, limit: usize) -> Vec<(BlockId, u64)>;
 
     /// Tells all live datanodes how fast replicas may be moved for the sake of balance.
     fn set_bandwidth(&self, bytes_per_second: u64);

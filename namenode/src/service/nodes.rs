@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsResult};
-use steadfs_namenode_core::blocks::{Lacking, StopCheck, Wish};
+use steadfs_namenode_core::blocks::{BalanceGoal, BalanceStatus, Lacking, StopCheck, Wish};
 use steadfs_namenode_core::{Caller, Command};
 
 use super::Service;
@@ -122,6 +122,29 @@ impl Service {
         let result = result.await;
         self.audit.asked(&started, "safe_to_stop", caller, &names.names.join(" "), &result);
         result
+    }
+
+    /// Orders balance between datanodes, or (by none) the end of what was ordered; what is under way comes to its end.
+    ///
+    /// # Errors
+    /// AccessDenied: the caller is no superuser; InvalidArgument: a threshold that makes no sense.
+    pub fn order_balance(&self, caller: &Caller, goal: Option<BalanceGoal>) -> FsResult<()> {
+        let started = self.audit.start();
+        let result = self.check_operator(caller, "balance").and_then(|()| {
+            if goal.is_some_and(|goal| !(0.1..=100.0).contains(&goal.threshold)) {
+                return Err(FsError::invalid_argument("a threshold for balance is 0.1 to 100 percent"));
+            }
+            self.blocks.order_balance(goal);
+            Ok(())
+        });
+        self.audit.changed(&started, "balance", caller, &"/", &result);
+        result
+    }
+
+    /// How far balancing is.
+    #[must_use]
+    pub fn balance_status(&self) -> BalanceStatus {
+        self.blocks.balance_status()
     }
 
     /// The datanodes with these names, each once. One that is `gone` may be named by its uuid although it is not known,

@@ -11,11 +11,11 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, Millis, StorageId};
 use steadfs_namenode_core::Effect;
-use steadfs_namenode_core::blocks::{AdminState, BlocksOn, Condition, Lacking, Roster, StopCheck, WorkLists};
+use steadfs_namenode_core::blocks::{AdminState, BalanceGoal, BalanceStatus, BlocksOn, Condition, Lacking, Roster, StopCheck, WorkLists};
 use steadfs_namenode_core::command::BlockRef;
 use steadfs_namenode_core::locality::Pods;
 use steadfs_namenode_core::placement::{Cluster, PlacementRequest};
-use steadfs_namenode_core::record::Block;
+use steadfs_namenode_core::record::{Block, Loss};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -86,6 +86,8 @@ fn node(number: u128) -> Arc<Node> {
         admin: AdminState::Normal,
         lacking: Lacking::default(),
         stale: false,
+        slow: false,
+        latency: None,
         capacity: 1 << 40,
         used: 0,
         remaining: 1 << 40,
@@ -196,8 +198,24 @@ impl EffectSink for TestSink {
         Ok(StopCheck { lacking: vec![Lacking::default(); nodes.len()], ..StopCheck::default() })
     }
 
+    fn order_balance(&self, _goal: Option<BalanceGoal>) {}
+
+    fn balance_status(&self) -> BalanceStatus {
+        BalanceStatus::default()
+    }
+
     fn roster(&self) -> Roster {
         Roster::default()
+    }
+
+    fn set_losses(&self, _losses: Vec<Loss>) {}
+
+    fn kept(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
+    fn kept_after(&self, _after: BlockId, _limit: usize) -> Vec<(BlockId, u64)> {
+        Vec::new()
     }
 
     fn set_bandwidth(&self, _bytes_per_second: u64) {}

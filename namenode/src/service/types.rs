@@ -1,5 +1,6 @@
 //! What the service answers: plain values that every door turns into its own messages.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,10 @@ pub struct Node {
     pub lacking: Lacking,
     /// Whether it lives but was not heard for a while.
     pub stale: bool,
+    /// Whether others find it far slower than the rest.
+    pub slow: bool,
+    /// How long it takes to take a packet, as others find.
+    pub latency: Option<Duration>,
     /// Bytes on all its volumes.
     pub capacity: u64,
     /// Bytes used by replicas.
@@ -204,6 +209,8 @@ pub struct FsStats {
     pub endangered: u64,
     /// Replications waiting or under way.
     pub pending_replication: u64,
+    /// Blocks with enough replicas, all in one rack although there are others.
+    pub misplaced: u64,
     /// Replicas waiting to be deleted.
     pub pending_deletion: u64,
 }
@@ -260,6 +267,8 @@ pub struct ClusterReport {
     pub datanodes: Vec<NodeReport>,
     /// The first few blocks without any good replica.
     pub missing_blocks: Vec<BlockId>,
+    /// Why what is known of Kubernetes may be old, by what is watched.
+    pub kubernetes: BTreeMap<&'static str, String>,
 }
 
 /// One call as the status page shows it.

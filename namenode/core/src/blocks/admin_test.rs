@@ -111,6 +111,7 @@ fn an_open_file_keeps_a_datanode_until_enough_of_its_pipeline_serves() {
         block: id(9),
         stamp: steadfs_common::GenStamp(1_001),
         replication: 2,
+        room: 0,
         storages: storages.iter().copied().map(storage).collect(),
     };
     world.map.apply(pipeline(&[0]), world.now);
@@ -226,6 +227,7 @@ fn a_block_that_is_completed_meanwhile_keeps_a_datanode_from_leaving() {
             block: id(1),
             stamp: named(1).stamp,
             replication: 1,
+            room: 0,
             storages: [storage(0)].into_iter().collect(),
         },
         world.now,
@@ -302,7 +304,9 @@ fn an_open_file_counts_when_a_stop_is_checked() {
     let mut world = World::running(3);
     let storages = [0, 1].into_iter().map(storage).collect();
     let stamp = steadfs_common::GenStamp(1_001);
-    world.map.apply(crate::Effect::Pipeline { block: id(9), stamp, replication: 2, storages }, world.now);
+    world
+        .map
+        .apply(crate::Effect::Pipeline { block: id(9), stamp, replication: 2, room: 0, storages }, world.now);
     assert!(stop(&world, &[0]).is_safe());
     let open = Lacking { open: 1, ..Lacking::default() };
     assert_eq!(stop(&world, &[0, 1]).lacking, [open, open]);

@@ -97,7 +97,11 @@ impl BlockMap {
         for mark in marks {
             let node = self.nodes.storage(mark.storage).node;
             let ordered = self.nodes.node(node).orders.invalid(id).is_some();
-            if !ordered && self.nodes.counts(mark.storage) && self.bad_is_deletable(id, mark.storage) {
+            if !ordered
+                && !self.keeps_stamp(mark.stamp)
+                && self.nodes.counts(mark.storage)
+                && self.bad_is_deletable(id, mark.storage)
+            {
                 let Bad { storage, stamp, length, .. } = mark;
                 let invalid = Invalid { stamp, length, storage, why: Why::Corrupt, sent: false };
                 self.nodes.node_mut(node).orders.invalidate(id, invalid);

@@ -17,8 +17,8 @@ impl BlockMap {
     /// Takes what follows from a change that is durable, in the order of the changes.
     pub fn apply(&mut self, effect: Effect, now: Millis) {
         match effect {
-            Effect::Pipeline { block, stamp: _, replication, storages } => {
-                self.pipeline(block, replication, storages)
+            Effect::Pipeline { block, stamp: _, replication, room, storages } => {
+                self.pipeline(block, replication, room, storages);
             }
             Effect::Completed { block, stamp, length, replication } => {
                 self.completed(block, stamp, length, replication, now);
@@ -60,18 +60,17 @@ impl BlockMap {
                 state: ReplicaState::Finalized,
             };
             let reports = entry.places.as_slice().iter().map(report).collect();
-            self.building.insert(
-                block,
-                Building { replication: entry.replication, expected: SmallVec::new(), reports },
-            );
+            self.building
+                .insert(block, Building { replication: entry.replication, reports, ..Building::default() });
         }
         self.building.entry(block).or_default()
     }
 
-    fn pipeline(&mut self, block: BlockId, replication: u16, storages: SmallVec<[StorageId; 3]>) {
+    fn pipeline(&mut self, block: BlockId, replication: u16, room: u64, storages: SmallVec<[StorageId; 3]>) {
         self.changes.note(block);
         let building = self.build(block);
         building.replication = replication;
+        building.room = room;
         building.expected = storages;
         self.recoveries.remove(&block);
     }
@@ -138,7 +137,8 @@ impl BlockMap {
             .collect();
         if !targets.is_empty() {
             let deadline = now.plus(self.settings.completion_grace);
-            self.pending.insert(block, Pending { targets, sources: SmallVec::new(), deadline });
+            self.pending
+                .insert(block, Pending { targets, sources: SmallVec::new(), deadline, spreads: false });
         }
     }
 

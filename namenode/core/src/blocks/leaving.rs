@@ -161,7 +161,8 @@ impl BlockMap {
     /// lacks any more.
     fn knows_all_of(&self, at: NodeIndex) -> bool {
         if !self.nodes.node(at).live {
-            return self.missing.is_empty() && self.needed.iter().all(std::collections::BTreeSet::is_empty);
+            return self.missing.is_empty()
+                && self.needed[..super::map::SPREAD].iter().all(std::collections::BTreeSet::is_empty);
         }
         self.has_reported(at)
     }

@@ -10,6 +10,8 @@ use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, Millis, StorageI
 
 use super::admin::AdminState;
 use super::bad::Bad;
+use super::balance::Balance;
+use super::kept::Kept;
 use super::leaving::Leaving;
 use super::moves::Moves;
 use super::nodes::{Datanodes, NodeIndex, Registration, VolumeReport};
@@ -20,13 +22,17 @@ use super::roster::Roster;
 use super::safe_mode::{SafeCounts, SafeMode, SafeModeSettings};
 use super::sweep::Sweep;
 use super::table::Table;
-use super::work::{Invalid, RecoveryWork, Why};
+use super::work::RecoveryWork;
 use crate::locality::Pods;
 use crate::placement::Topology;
 use crate::record::Block;
 
 /// A datanode that registered reports by itself; it is asked if it has not begun after this.
 const REPORT_PATIENCE: Duration = Duration::from_secs(30);
+/// Queues of blocks to copy.
+pub(super) const QUEUES: usize = 4;
+/// The queue of blocks that have enough replicas, all in one rack.
+pub(super) const SPREAD: usize = QUEUES - 1;
 /// The namenode was not running if it was not asked for longer than this: nobody is declared dead for that.
 const LONGEST_ROUND: Duration = Duration::from_secs(10);
 
@@ -43,8 +49,16 @@ pub struct BlockSettings {
     pub stale_after: Duration,
     /// Silent this long: its replicas count as lost.
     pub dead_after: Duration,
-    /// Copies that one datanode makes at a time.
+    /// Copies that one datanode makes at a time for blocks that one more loss would lose.
     pub max_transfers_per_node: u32,
+    /// Copies that one datanode makes at a time for others; at most as many.
+    pub streams_per_node: u32,
+    /// Copies that are made to one datanode at a time.
+    pub max_incoming_per_node: u32,
+    /// Bytes a second that a datanode uses for each of its copies; 0 for no bound.
+    pub copy_bandwidth: u64,
+    /// Whether datanodes that others find slow are avoided.
+    pub avoid_slow: bool,
     /// How long a copy may take before it is ordered again.
     pub transfer_timeout: Duration,
     /// How long after a block's completion the rest of its pipeline may take to report.
@@ -70,6 +84,8 @@ pub struct BlockCounts {
     pub missing_single: u64,
     /// Blocks that the loss of one replica would lose.
     pub endangered: u64,
+    /// Blocks with enough replicas, all in one rack although there are others.
+    pub misplaced: u64,
     /// Blocks that wait for copies, ordered or not.
     pub pending_replication: u64,
     /// Replicas that wait to be deleted.
@@ -102,6 +118,8 @@ pub(super) struct Building {
     pub(super) replication: u16,
     pub(super) expected: SmallVec<[StorageId; 3]>,
     pub(super) reports: SmallVec<[Reported; 3]>,
+    /// Bytes that each of its replicas may come to.
+    pub(super) room: u64,
 }
 
 /// Replicas that are on their way.
@@ -111,6 +129,8 @@ pub(super) struct Pending {
     /// Datanodes that copy; none if the writer's pipeline is still to report.
     pub(super) sources: SmallVec<[NodeIndex; 1]>,
     pub(super) deadline: Millis,
+    /// The block has enough replicas: this one is to lie in another rack.
+    pub(super) spreads: bool,
 }
 
 /// Replicas, datanodes, replication work and safe mode.
@@ -126,9 +146,16 @@ pub struct BlockMap {
     /// Blocks that are not complete.
     pub(super) building: BTreeMap<BlockId, Building>,
     pub(super) bad: BTreeMap<BlockId, SmallVec<[Bad; 1]>>,
-    /// Blocks that lack replicas, the most endangered first.
-    pub(super) needed: [BTreeSet<BlockId>; 3],
-    pub(super) cursors: [BlockId; 3],
+    /// Blocks that lack replicas, the most endangered first; the last ones have enough, but all in one rack.
+    pub(super) needed: [BTreeSet<BlockId>; QUEUES],
+    pub(super) cursors: [BlockId; QUEUES],
+    /// Racks in which datanodes serve.
+    pub(super) serving_racks: usize,
+    /// The racks of all datanodes, by index, when they were looked at last.
+    racks: Vec<Arc<str>>,
+    /// Blocks with too many replicas, on several types of storage: their policy is to be told before one goes.
+    pub(super) mixed: BTreeSet<BlockId>,
+    pub(super) balance: Balance,
     pub(super) missing: BTreeSet<BlockId>,
     /// Those of them of which only one replica is wanted.
     missing_single: BTreeSet<BlockId>,
@@ -148,6 +175,7 @@ pub struct BlockMap {
     pub(super) sweep: Sweep,
     pub(super) roster: Roster,
     pub(super) leaving: Leaving,
+    pub(super) kept: Kept,
     pub(super) blocking: Vec<BlockId>,
     /// Blocks of which a finalized replica arrived while they are not complete.
     pub(super) received: Vec<BlockId>,
@@ -169,6 +197,10 @@ impl BlockMap {
             bad: BTreeMap::new(),
             needed: Default::default(),
             cursors: Default::default(),
+            serving_racks: 0,
+            racks: Vec::new(),
+            mixed: BTreeSet::new(),
+            balance: Balance::default(),
             missing: BTreeSet::new(),
             missing_single: BTreeSet::new(),
             postponed: BTreeSet::new(),
@@ -182,6 +214,7 @@ impl BlockMap {
             changes: ChangeLog::default(),
             sweep: Sweep::default(),
             roster: Roster::default(),
+            kept: Kept::default(),
             leaving: Leaving::default(),
             blocking: Vec::new(),
             received: Vec::new(),
@@ -319,8 +352,50 @@ impl BlockMap {
 
     pub(super) fn refresh(&mut self, now: Millis) {
         self.nodes.find_racks(&self.pods);
-        let topology = self.nodes.topology(now, self.settings.stale_after);
+        self.nodes.judge_slow(now, self.settings.avoid_slow);
+        self.look_at_racks();
+        let promised = self.promised();
+        let topology = self.nodes.topology(now, self.settings.stale_after, &promised);
         self.topology = Arc::new(topology.among(Arc::clone(&self.pods)));
+    }
+
+    /// All blocks are judged again when a datanode turns out to be in another rack, or a second rack begins to serve.
+    fn look_at_racks(&mut self) {
+        let nodes = || self.nodes.indexes().map(|at| self.nodes.node(at));
+        let serving: BTreeSet<&Arc<str>> =
+            nodes().filter(|node| node.live && node.admin.serves()).map(|node| &node.rack).collect();
+        let serving = serving.len();
+        let moved = self.racks.iter().zip(nodes()).any(|(before, node)| *before != node.rack);
+        let another = serving >= 2 && self.serving_racks < 2;
+        if moved || self.racks.len() != self.nodes.indexes().count() {
+            self.racks = nodes().map(|node| Arc::clone(&node.rack)).collect();
+        }
+        self.serving_racks = serving;
+        if moved || another {
+            self.sweep.request();
+        }
+    }
+
+    /// Bytes that are on their way to volumes which do not know of them yet.
+    fn promised(&self) -> BTreeMap<StorageIndex, u64> {
+        let mut promised: BTreeMap<StorageIndex, u64> = BTreeMap::new();
+        for building in self.building.values().filter(|building| building.room > 0) {
+            let begun = |at: StorageIndex| building.reports.iter().any(|report| report.storage == at);
+            let expected = building.expected.iter().filter_map(|id| self.nodes.find_storage(*id));
+            for at in expected.filter(|at| !begun(*at)) {
+                let bytes = promised.entry(at).or_default();
+                *bytes = bytes.saturating_add(building.room);
+            }
+        }
+        for (id, pending) in self.pending.iter().filter(|(_, pending)| !pending.sources.is_empty()) {
+            let length = self.table.get(*id).map_or(0, |entry| entry.length);
+            for at in &pending.targets {
+                let bytes = promised.entry(*at).or_default();
+                *bytes = bytes.saturating_add(length);
+            }
+        }
+        self.moves.promised(&mut promised);
+        promised
     }
 
     /// Takes another picture of who runs where: readers and writers are placed by their nodes, and datanodes that name none
@@ -341,7 +416,9 @@ impl BlockMap {
         if ended {
             self.activate(now);
         }
+        self.trim_mixed();
         self.assign_work(seed, now);
+        self.assign_moves(seed, now);
         ended
     }
 
@@ -354,7 +431,16 @@ impl BlockMap {
     /// An operator turns safe mode on or off.
     pub fn set_safe_mode(&mut self, on: bool, now: Millis) {
         self.safe_mode.set(on);
-        if !on {
+        if !self.safe_mode.is_on() {
+            self.activate(now);
+        }
+    }
+
+    /// The namenode's own disk runs low, or has room again. What turned safe mode on otherwise stays.
+    pub fn set_low_resources(&mut self, low: bool, now: Millis) {
+        let was_on = self.safe_mode.is_on();
+        self.safe_mode.set_low_resources(low);
+        if was_on && !self.safe_mode.is_on() {
             self.activate(now);
         }
     }
@@ -407,6 +493,7 @@ impl BlockMap {
         });
         self.found(id);
         self.postponed.remove(&id);
+        self.mixed.remove(&id);
         let Some(entry) = self.table.get(id) else {
             self.end_pending(id);
             self.leaving.forget(id, &mut self.nodes);
@@ -423,7 +510,9 @@ impl BlockMap {
             return;
         }
         let (wanted, live) = (self.enough(replication, tally), tally.serving);
-        if live >= wanted {
+        // A copy that puts a replica into another rack is wanted although there are enough.
+        let misplaced = live >= wanted && self.is_misplaced(id);
+        if live >= wanted && !misplaced {
             self.end_pending(id);
         }
         let coming = self.pending.get(&id).map_or(0, |pending| pending.targets.len());
@@ -437,6 +526,8 @@ impl BlockMap {
             self.needed[priority(live, wanted)].insert(id);
         } else if live > usize::from(replication) {
             self.trim(id, usize::from(replication));
+        } else if misplaced && coming == 0 {
+            self.needed[SPREAD].insert(id);
         }
         if self.bad.contains_key(&id) {
             self.drop_bad(id);
@@ -451,76 +542,38 @@ impl BlockMap {
         }
     }
 
-    /// Orders the replicas past `wanted` to be deleted, once all are known to be there.
-    fn trim(&mut self, id: BlockId, wanted: usize) {
-        let Some(entry) = self.table.get(id) else { return };
-        let (stamp, length) = (entry.stamp, entry.length);
-        let live: SmallVec<[StorageIndex; 8]> =
-            entry.places.as_slice().iter().copied().filter(|place| self.serves(*place)).collect();
-        // Wanting none is not an order to delete the last.
-        let wanted = wanted.max(1);
-        if self.proven(&live) < live.len() {
-            self.postponed.insert(id);
-            return;
-        }
-        let from = self.moves.end(id);
-        for storage in self.superfluous(&live, wanted, from) {
-            self.drop_place(id, storage);
-            let node = self.nodes.storage(storage).node;
-            let invalid = Invalid { stamp, length, storage, why: Why::Excess, sent: false };
-            self.nodes.node_mut(node).orders.invalidate(id, invalid);
-        }
-    }
-
-    /// Which of these replicas to give up so that `wanted` stay: first the one at `from`, then those whose rack has most of them, then those whose volume
-    /// has least room.
-    fn superfluous(
-        &self,
-        live: &[StorageIndex],
-        wanted: usize,
-        from: Option<NodeIndex>,
-    ) -> SmallVec<[StorageIndex; 4]> {
-        let rack = |place: StorageIndex| &self.nodes.node(self.nodes.storage(place).node).rack;
-        let mut kept: SmallVec<[StorageIndex; 8]> = live.into();
-        let mut gone: SmallVec<[StorageIndex; 4]> = SmallVec::new();
-        if let Some(left) = from.filter(|_| kept.len() > wanted).and_then(|from| self.moved_away(live, from))
-        {
-            kept.retain(|place| *place != left);
-            gone.push(left);
-        }
-        while kept.len() > wanted {
-            let crowd =
-                |place: StorageIndex| kept.iter().filter(|other| rack(**other) == rack(place)).count();
-            let worst = kept
-                .iter()
-                .copied()
-                .max_by_key(|place| {
-                    let free = self.nodes.storage(*place).report.remaining;
-                    // With two racks or fewer left any rack may lose one, unless that leaves a single rack.
-                    (crowd(*place) > 1, u64::MAX - free, *place)
-                })
-                .expect("there are more than are wanted");
-            kept.retain(|place| *place != worst);
-            gone.push(worst);
-        }
-        gone
-    }
-
     /// A replica that was on its way is there, or will not come.
     pub(super) fn arrived(&mut self, id: BlockId, storage: StorageIndex) {
+        self.end_move_to(id, storage);
         let Some(pending) = self.pending.get_mut(&id) else { return };
+        let before = pending.targets.len();
         pending.targets.retain(|target| *target != storage);
-        if pending.targets.is_empty() {
+        let (came, empty) = (pending.targets.len() < before, pending.targets.is_empty());
+        let copied = !pending.sources.is_empty();
+        if came && copied {
+            self.less_incoming(storage);
+        }
+        if empty {
             self.end_pending(id);
         }
     }
 
     /// Nothing is on its way any more; those who copied have a hand free.
     pub(super) fn end_pending(&mut self, id: BlockId) {
-        for source in self.pending.remove(&id).into_iter().flat_map(|pending| pending.sources) {
+        let Some(pending) = self.pending.remove(&id) else { return };
+        if !pending.sources.is_empty() {
+            pending.targets.iter().for_each(|target| self.less_incoming(*target));
+        }
+        for source in pending.sources {
             let outgoing = &mut self.nodes.node_mut(source).orders.outgoing;
             *outgoing = outgoing.saturating_sub(1);
         }
+    }
+
+    fn less_incoming(&mut self, target: StorageIndex) {
+        let node = self.nodes.storage(target).node;
+        let incoming = &mut self.nodes.node_mut(node).orders.incoming;
+        *incoming = incoming.saturating_sub(1);
     }
 
     /// Forgets a complete block.
@@ -538,7 +591,9 @@ impl BlockMap {
         });
         self.found(id);
         self.postponed.remove(&id);
+        self.mixed.remove(&id);
         self.end_pending(id);
+        self.end_move(id);
         self.leaving.forget(id, &mut self.nodes);
         Some(entry)
     }
@@ -615,11 +670,13 @@ impl BlockMap {
     /// Sums over blocks.
     #[must_use]
     pub fn counts(&self) -> BlockCounts {
-        let waiting: usize = self.needed.iter().map(BTreeSet::len).sum();
+        let waiting: usize = self.needed[..SPREAD].iter().map(BTreeSet::len).sum();
         let copied = self.pending.iter().filter(|(id, pending)| {
             !pending.sources.is_empty() && !self.needed.iter().any(|queue| queue.contains(id))
         });
-        let lacking = (waiting + copied.count()) as u64;
+        let (spread, lack): (Vec<bool>, Vec<bool>) =
+            copied.map(|(_, pending)| pending.spreads).partition(|spreads| *spreads);
+        let lacking = (waiting + lack.len()) as u64;
         BlockCounts {
             known: self.table.len(),
             under_replicated: lacking,
@@ -631,6 +688,7 @@ impl BlockMap {
             missing: self.missing.len() as u64,
             missing_single: self.missing_single.len() as u64,
             endangered: self.needed[0].len() as u64,
+            misplaced: (self.needed[SPREAD].len() + spread.len()) as u64,
             pending_replication: lacking,
             pending_deletion: self
                 .nodes

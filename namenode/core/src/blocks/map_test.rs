@@ -10,7 +10,7 @@ use steadfs_common::{
 
 use super::*;
 use crate::command::{BlockRef, Effect};
-use crate::record::{Block, BlockState, Recovery};
+use crate::record::{Block, BlockState, Loss, Recovery};
 
 const LENGTH: u64 = 1_000;
 const STAMP: GenStamp = GenStamp(1_001);
@@ -23,6 +23,10 @@ pub(super) fn settings() -> BlockSettings {
         stale_after: Duration::from_secs(30),
         dead_after: Duration::from_secs(60),
         max_transfers_per_node: 4,
+        streams_per_node: 4,
+        max_incoming_per_node: 100,
+        copy_bandwidth: 0,
+        avoid_slow: true,
         transfer_timeout: Duration::from_secs(20),
         completion_grace: Duration::from_secs(5),
         recovery_retry: Duration::from_secs(10),
@@ -73,6 +77,7 @@ pub(super) fn heartbeat(node: u32, session: u64) -> Heartbeat {
         address: address(node),
         volumes: vec![volume(node)],
         active_transfers: 0,
+        peers: Vec::new(),
     }
 }
 
@@ -155,7 +160,10 @@ impl World {
     /// As [`World::written`]; the nodes of `late` are in the pipeline and do not report.
     fn written_late(&mut self, number: u64, replication: u16, nodes: &[u32], late: &[u32]) {
         let storages = nodes.iter().chain(late).copied().map(storage).collect();
-        self.map.apply(Effect::Pipeline { block: id(number), stamp: STAMP, replication, storages }, self.now);
+        self.map.apply(
+            Effect::Pipeline { block: id(number), stamp: STAMP, replication, room: 0, storages },
+            self.now,
+        );
         for node in nodes {
             self.change(*node, named(number), ChangeKind::Received);
         }
@@ -189,7 +197,7 @@ impl World {
 
 pub(super) fn transfers(commands: &[(u32, NodeCommand)]) -> Vec<(u32, BlockId, Vec<StorageId>)> {
     let of = |(node, command): &(u32, NodeCommand)| match command {
-        NodeCommand::Transfer { block, targets } => Some((*node, block.id, targets.to_vec())),
+        NodeCommand::Transfer { block, targets, .. } => Some((*node, block.id, targets.to_vec())),
         _ => None,
     };
     commands.iter().filter_map(of).collect()
@@ -300,7 +308,10 @@ impl World {
     /// As [`World::written`] on nodes 0 to 2, where node 0 is in its second life.
     fn written_in_sessions(&mut self, number: u64, replication: u16) {
         let storages = smallvec![storage(0), storage(1), storage(2)];
-        self.map.apply(Effect::Pipeline { block: id(number), stamp: STAMP, replication, storages }, self.now);
+        self.map.apply(
+            Effect::Pipeline { block: id(number), stamp: STAMP, replication, room: 0, storages },
+            self.now,
+        );
         for node in 0..3 {
             let change = Change { storage: storage(node), block: named(number), kind: ChangeKind::Received };
             let session = if node == 0 { 2 } else { 1 };
@@ -365,6 +376,32 @@ fn unknown_blocks_are_deleted_only_if_they_were_given_out_and_are_gone() {
     assert!(invalidated(&commands).is_empty());
     world.report(0, &replicas);
     assert_eq!(invalidated(&world.pass(1, &[])), [(0, id(2))]);
+}
+
+#[test]
+fn what_was_made_after_a_restored_state_is_kept_until_it_is_let_go() {
+    let mut world = World::starting(2, vec![complete(1, 1), complete(3, 1)]);
+    let loss =
+        Loss { incarnation: 1, blocks: (id(500), id(900)), stamps: (GenStamp(5_000), GenStamp(6_000)) };
+    world.map.set_losses(vec![loss], world.now);
+    let lost = Replica { block: BlockRef { id: id(600), length: 7, ..named(0) }, ..finalized(0) };
+    // Appended to after that state: the datanode has more than the namespace knows.
+    let longer =
+        Replica { block: BlockRef { stamp: GenStamp(5_001), length: 99, ..named(3) }, ..finalized(3) };
+    let replicas = [finalized(1), longer, lost];
+    world.report(0, &replicas);
+    world.report(1, &[finalized(3)]);
+    world.pass(120, &[]);
+    assert!(world.map.safe_mode(world.now).is_none());
+    world.report(0, &replicas);
+    assert!(invalidated(&world.pass(5, &[])).is_empty());
+    assert_eq!((world.map.kept(), world.map.kept_after(id(0), 9)), ((1, 7), vec![(id(600), 7)]));
+    world.map.set_losses(Vec::new(), world.now);
+    assert!(world.pass(1, &[]).contains(&(0, NodeCommand::Report)));
+    world.report(0, &replicas);
+    let mut gone = invalidated(&world.pass(5, &[]));
+    gone.sort_unstable();
+    assert_eq!((gone, world.map.kept()), (vec![(0, id(3)), (0, id(600))], (0, 0)));
 }
 
 #[test]
@@ -539,7 +576,7 @@ fn blocks_that_nobody_reports_are_found_missing() {
 fn a_recovery_goes_to_a_live_primary_and_to_another_if_it_does_not_come_back() {
     let mut world = World::running(3);
     let storages = smallvec![storage(0), storage(1)];
-    let pipeline = Effect::Pipeline { block: id(1), stamp: STAMP, replication: 2, storages };
+    let pipeline = Effect::Pipeline { block: id(1), stamp: STAMP, replication: 2, room: 0, storages };
     world.map.apply(pipeline, world.now);
     world.change(0, named(1), ChangeKind::Receiving);
     let storages = smallvec![storage(0), storage(1)];
@@ -574,7 +611,7 @@ fn what_a_recovery_made_is_read_before_it_is_reported() {
     let cut = BlockRef { stamp, length: 4, ..named(1) };
     let storages: smallvec::SmallVec<[StorageId; 3]> = smallvec![storage(0), storage(1)];
     for effect in [
-        Effect::Pipeline { block: id(1), stamp, replication: 2, storages: storages.clone() },
+        Effect::Pipeline { block: id(1), stamp, replication: 2, room: 0, storages: storages.clone() },
         Effect::Held { block: cut, storages: storages.clone() },
         Effect::Completed { block: id(1), stamp, length: 4, replication: 2 },
     ] {
@@ -610,7 +647,7 @@ fn an_append_and_its_completion() {
     assert_eq!(world.live(1), 2, "still readable under its stamp");
     let stamp = GenStamp(STAMP.0 + 5);
     let storages = smallvec![storage(0), storage(1)];
-    world.map.apply(Effect::Pipeline { block: id(1), stamp, replication: 2, storages }, world.now);
+    world.map.apply(Effect::Pipeline { block: id(1), stamp, replication: 2, room: 0, storages }, world.now);
     let longer = BlockRef { id: id(1), stamp, length: LENGTH + 7 };
     world.change(0, longer, ChangeKind::Receiving);
     world.change(0, longer, ChangeKind::Received);
@@ -665,4 +702,142 @@ fn orders_to_delete_are_bounded_in_each_answer() {
     assert_eq!(invalidated(&world.pass(1, &[])).len(), 1_000);
     assert_eq!(invalidated(&world.pass(1, &[])).len(), 500);
     assert_eq!(world.map.datanodes().iter().next().unwrap().0.uuid, uuid(0));
+}
+
+/// Six datanodes in racks `/a` and `/b` by turns.
+fn in_racks(nodes: u32) -> World {
+    let mut world = World::running(0);
+    for node in 0..nodes {
+        let rack = if node % 2 == 0 { "/a" } else { "/b" }.into();
+        world.map.register(Registration { rack, ..registration(node, 1) }, world.now).unwrap();
+        world.report(node, &[]);
+    }
+    world
+}
+
+#[test]
+fn replicas_in_one_rack_are_spread_once_there_is_another() {
+    let mut world = World::running(3);
+    world.written(1, 2, &[0, 1]);
+    world.pass(3, &[]);
+    assert_eq!(world.map.counts().misplaced, 0, "there is one rack alone");
+    let other = Registration { rack: "/other".into(), ..registration(3, 1) };
+    world.map.register(other, world.now).unwrap();
+    world.report(3, &[]);
+    world.pass(1, &[]);
+    while world.map.sweep(10) {}
+    assert_eq!(world.map.counts().misplaced, 1);
+    let copies = transfers(&world.pass(2, &[]));
+    assert_eq!(copies.iter().map(|(_, _, targets)| targets.clone()).collect::<Vec<_>>(), [[storage(3)]]);
+    assert_eq!(
+        (world.map.counts().misplaced, world.map.counts().under_replicated),
+        (1, 0),
+        "it is on its way"
+    );
+    world.change(3, named(1), ChangeKind::Received);
+    assert_eq!(world.map.counts().misplaced, 0);
+    assert_eq!(world.live(1), 2);
+    assert!(world.map.live(id(1), STAMP).contains(&storage(3)), "one of the crowded rack goes");
+    assert!(transfers(&world.pass(30, &[])).is_empty());
+}
+
+#[test]
+fn what_lacks_replicas_goes_before_what_lies_badly_and_the_last_replica_before_all() {
+    let mut world = in_racks(6);
+    // All in `/a`; then one with two replicas of three, then one with one.
+    world.written(1, 2, &[0, 2]);
+    world.written(2, 3, &[0, 1]);
+    world.written(3, 3, &[0]);
+    let order = world.map.copies_due();
+    assert_eq!(order, [id(3), id(2), id(1)]);
+    let counts = world.map.counts();
+    assert_eq!((counts.endangered, counts.under_replicated, counts.misplaced), (1, 2, 1));
+}
+
+#[test]
+fn a_rack_is_never_given_up_for_the_sake_of_room() {
+    let mut world = in_racks(6);
+    world.written(1, 3, &[0, 2, 1]);
+    // The only one in `/b` has least room.
+    let mut beat = heartbeat(1, 1);
+    beat.volumes[0].remaining = 1;
+    world.map.heartbeat(beat, world.now).unwrap();
+    world.map.apply(Effect::Replication { block: id(1), replication: 2 }, world.now);
+    assert!(world.map.live(id(1), STAMP).contains(&storage(1)));
+    assert_eq!(world.live(1), 2);
+}
+
+#[test]
+fn too_many_replicas_go_from_the_types_that_the_policy_does_not_want() {
+    let mut world = World::running(3);
+    let ssd = |node: u32| {
+        let mut beat = heartbeat(node, 1);
+        beat.volumes[0].kind = steadfs_common::StorageType::Ssd;
+        beat
+    };
+    world.map.heartbeat(ssd(1), world.now).unwrap();
+    world.written(1, 3, &[0, 1, 2]);
+    world.map.set_policies(std::collections::BTreeMap::new());
+    world.map.apply(Effect::Replication { block: id(1), replication: 2 }, world.now);
+    assert_eq!(world.live(1), 3, "its policy is not known yet");
+    assert_eq!(world.map.copies_due(), [id(1)]);
+    // ONE_SSD: one replica on each type.
+    world.map.set_policies([(id(1), 10)].into_iter().collect());
+    world.map.round(1, 1, world.now);
+    assert!(world.live(1) == 2 && world.map.live(id(1), STAMP).contains(&storage(1)));
+    // HOT: the one on an SSD goes.
+    let mut world = World::running(3);
+    world.map.heartbeat(ssd(1), world.now).unwrap();
+    world.written(1, 3, &[0, 1, 2]);
+    world.map.apply(Effect::Replication { block: id(1), replication: 2 }, world.now);
+    assert!(world.live(1) == 2 && !world.map.live(id(1), STAMP).contains(&storage(1)));
+}
+
+#[test]
+fn streams_are_bounded_and_the_last_replica_may_use_more() {
+    let mut settings = settings();
+    (settings.streams_per_node, settings.max_transfers_per_node, settings.max_incoming_per_node) = (1, 2, 3);
+    let mut world = World { map: BlockMap::new(settings), now: Millis(1_000_000), blocks: Vec::new() };
+    for node in 0..3 {
+        world.map.register(registration(node, 1), world.now).unwrap();
+    }
+    world.map.set_safe_mode(false, world.now);
+    (0..3).for_each(|node| world.report(node, &[]));
+    for number in 1..=6 {
+        world.written(number, 3, &[0, 1]);
+    }
+    assert_eq!(transfers(&world.pass(2, &[])).len(), 2, "one of each source");
+    for number in 7..=12 {
+        world.written(number, 2, &[0]);
+    }
+    let more = transfers(&world.pass(2, &[]));
+    assert_eq!(more.len(), 1, "the source may make one more for those: {more:?}");
+    assert!(more[0].1 >= id(7));
+}
+
+#[test]
+fn a_large_block_has_its_time() {
+    let world = World::running(1);
+    let quick = world.map.patience(1 << 20, 1, 0);
+    assert_eq!(quick, world.map.settings.transfer_timeout);
+    let large = world.map.patience(8 << 30, 1, 0);
+    assert!(large >= quick + Duration::from_secs(1_600), "8 GiB at 5 MiB/s: {large:?}");
+    assert!(world.map.patience(8 << 30, 1, 1 << 20) >= Duration::from_secs(8 << 10));
+}
+
+#[test]
+fn room_is_promised_to_a_block_that_is_allocated_until_its_datanode_knows_of_it() {
+    let mut world = World::running(1);
+    let storages = smallvec![storage(0)];
+    let room = 5_000;
+    world
+        .map
+        .apply(Effect::Pipeline { block: id(1), stamp: STAMP, replication: 1, room, storages }, world.now);
+    let promised = |world: &mut World| {
+        world.pass(1, &[]);
+        world.map.topology().machine_of(storage(0)).unwrap().volumes[0].promised
+    };
+    assert_eq!(promised(&mut world), room);
+    world.change(0, BlockRef { length: 0, ..named(1) }, ChangeKind::Receiving);
+    assert_eq!(promised(&mut world), 0, "the datanode counts it itself");
 }

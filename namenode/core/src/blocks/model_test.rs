@@ -7,29 +7,38 @@ use std::time::Duration;
 use proptest::prelude::*;
 use steadfs_common::{BlockId, FIRST_BLOCK_ID, GenStamp, InodeId, Millis};
 
-use super::map_test::{heartbeat, id, registration, settings, storage, uuid};
+use super::map_test::{heartbeat, id, settings, storage, uuid};
 use super::*;
 use crate::command::{BlockRef, Effect};
 use crate::record::{Block, BlockState};
 
 const NODES: u32 = 4;
+/// Bytes of each disk.
+const CAPACITY: u64 = 4_000;
+const LENGTH: u64 = 10;
+
+/// Two datanodes in each of two racks.
+fn registration(at: u32, session: u64) -> Registration {
+    let rack = if at < 2 { "/a" } else { "/b" }.into();
+    Registration { rack, ..super::map_test::registration(at, session) }
+}
 
 /// A datanode and its disk.
 #[derive(Debug, Default)]
-struct Node {
+pub(super) struct Node {
     up: bool,
     session: u64,
     registered: bool,
-    disk: BTreeMap<BlockId, BlockRef>,
+    pub(super) disk: BTreeMap<BlockId, BlockRef>,
     /// Changes not yet told.
     untold: Vec<(BlockRef, ChangeKind)>,
 }
 
 /// The cluster, with the truth beside what the map believes.
-struct World {
-    map: BlockMap,
+pub(super) struct World {
+    pub(super) map: BlockMap,
     now: Millis,
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
     /// The namespace.
     blocks: BTreeMap<BlockId, Block>,
     next: u64,
@@ -50,6 +59,7 @@ enum Step {
     Beat(u32, bool),
     Pass(u64),
     Wish(u32, Wish),
+    Balance(bool),
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
@@ -75,11 +85,12 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (node, any::<bool>()).prop_map(|(node, obeys)| Step::Beat(node, obeys)),
         3 => (1_u64..40).prop_map(Step::Pass),
         2 => (0..NODES, wish()).prop_map(|(node, wish)| Step::Wish(node, wish)),
+        1 => any::<bool>().prop_map(Step::Balance),
     ]
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut world = Self {
             map: BlockMap::new(settings()),
             now: Millis(1_000_000),
@@ -172,7 +183,7 @@ impl World {
         self.rotten.remove(&(at, block.id));
     }
 
-    fn write(&mut self, nodes: &[u32], replication: u16, late: bool) {
+    pub(super) fn write(&mut self, nodes: &[u32], replication: u16, late: bool) {
         let pipeline: BTreeSet<u32> =
             nodes.iter().copied().filter(|at| self.nodes[*at as usize].up).collect();
         if pipeline.is_empty() {
@@ -181,9 +192,9 @@ impl World {
         let block = id(self.next);
         self.next += 1;
         let stamp = GenStamp(1_000 + self.next);
-        let named = BlockRef { id: block, stamp, length: 10 };
+        let named = BlockRef { id: block, stamp, length: LENGTH };
         let storages = pipeline.iter().copied().map(storage).collect();
-        self.map.apply(Effect::Pipeline { block, stamp, replication, storages }, self.now);
+        self.map.apply(Effect::Pipeline { block, stamp, replication, room: 0, storages }, self.now);
         for at in &pipeline {
             self.store(*at, named);
         }
@@ -193,7 +204,7 @@ impl World {
         let record = Block {
             id: block,
             stamp,
-            length: 10,
+            length: LENGTH,
             replication,
             inode: InodeId(1),
             index: 0,
@@ -201,7 +212,7 @@ impl World {
             state: BlockState::Complete,
         };
         self.blocks.insert(block, record);
-        self.map.apply(Effect::Completed { block, stamp, length: 10, replication }, self.now);
+        self.map.apply(Effect::Completed { block, stamp, length: LENGTH, replication }, self.now);
     }
 
     /// Good replicas on the disks of datanodes that count as alive, or have only just gone.
@@ -225,7 +236,7 @@ impl World {
             NodeCommand::Register => self.register(at),
             NodeCommand::Report => self.report(at),
             NodeCommand::Recover { .. } | NodeCommand::Bandwidth(_) => {}
-            NodeCommand::Transfer { block, targets } => {
+            NodeCommand::Transfer { block, targets, .. } => {
                 let held = self.nodes[at as usize].disk.get(&block.id) == Some(&block);
                 let rotten = self.rotten.contains(&(at, block.id));
                 for target in (0..NODES).filter(|node| targets.contains(&storage(*node))) {
@@ -273,13 +284,18 @@ impl World {
         if !node.up {
             return;
         }
-        let commands = self.map.heartbeat(heartbeat(at, node.session), self.now).unwrap();
+        let mut heartbeat = heartbeat(at, node.session);
+        let used = node.disk.len() as u64 * LENGTH;
+        for volume in &mut heartbeat.volumes {
+            (volume.capacity, volume.used, volume.remaining) = (CAPACITY, used, CAPACITY - used);
+        }
+        let commands = self.map.heartbeat(heartbeat, self.now).unwrap();
         for command in commands.into_iter().filter(|_| obeys) {
             self.obey(at, command);
         }
     }
 
-    fn pass(&mut self, seconds: u64, everybody: bool) {
+    pub(super) fn pass(&mut self, seconds: u64, everybody: bool) {
         for _ in 0..seconds {
             self.now = self.now.plus(Duration::from_secs(1));
             if everybody {
@@ -320,6 +336,10 @@ impl World {
             }
             Step::Beat(at, obeys) => self.beat(at, obeys),
             Step::Pass(seconds) => self.pass(seconds, false),
+            Step::Balance(on) => {
+                let goal = BalanceGoal { threshold: 0.3, bytes_per_second: 0 };
+                self.map.set_background_balance(on.then_some(goal));
+            }
             Step::Wish(at, wish) => {
                 let mut roster = self.map.roster().clone();
                 roster.named.insert(uuid(at), wish);
@@ -371,10 +391,12 @@ impl World {
             self.map.table.range(BlockId(0)..=BlockId(u64::MAX)).filter(|(_, entry)| entry.safe).count();
         assert_eq!(self.map.safe_blocks, safe as u64);
         self.map.check_leaving();
+        self.map.check_streams();
     }
 
     /// Quiet: everybody lives, tells and obeys. Then all must be well.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
+        self.map.set_background_balance(None);
         self.map.set_roster(Roster::default(), self.now);
         for at in 0..NODES {
             self.start(at);
@@ -394,6 +416,9 @@ impl World {
             let good = self.good(block);
             assert_eq!(good, usize::from(block.replication), "{block:?} {:?}", self.map.replicas(block.id));
             assert_eq!(self.map.live(block.id, block.stamp).len(), good);
+            let holds = |at: &u32| self.nodes[*at as usize].disk.contains_key(&block.id);
+            let racks: BTreeSet<u32> = (0..NODES).filter(holds).map(|at| at / 2).collect();
+            assert_eq!(racks.len(), good.min(2), "{block:?}");
         }
         let held: usize = self.nodes.iter().map(|node| node.disk.len()).sum();
         let wanted: usize = blocks.iter().map(|block| usize::from(block.replication)).sum();

@@ -13,6 +13,7 @@ use super::admin::{AdminState, Lacking};
 use super::places::StorageIndex;
 use super::recent::Recent;
 use super::roster::Wish;
+use super::slow::PeerLatency;
 use super::work::Orders;
 use crate::locality::Pods;
 use crate::placement::{Machine, Topology, Volume};
@@ -92,6 +93,8 @@ pub struct Heartbeat {
     pub volumes: Vec<VolumeReport>,
     /// Reads and writes it serves.
     pub active_transfers: u32,
+    /// How fast it finds others.
+    pub peers: Vec<PeerLatency>,
 }
 
 /// A datanode by its index.
@@ -125,6 +128,12 @@ pub struct Datanode {
     pub admin: AdminState,
     /// What keeps it from leaving, as the last pass found.
     pub lacking: Lacking,
+    /// Others find it slow.
+    pub slow: bool,
+    /// How long it takes to take a packet, as its peers find: the median of what they say of the last minutes.
+    pub latency: Option<Duration>,
+    /// What each of them said last, and when.
+    pub(super) latencies: BTreeMap<NodeIndex, (Duration, Millis)>,
     /// What the operator wants of it.
     pub(super) wish: Wish,
     pub(super) session: u64,
@@ -285,7 +294,12 @@ impl Datanodes {
     }
 
     /// The picture that placement works with.
-    pub(super) fn topology(&self, now: Millis, stale_after: Duration) -> Topology {
+    pub(super) fn topology(
+        &self,
+        now: Millis,
+        stale_after: Duration,
+        promised: &BTreeMap<StorageIndex, u64>,
+    ) -> Topology {
         let machine = |node: &Datanode| Machine {
             uuid: node.uuid,
             ip: node.address.ip,
@@ -296,15 +310,17 @@ impl Datanodes {
             live: node.live,
             open: node.admin.serves(),
             stale: node.is_stale(now, stale_after),
+            slow: node.slow,
             volumes: node
                 .storages
                 .iter()
-                .map(|at| self.storage(*at))
-                .filter(|storage| !storage.dropped)
-                .map(|storage| Volume {
+                .map(|at| (at, self.storage(*at)))
+                .filter(|(_, storage)| !storage.dropped)
+                .map(|(at, storage)| Volume {
                     id: storage.report.id,
                     kind: storage.report.kind,
                     free: storage.report.remaining,
+                    promised: promised.get(at).copied().unwrap_or(0),
                 })
                 .collect(),
         };
@@ -377,6 +393,9 @@ impl Datanodes {
             active_transfers: 0,
             admin: AdminState::Normal,
             lacking: Lacking::default(),
+            slow: false,
+            latency: None,
+            latencies: BTreeMap::new(),
             wish: Wish::InService,
             session,
             retired: VecDeque::new(),
@@ -389,6 +408,7 @@ impl Datanodes {
                 let old = std::mem::replace(self.node_mut(at), fresh);
                 let node = self.node_mut(at);
                 (node.admin, node.wish, node.lacking) = (old.admin, old.wish, old.lacking);
+                (node.slow, node.latency, node.latencies) = (old.slow, old.latency, old.latencies);
                 node.retired = old.retired;
                 if old.session != session {
                     node.retired.push_back(old.session);

@@ -19,6 +19,8 @@ pub enum ReplicaState {
     BeingWritten,
     /// Its writer is gone, its datanode was restarted since.
     WaitingRecovery,
+    /// It is final, and its datanode knows that its bytes are not what they should be.
+    Bad,
 }
 
 /// A replica.
@@ -334,7 +336,7 @@ impl BlockMap {
                 self.adopt_building(block);
                 self.note_building(at, replica);
             }
-            None if !facts.was_given(id) => {}
+            None if !facts.was_given(id) || self.keeps(id, replica.block.length) => {}
             None if self.safe_mode.is_on() => self.ask_after_safe_mode(at, now),
             None => self.delete_gone(id, at, replica.block.length),
         }
@@ -375,6 +377,10 @@ impl BlockMap {
         let id = replica.block.id;
         let node = self.nodes.storage(at).node;
         let Some(building) = self.building.get_mut(&id) else { return };
+        if replica.state == ReplicaState::Bad {
+            building.reports.retain(|old| old.storage != at);
+            return;
+        }
         // A datanode has one replica of a block; a report of an older life of it comes too late.
         let newer = building
             .reports

@@ -42,6 +42,8 @@ enum State {
 pub struct SafeMode {
     settings: SafeModeSettings,
     state: State,
+    /// The namenode's own disk has too little room for changes.
+    low: bool,
     seen: SafeCounts,
 }
 
@@ -52,6 +54,7 @@ impl SafeMode {
         Self {
             settings,
             state: State::Startup { since: None },
+            low: false,
             seen: SafeCounts { total: 0, safe: 0, datanodes: 0 },
         }
     }
@@ -59,12 +62,17 @@ impl SafeMode {
     /// Whether it is on.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.state != State::Off
+        self.low || self.state != State::Off
     }
 
     /// An operator turns it on or off.
     pub const fn set(&mut self, on: bool) {
         self.state = if on { State::Manual } else { State::Off };
+    }
+
+    /// The namenode's own disk runs low: on, whatever else holds, until there is room again.
+    pub const fn set_low_resources(&mut self, low: bool) {
+        self.low = low;
     }
 
     /// How many blocks the threshold asks for: rounded down as HDFS does, so that one lost block of a small cluster does
@@ -90,12 +98,20 @@ impl SafeMode {
         let began = since.unwrap_or(now);
         let over = now.since(began) >= self.settings.extension || counts.total == 0;
         self.state = if over { State::Off } else { State::Startup { since: Some(began) } };
-        over
+        over && !self.low
     }
 
     /// Why it is on, in HDFS's words; none if it is off.
     #[must_use]
     pub fn reason(&self, now: Millis) -> Option<String> {
+        if self.low {
+            return Some(
+                "Resources are low on NN. Please add or free up more resources. Safe mode will be turned off automatically \
+                 once there is room in data_dirs again. NOTE:  If you turn off safe mode before adding resources, the NN will \
+                 stay in safe mode."
+                    .into(),
+            );
+        }
         let since = match self.state {
             State::Off => return None,
             State::Manual => {
@@ -183,6 +199,25 @@ mod tests {
         assert!(!mode.check(SafeCounts { total: 0, safe: 0, datanodes: 0 }, Millis(0)));
         assert!(mode.reason(Millis(0)).unwrap().contains("needs an additional 1 live datanodes"));
         assert!(mode.check(SafeCounts { total: 0, safe: 0, datanodes: 1 }, Millis(0)));
+    }
+
+    #[test]
+    fn a_full_disk_keeps_it_on_and_forgets_nothing() {
+        let mut mode = starting();
+        assert!(mode.check(counts(10), Millis(0)) || mode.check(counts(10), Millis(9_000)));
+        mode.set_low_resources(true);
+        assert!(mode.is_on());
+        mode.set(false);
+        assert!(mode.is_on() && mode.reason(Millis(0)).unwrap().starts_with("Resources are low on NN."));
+        mode.set_low_resources(false);
+        assert!(!mode.is_on(), "it goes by itself");
+        mode.set(true);
+        mode.set_low_resources(true);
+        mode.set_low_resources(false);
+        assert!(
+            mode.reason(Millis(0)).unwrap().contains("turned on manually"),
+            "what an operator wants stays"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, Millis, StorageId};
 
 use super::admin::{AdminState, Standing};
-use super::map::{BlockMap, Pending};
+use super::map::{BlockMap, Pending, SPREAD};
 use super::nodes::{Heartbeat, NodeIndex};
 use super::places::StorageIndex;
 use crate::command::BlockRef;
@@ -26,6 +26,8 @@ const RECOVERS_PER_HEARTBEAT: usize = 64;
 const BLOCKS_PER_ROUND: usize = 2_000;
 /// A datanode that was asked for a report is asked again after this.
 pub(super) const REPORT_RETRY: Duration = Duration::from_secs(60);
+/// A copy that is slower than so many bytes a second has failed.
+const SLOWEST_COPY: u64 = 5 << 20;
 /// After safe mode, replication waits this long for datanodes that are alive but have not reported yet.
 const REPORT_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,6 +44,10 @@ pub enum NodeCommand {
         block: BlockRef,
         /// Where to.
         targets: SmallVec<[StorageId; 3]>,
+        /// At most so many bytes a second; 0 for no bound.
+        bytes_per_second: u64,
+        /// For the sake of balance: nothing lacks, others go first.
+        for_balance: bool,
     },
     /// Delete these replicas, if they have these stamps or older ones.
     Invalidate(Vec<BlockRef>),
@@ -81,6 +87,15 @@ pub(super) struct Invalid {
     pub(super) sent: bool,
 }
 
+/// A copy that a datanode is to make.
+#[derive(Clone, Debug)]
+pub(super) struct Copy {
+    pub(super) block: BlockRef,
+    pub(super) targets: SmallVec<[StorageIndex; 3]>,
+    pub(super) bytes_per_second: u64,
+    pub(super) for_balance: bool,
+}
+
 /// What one datanode is to do.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
@@ -88,10 +103,14 @@ pub(super) struct Orders {
     /// Blocks of `invalid` not yet ordered; may name some that are gone from it.
     unsent: VecDeque<BlockId>,
     sent: VecDeque<(Millis, BlockId)>,
-    transfers: VecDeque<(BlockRef, SmallVec<[StorageIndex; 3]>)>,
+    pub(super) transfers: VecDeque<Copy>,
     recovers: VecDeque<BlockId>,
     /// Copies it was told to make, or will be, that have not ended.
     pub(super) outgoing: u32,
+    /// Copies to it that have not ended.
+    pub(super) incoming: u32,
+    /// Moves from or to it, for the sake of balance, that have not ended.
+    pub(super) moving: u32,
     /// It has replicas that could not be judged in safe mode.
     pub(super) report_again: bool,
     /// Bytes a second for moving replicas, if it is to be told.
@@ -181,6 +200,7 @@ impl BlockMap {
         node.last_heartbeat = now;
         node.address = heartbeat.address;
         node.active_transfers = heartbeat.active_transfers;
+        self.nodes.note_peers(at, &heartbeat.peers, now);
         for volume in heartbeat.volumes.into_iter().take(super::nodes::MAX_VOLUMES) {
             self.update_volume(at, volume, now);
         }
@@ -271,14 +291,17 @@ impl BlockMap {
     }
 
     fn give_transfers(&mut self, at: NodeIndex, commands: &mut Vec<NodeCommand>) {
-        while let Some((block, targets)) = self.nodes.node_mut(at).orders.transfers.pop_front() {
+        while let Some(copy) = self.nodes.node_mut(at).orders.transfers.pop_front() {
+            let Copy { block, targets, bytes_per_second, for_balance } = copy;
             let held = self.table.get(block.id).is_some_and(|entry| {
                 entry.stamp == block.stamp
                     && entry.places.as_slice().iter().any(|place| self.nodes.storage(*place).node == at)
             });
             if held {
                 let targets = targets.iter().map(|target| self.nodes.storage(*target).report.id).collect();
-                commands.push(NodeCommand::Transfer { block, targets });
+                commands.push(NodeCommand::Transfer { block, targets, bytes_per_second, for_balance });
+            } else if for_balance {
+                self.end_move(block.id);
             } else {
                 self.end_pending(block.id);
                 self.evaluate(block.id);
@@ -373,7 +396,7 @@ impl BlockMap {
         }
     }
 
-    /// The blocks that the next round of copies looks at: their storage policies are to be told it by
+    /// The blocks that the next round of copies and deletions looks at: their storage policies are to be told it by
     /// [`BlockMap::set_policies`].
     #[must_use]
     pub fn copies_due(&self) -> Vec<BlockId> {
@@ -382,7 +405,16 @@ impl BlockMap {
             let round = queue.range(after.next()..).chain(queue.range(..=after)).copied();
             due.extend(round.take(BLOCKS_PER_ROUND - due.len()));
         }
+        due.extend(self.mixed.iter().take(super::excess::MIXED_PER_ROUND));
         due
+    }
+
+    /// By which policy a block is to be placed, if that is known by now.
+    pub(super) fn policy_of(&self, id: BlockId) -> Option<u8> {
+        match &self.policies {
+            None => Some(0),
+            Some(policies) => policies.get(&id).copied(),
+        }
     }
 
     /// Says by which storage policies these blocks are to be copied. A block that is not among them waits for the next
@@ -402,20 +434,14 @@ impl BlockMap {
             looked += round.len();
             for id in round {
                 self.cursors[priority] = id;
-                self.copy(id, &mut random, now);
+                self.copy(id, priority, &mut random, now);
             }
         }
     }
 
     /// Orders the copies that a block lacks, if a source has a hand free and there is somewhere to put them.
-    fn copy(&mut self, id: BlockId, random: &mut Random, now: Millis) {
-        let policy = match &self.policies {
-            None => 0,
-            Some(policies) => match policies.get(&id) {
-                Some(policy) => *policy,
-                None => return,
-            },
-        };
+    fn copy(&mut self, id: BlockId, priority: usize, random: &mut Random, now: Millis) {
+        let Some(policy) = self.policy_of(id) else { return };
         let Some(entry) = self.table.get(id) else { return };
         let (block, replication) =
             (BlockRef { id, stamp: entry.stamp, length: entry.length }, entry.replication);
@@ -429,13 +455,12 @@ impl BlockMap {
         let pending = self.pending.get(&id);
         let targets = pending.map(|pending| pending.targets.clone()).unwrap_or_default();
         let tally = self.tally(&places);
-        let wanted = self.enough(replication, tally).saturating_sub(tally.serving + targets.len());
-        let most = self.settings.max_transfers_per_node;
-        let free = |place: &&StorageIndex| {
-            let node = self.nodes.node(self.nodes.storage(**place).node);
-            node.orders.outgoing < most && node.live && node.admin != AdminState::InMaintenance
+        let spreads = priority == SPREAD;
+        let wanted = match spreads {
+            true => usize::from(targets.is_empty()),
+            false => self.enough(replication, tally).saturating_sub(tally.serving + targets.len()),
         };
-        let sources: SmallVec<[StorageIndex; 8]> = places.iter().filter(free).copied().collect();
+        let sources = self.free_sources(&places, priority);
         if wanted == 0 || sources.is_empty() {
             return;
         }
@@ -455,6 +480,7 @@ impl BlockMap {
         // A datanode that is still to delete a replica of the block would delete the new one.
         let clear = |target: &StorageIndex| {
             self.nodes.node(self.nodes.storage(*target).node).orders.invalid(id).is_none()
+                && (!spreads || self.spreads(&places, *target))
         };
         let chosen: SmallVec<[StorageIndex; 3]> =
             chosen.iter().filter_map(|target| self.nodes.find_storage(*target)).filter(clear).collect();
@@ -462,24 +488,97 @@ impl BlockMap {
             return;
         }
         let source = self.nodes.storage(sources[random.below(sources.len() as u64) as usize]).node;
+        self.order_copy(block, source, chosen, spreads, now);
+    }
+
+    /// Replicas that can be copied from: the datanode lives and has a hand free. Those that nothing is known against come
+    /// before those of slow datanodes.
+    fn free_sources(&self, places: &[StorageIndex], priority: usize) -> SmallVec<[StorageIndex; 8]> {
+        let settings = &self.settings;
+        let most = match priority {
+            0 => settings.max_transfers_per_node,
+            _ => settings.streams_per_node.min(settings.max_transfers_per_node),
+        };
+        let node = |place: &StorageIndex| self.nodes.node(self.nodes.storage(*place).node);
+        let free = |place: &&StorageIndex| {
+            let node = node(place);
+            node.orders.outgoing < most && node.live && node.admin != AdminState::InMaintenance
+        };
+        let mut sources: SmallVec<[StorageIndex; 8]> = places.iter().filter(free).copied().collect();
+        if sources.iter().any(|place| !node(place).slow) {
+            sources.retain(|place| !node(place).slow);
+        }
+        sources
+    }
+
+    fn order_copy(
+        &mut self,
+        block: BlockRef,
+        source: NodeIndex,
+        targets: SmallVec<[StorageIndex; 3]>,
+        spreads: bool,
+        now: Millis,
+    ) {
+        let bytes_per_second = self.settings.copy_bandwidth;
+        for target in &targets {
+            let node = self.nodes.storage(*target).node;
+            self.nodes.node_mut(node).orders.incoming += 1;
+        }
         let orders = &mut self.nodes.node_mut(source).orders;
         orders.outgoing += 1;
-        orders.transfers.push_back((block, chosen.clone()));
-        let deadline = now.plus(self.settings.transfer_timeout);
-        let pending = self.pending.entry(id).or_insert_with(|| Pending {
+        let copy = Copy { block, targets: targets.clone(), bytes_per_second, for_balance: false };
+        orders.transfers.push_back(copy);
+        let deadline = now.plus(self.patience(block.length, targets.len(), bytes_per_second));
+        let pending = self.pending.entry(block.id).or_insert_with(|| Pending {
             targets: SmallVec::new(),
             sources: SmallVec::new(),
             deadline,
+            spreads,
         });
-        pending.targets.extend(chosen);
+        // Of a pipeline that was to report nothing counted as a copy until now.
+        let waited_for = if pending.sources.is_empty() { pending.targets.clone() } else { SmallVec::new() };
+        pending.targets.extend(targets);
         pending.sources.push(source);
         pending.deadline = deadline;
-        self.evaluate(id);
+        for target in waited_for {
+            let node = self.nodes.storage(target).node;
+            self.nodes.node_mut(node).orders.incoming += 1;
+        }
+        self.evaluate(block.id);
     }
 
-    /// Datanodes that must not get a copy: they have a bad replica.
+    /// How long copies may take: blocks of several GiB want their time.
+    pub(super) fn patience(&self, length: u64, copies: usize, bytes_per_second: u64) -> Duration {
+        let speed = match bytes_per_second {
+            0 => SLOWEST_COPY,
+            bound => bound.min(SLOWEST_COPY),
+        };
+        let bytes = length.saturating_mul(copies.max(1) as u64);
+        self.settings.transfer_timeout.saturating_add(Duration::from_secs(bytes / speed))
+    }
+
+    /// Datanodes that must not get a copy: they have a bad replica, or get as many copies as they may.
     fn unfit_for(&self, id: BlockId) -> Vec<DatanodeUuid> {
         let marks = self.bad.get(&id).into_iter().flatten();
-        marks.map(|bad| self.nodes.node(self.nodes.storage(bad.storage).node).uuid).collect()
+        let spoilt = marks.map(|bad| self.nodes.storage(bad.storage).node);
+        let most = self.settings.max_incoming_per_node;
+        let busy = self.nodes.indexes().filter(|at| self.nodes.node(*at).orders.incoming >= most);
+        spoilt.chain(busy).map(|at| self.nodes.node(at).uuid).collect()
+    }
+}
+
+#[cfg(test)]
+impl BlockMap {
+    /// Nobody counts fewer moves than there are.
+    pub(super) fn check_streams(&self) {
+        for at in self.nodes.indexes() {
+            let node = |place: StorageIndex| self.nodes.storage(place).node == at;
+            let moves = self.moves.active.values();
+            let moving: usize =
+                moves.map(|going| usize::from(node(going.from)) + usize::from(node(going.to))).sum();
+            let orders = &self.nodes.node(at).orders;
+            assert!(!self.nodes.node(at).live || orders.moving as usize <= moving + 1_000);
+            assert!(orders.outgoing < 1_000 && orders.incoming < 1_000, "a count went below zero");
+        }
     }
 }

@@ -74,6 +74,7 @@ pub(crate) fn add(
         block: block.id,
         stamp: block.stamp,
         replication: block.replication,
+        room: body.block_size,
         storages: storages.clone(),
     });
     let body = body_mut(&mut inode)?;

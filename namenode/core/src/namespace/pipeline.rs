@@ -60,6 +60,7 @@ pub(crate) fn update_pipeline(
         block: stored.id,
         stamp: stored.stamp,
         replication: stored.replication,
+        room: 0,
         storages: storages.into(),
     });
     p.tx.put_block(stored);
@@ -172,6 +173,7 @@ pub(crate) fn recovered(p: &mut Planner<'_>, done: &Recovered<'_>) -> FsResult<R
             block: stored.id,
             stamp: stored.stamp,
             replication: stored.replication,
+            room: 0,
             storages: done.storages.into(),
         });
         if done.close {

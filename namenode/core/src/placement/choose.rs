@@ -26,10 +26,21 @@ enum Where<'a> {
 /// How far the rules are relaxed when they leave nobody.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pass {
-    /// Fresh machines; not the writer's, if that was asked.
+    /// Fresh machines that are not slow, with room beside what is on its way there; not the writer's, if that was asked.
     Strict,
     /// Any live machine.
     Relaxed,
+}
+
+impl Pass {
+    /// Bytes that may be taken there. What is promised to others may in the end be less than was asked for: it is counted
+    /// as long as there is a choice.
+    const fn room(self, volume: &Volume) -> u64 {
+        match self {
+            Self::Strict => volume.free.saturating_sub(volume.promised),
+            Self::Relaxed => volume.free,
+        }
+    }
 }
 
 /// One choice under way.
@@ -134,7 +145,7 @@ impl<'a> Choice<'a> {
 
     /// Whether a replica may go there.
     fn fits(&self, volume: &Volume) -> bool {
-        volume.free >= self.request.block_size && self.types.contains(&volume.kind)
+        self.pass.room(volume) >= self.request.block_size && self.types.contains(&volume.kind)
     }
 
     /// Takes the nodes that the client named, as far as they can take a replica.
@@ -224,7 +235,9 @@ impl<'a> Choice<'a> {
             Where::NotOn(rack) => machine.rack != *rack,
         };
         let strict = self.pass == Pass::Relaxed
-            || !(machine.stale || self.avoided.as_ref().is_some_and(|spot| spot.has(machine)));
+            || !(machine.stale
+                || machine.slow
+                || self.avoided.as_ref().is_some_and(|spot| spot.has(machine)));
         placed
             && strict
             && machine.live
@@ -242,8 +255,9 @@ impl<'a> Choice<'a> {
             machine.volumes.iter().any(|volume| volume.kind == *kind && self.fits(volume))
         };
         let Some(kind) = self.types.iter().copied().find(fits) else { return };
-        let size = self.request.block_size;
-        let open = || machine.volumes.iter().filter(|volume| volume.kind == kind && volume.free >= size);
+        let (size, pass) = (self.request.block_size, self.pass);
+        let open =
+            || machine.volumes.iter().filter(|volume| volume.kind == kind && pass.room(volume) >= size);
         let mut ticket = self.random.below(open().map(|volume| volume.free).sum::<u64>().max(1));
         let mut last = None;
         for volume in open() {

@@ -17,8 +17,10 @@ pub struct Volume {
     pub id: StorageId,
     /// What it is.
     pub kind: StorageType,
-    /// Bytes free for replicas, less what is on its way there.
+    /// Bytes free for replicas.
     pub free: u64,
+    /// Of those, bytes that are promised to replicas on their way there.
+    pub promised: u64,
 }
 
 /// A datanode.
@@ -42,6 +44,8 @@ pub struct Machine {
     pub open: bool,
     /// Live, but not heard for a while: others come first.
     pub stale: bool,
+    /// Live, but far slower than the others: they come first.
+    pub slow: bool,
     /// Its volumes that did not fail.
     pub volumes: SmallVec<[Volume; 4]>,
 }
@@ -49,7 +53,11 @@ pub struct Machine {
 impl Machine {
     /// Bytes free on the volumes that have room for `size` more.
     pub(super) fn room(&self, size: u64) -> u64 {
-        self.volumes.iter().filter(|volume| volume.free >= size).map(|volume| volume.free).sum()
+        self.volumes
+            .iter()
+            .filter(|volume| volume.free >= size)
+            .map(|volume| volume.free)
+            .fold(0, u64::saturating_add)
     }
 }
 
@@ -168,7 +176,7 @@ impl Topology {
             let trouble = match machine {
                 Machine { live: false, .. } => 3,
                 Machine { open: false, .. } => 2,
-                _ => u8::from(machine.stale),
+                _ => u8::from(machine.stale || machine.slow),
             };
             (trouble, distance, draw)
         });

@@ -32,7 +32,13 @@ fn machine(number: u32, rack: &str) -> Machine {
         live: true,
         open: true,
         stale: false,
-        volumes: smallvec![Volume { id: storage(number), kind: StorageType::Disk, free: 100 * GIB }],
+        slow: false,
+        volumes: smallvec![Volume {
+            id: storage(number),
+            kind: StorageType::Disk,
+            free: 100 * GIB,
+            promised: 0
+        }],
     }
 }
 
@@ -161,6 +167,7 @@ fn typed(kinds: Vec<Vec<StorageType>>) -> Topology {
             id: storage(number * 8 + at),
             kind: *kind,
             free: 100 * GIB,
+            promised: 0,
         };
         let volumes = kinds.iter().zip(0..).map(volume).collect();
         Machine { volumes, ..machine(number, if number % 2 == 0 { "/a" } else { "/b" }) }
@@ -246,7 +253,7 @@ proptest! {
         seed: u64,
     ) {
         let machines: Vec<Machine> = drawn.into_iter().zip(0..).map(|((rack, live, stale, free), number)| {
-            let volumes = free.into_iter().zip(0..).map(|(free, at)| Volume { id: storage(number * 2 + at), kind: StorageType::Disk, free }).collect();
+            let volumes = free.into_iter().zip(0..).map(|(free, at)| Volume { id: storage(number * 2 + at), kind: StorageType::Disk, free, promised: 0 }).collect();
             Machine { live, stale, volumes, ..machine(number, &format!("/{rack}")) }
         }).collect();
         let topology = Topology::new(machines.clone());
@@ -359,4 +366,17 @@ fn a_silent_datanode_of_the_own_node_is_not_preferred() {
     let mut order = [storage(5), storage(0)];
     topology.order(pod_ip(5), &mut order, 1);
     assert_eq!(order, [storage(0), storage(5)]);
+}
+
+#[test]
+fn room_that_is_promised_is_left_alone_as_long_as_there_is_other_room() {
+    let mut machines: Vec<Machine> = (0..4).map(|number| machine(number, "/a")).collect();
+    machines[0].volumes[0].promised = 100 * GIB - 1;
+    machines[1].slow = true;
+    let topology = Topology::new(machines);
+    for seed in 0..30 {
+        let two = topology.choose(&request(2, seed));
+        assert!(!two.contains(&storage(0)) && !two.contains(&storage(1)), "{two:?}");
+        assert_eq!(topology.choose(&request(4, seed)).len(), 4, "better there than nowhere");
+    }
 }

@@ -55,6 +55,7 @@ pub(super) fn named(operation: &str) -> Named {
         | "finalize_upgrade"
         | "meta_save"
         | "set_balancer_bandwidth"
+        | "balance"
         | "list_open_files" => return cluster_of(operation),
         "is_file_closed" | "recover_lease" | "get_storage_policy" => (operation, When::Denied),
         "format"
