@@ -11,8 +11,10 @@ import os
 import platform
 import re
 import shutil
+import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,7 +22,7 @@ from pathlib import Path
 from cluster import Cluster, Failure
 
 FOLDER_ENTRIES = 10_000
-SMALL_FILES = 20_000
+SMALL_FILES = 4_000
 
 
 def machine():
@@ -119,6 +121,8 @@ def main():
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--only", choices=["bytes", "folders", "trees", "untar"], action="append")
     options = parser.parse_args()
+    # So that everything is taken away when it is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     if Path(options.binary).parent.name == "debug":
         raise SystemExit("measure with a release build")
     version = run(options.binary, "--version").strip()
