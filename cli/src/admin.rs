@@ -28,6 +28,8 @@ struct ReportJson<'a> {
     under_replicated: u64,
     corrupt: u64,
     missing: u64,
+    misplaced: u64,
+    endangered: u64,
     pending_replication: u64,
     pending_deletion: u64,
     live_datanodes: usize,
@@ -47,6 +49,9 @@ struct DatanodeJson<'a> {
     state: &'static str,
     lacking: u64,
     lacking_open: u64,
+    slow: bool,
+    latency_micros: Option<u64>,
+    node: &'a str,
     last_heartbeat: String,
     last_block_report: Option<String>,
     active_transfers: u32,
@@ -56,6 +61,16 @@ struct DatanodeJson<'a> {
     remaining: u64,
     blocks: u64,
     storages: Vec<StorageJson<'a>>,
+    volume_failures: Vec<FailureJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct FailureJson<'a> {
+    path: &'a str,
+    id: Option<&'a str>,
+    why: &'a str,
+    since: String,
+    capacity: u64,
 }
 
 #[derive(Serialize)]
@@ -67,6 +82,19 @@ struct StorageJson<'a> {
     used: u64,
     remaining: u64,
     blocks: u64,
+    path: &'a str,
+    stalled: bool,
+    bad_replicas: u64,
+    reserved: u64,
+    reserved_for_replicas: u64,
+    last_scan: Option<String>,
+    scan_began: Option<String>,
+    scan_bytes: u64,
+    last_comparison: Option<String>,
+}
+
+fn time(at: Millis) -> Option<String> {
+    (at.0 > 0).then(|| rfc3339(at))
 }
 
 /// What a datanode's volumes have together: capacity, used, remaining, blocks.
@@ -89,6 +117,9 @@ fn datanode_json(node: &DatanodeReport) -> DatanodeJson<'_> {
         state: node.state.name(),
         lacking: node.lacking,
         lacking_open: node.lacking_open,
+        slow: node.slow,
+        latency_micros: node.latency.map(|latency| latency.as_micros() as u64),
+        node: &node.node,
         last_heartbeat: rfc3339(node.last_heartbeat),
         last_block_report: (node.last_block_report.0 > 0).then(|| rfc3339(node.last_block_report)),
         active_transfers: node.active_transfers,
@@ -108,6 +139,26 @@ fn datanode_json(node: &DatanodeReport) -> DatanodeJson<'_> {
                 used: storage.used,
                 remaining: storage.remaining,
                 blocks: storage.blocks,
+                path: &storage.health.path,
+                stalled: storage.health.stalled,
+                bad_replicas: storage.health.bad,
+                reserved: storage.health.reserved,
+                reserved_for_replicas: storage.health.kept,
+                last_scan: time(storage.health.scan_done),
+                scan_began: time(storage.health.scan_began),
+                scan_bytes: storage.health.scan_bytes,
+                last_comparison: time(storage.health.compared),
+            })
+            .collect(),
+        volume_failures: node
+            .failures
+            .iter()
+            .map(|failure| FailureJson {
+                path: &failure.path,
+                id: Some(failure.id.as_str()).filter(|id| !id.is_empty()),
+                why: &failure.why,
+                since: rfc3339(failure.since),
+                capacity: failure.capacity,
             })
             .collect(),
     }
@@ -132,6 +183,8 @@ fn report_json(report: &ClusterReport) -> ReportJson<'_> {
         under_replicated: report.stats.under_replicated,
         corrupt: report.stats.corrupt,
         missing: report.stats.missing,
+        misplaced: report.misplaced,
+        endangered: report.endangered,
         pending_replication: report.pending_replication,
         pending_deletion: report.pending_deletion,
         live_datanodes: live,
@@ -151,6 +204,11 @@ pub(crate) async fn report(session: &Session, json: bool, run: &mut Run) -> Outc
         out.line(describe(&report, &client.url().to_string())).await?;
         out.line("").await?;
         out.line(datanode_table(&report.datanodes)).await?;
+        out.line("").await?;
+        out.line(volume_table(&report.datanodes)).await?;
+        for line in failures(&report.datanodes) {
+            out.line(line).await?;
+        }
     }
     out.flush().await?;
     if !report.is_healthy() {
@@ -190,8 +248,13 @@ fn describe(report: &ClusterReport, url: &str) -> String {
         (
             "blocks",
             format!(
-                "{}; {} with too few replicas, {} with damaged ones, {} missing",
-                report.blocks, stats.under_replicated, stats.corrupt, stats.missing
+                "{}; {} with too few replicas ({} with one alone), {} with all in one rack, {} with damaged ones, {} missing",
+                report.blocks,
+                stats.under_replicated,
+                report.endangered,
+                report.misplaced,
+                stats.corrupt,
+                stats.missing
             ),
         ),
         (
@@ -209,8 +272,13 @@ fn describe(report: &ClusterReport, url: &str) -> String {
 }
 
 fn state(report: &ClusterReport) -> String {
-    let failed =
-        report.datanodes.iter().flat_map(|node| &node.storages).filter(|storage| storage.failed).count();
+    let (mut failed, mut stalled) = (0, 0);
+    for node in &report.datanodes {
+        let of_volumes = node.storages.iter().filter(|storage| storage.failed).count();
+        // Those that could not even be opened have no volume of their own in the report.
+        failed += of_volumes.max(node.failures.len());
+        stalled += node.storages.iter().filter(|storage| storage.health.stalled).count();
+    }
     let mut troubles = Vec::new();
     if let Some(reason) = &report.safe_mode {
         troubles.push(format!("in safe mode ({})", printable(reason)));
@@ -223,6 +291,9 @@ fn state(report: &ClusterReport) -> String {
     }
     if failed > 0 {
         troubles.push(format!("{failed} volumes have failed"));
+    }
+    if stalled > 0 {
+        troubles.push(format!("{stalled} volumes do not answer"));
     }
     if report.stats.missing > 0 {
         troubles.push("blocks are missing".into());
@@ -289,9 +360,61 @@ fn datanode_table(nodes: &[DatanodeReport]) -> String {
     )
 }
 
+fn volume_table(nodes: &[DatanodeReport]) -> String {
+    let rows = nodes.iter().flat_map(|node| node.storages.iter().map(move |storage| (node, storage)));
+    let rows = rows.map(|(node, storage)| {
+        let health = &storage.health;
+        let state = match (storage.failed, health.stalled) {
+            (true, _) => "failed",
+            (false, true) => "does not answer",
+            (false, false) => "good",
+        };
+        vec![
+            node.address.clone(),
+            printable(&health.path),
+            storage.kind.to_owned(),
+            state.to_owned(),
+            size(storage.capacity, false),
+            percent(storage.used, storage.capacity),
+            size(storage.remaining, false),
+            storage.blocks.to_string(),
+            health.bad.to_string(),
+            seen(health.scan_done),
+            seen(health.compared),
+        ]
+    });
+    table(
+        &[
+            "address", "volume", "kind", "state", "size", "use%", "left", "blocks", "bad", "all checked",
+            "compared",
+        ],
+        &[4, 5, 6, 7, 8],
+        rows.collect(),
+    )
+}
+
+/// A line for each volume that cannot be used.
+fn failures(nodes: &[DatanodeReport]) -> Vec<String> {
+    let each = nodes.iter().flat_map(|node| node.failures.iter().map(move |failure| (node, failure)));
+    each.map(|(node, failure)| {
+        format!(
+            "{}: {} has failed since {}: {}",
+            node.address,
+            printable(&failure.path),
+            seen(failure.since),
+            printable(&failure.why)
+        )
+    })
+    .collect()
+}
+
 /// Whether it is up, and what it does if it does not serve.
 fn state_of(node: &DatanodeReport) -> String {
-    let up = if node.live { "up" } else { "down" };
+    let up = match (node.live, node.slow) {
+        (true, true) => "up, slow",
+        (true, false) => "up",
+        (false, _) => "down",
+    };
     match (node.state, node.lacking, node.lacking_open) {
         (NodeState::Normal, ..) => up.to_owned(),
         (state, 0, 0) => format!("{up}, {}", state.name()),
@@ -362,8 +485,11 @@ mod tests {
                 state: NodeState::Normal,
                 lacking: 0,
                 lacking_open: 0,
+                failures: vec![],
             }],
             missing_blocks: vec![],
+            misplaced: 0,
+            endangered: 0,
         }
     }
 

@@ -39,6 +39,10 @@ pub struct ClusterReport {
     pub datanodes: Vec<DatanodeReport>,
     /// The first few blocks without any good replica.
     pub missing_blocks: Vec<String>,
+    /// Blocks with enough replicas, all in one rack although there are others.
+    pub misplaced: u64,
+    /// Blocks that the loss of one more replica would lose.
+    pub endangered: u64,
 }
 
 impl ClusterReport {
@@ -86,6 +90,52 @@ pub struct DatanodeReport {
     pub lacking: u64,
     /// And blocks of open files.
     pub lacking_open: u64,
+    /// Others find it far slower than the rest: it is avoided.
+    pub slow: bool,
+    /// How long it takes to take a packet, as others find; none if they have not said.
+    pub latency: Option<std::time::Duration>,
+    /// The Kubernetes node that it runs on; empty if it told none.
+    pub node: String,
+    /// Volumes that it cannot use.
+    pub failures: Vec<VolumeFailure>,
+}
+
+/// A volume that a datanode cannot use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeFailure {
+    /// Its folder.
+    pub path: String,
+    /// Its identity; empty if it could not be read.
+    pub id: String,
+    /// Why.
+    pub why: String,
+    /// Since when.
+    pub since: Millis,
+    /// Its bytes, as far as known.
+    pub capacity: u64,
+}
+
+/// What an operator should know of a volume, beside how full it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumeHealth {
+    /// Its folder.
+    pub path: String,
+    /// It has not answered for a while: nothing new is put on it.
+    pub stalled: bool,
+    /// Replicas known to be bad.
+    pub bad: u64,
+    /// Bytes left to others.
+    pub reserved: u64,
+    /// Bytes kept for replicas that are being written.
+    pub kept: u64,
+    /// When all replicas had been read and checked last; 0 if never.
+    pub scan_done: Millis,
+    /// When the present pass of that began; 0 if none did.
+    pub scan_began: Millis,
+    /// Bytes read and checked in it.
+    pub scan_bytes: u64,
+    /// When folders were compared with what is known of them last; 0 if never.
+    pub compared: Millis,
 }
 
 /// A volume of a datanode.
@@ -105,6 +155,8 @@ pub struct StorageReport {
     pub remaining: u64,
     /// Its replicas.
     pub blocks: u64,
+    /// What its datanode says of it; empty if it says nothing.
+    pub health: VolumeHealth,
 }
 
 /// Whether the namenode is in safe mode, and why.
@@ -211,6 +263,8 @@ impl Client {
             open_files: answer.open_files,
             datanodes: answer.datanodes.into_iter().map(datanode).collect::<FsResult<_>>()?,
             missing_blocks: answer.missing_blocks,
+            misplaced: answer.misplaced,
+            endangered: answer.endangered,
         })
     }
 
@@ -265,6 +319,10 @@ fn datanode(report: pb::DatanodeReport) -> FsResult<DatanodeReport> {
         state,
         lacking: report.lacking,
         lacking_open: report.lacking_open,
+        slow: report.slow,
+        latency: (report.latency_micros > 0)
+            .then(|| std::time::Duration::from_micros(report.latency_micros)),
+        node: report.node,
         uuid: address.uuid,
         address: format!("{ip}:{}", address.data_port),
         host_name: address.host_name,
@@ -276,6 +334,7 @@ fn datanode(report: pb::DatanodeReport) -> FsResult<DatanodeReport> {
         active_transfers: report.active_transfers,
         version: report.version,
         storages: report.storages.into_iter().map(storage).collect(),
+        failures: report.failures.into_iter().map(failure).collect(),
     })
 }
 
@@ -296,6 +355,31 @@ fn storage(report: pb::StorageReport) -> StorageReport {
         used: report.used,
         remaining: report.remaining,
         blocks: report.blocks,
+        health: report.health.map(health).unwrap_or_default(),
+    }
+}
+
+fn health(health: pb::VolumeHealth) -> VolumeHealth {
+    VolumeHealth {
+        path: health.path,
+        stalled: health.stalled,
+        bad: health.bad,
+        reserved: health.reserved,
+        kept: health.kept,
+        scan_done: Millis(health.scan_done_ms),
+        scan_began: Millis(health.scan_began_ms),
+        scan_bytes: health.scan_bytes,
+        compared: Millis(health.compared_ms),
+    }
+}
+
+fn failure(failure: pb::VolumeFailure) -> VolumeFailure {
+    VolumeFailure {
+        path: failure.path,
+        id: failure.storage_id,
+        why: failure.why,
+        since: Millis(failure.since_ms),
+        capacity: failure.capacity,
     }
 }
 

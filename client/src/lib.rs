@@ -65,13 +65,14 @@ mod write;
 
 pub use admin::{
     ClusterReport, DatanodeReport, FsckBlock, FsckFile, FsckItem, FsckSummary, SafeMode, StorageReport,
+    VolumeFailure, VolumeHealth,
 };
 pub use calls::repeatable;
 pub use client::Client;
 pub use inodes::{entry_path, inode_path};
 pub use local::LOCAL_FOLDER;
 pub use locks::{LockHolder, LockResult, LockSession, LockTarget, LockWish};
-pub use nodes::{NodeNames, NodeStop, NodeWish, StopAnswer};
+pub use nodes::{BalanceStatus, NodeNames, NodeStop, NodeWish, StopAnswer};
 pub use operate::{NodeState, OpenFile};
 pub use options::{ClientOptions, ReplaceDatanode, current_user};
 pub use quotas::{Bound, ContentSummary, TypeUsage};

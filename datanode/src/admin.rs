@@ -1,10 +1,11 @@
 //! What operators may do to a running datanode (`hdfs dfsadmin … DATANODE:IPC_PORT`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use steadfs_common::{FsError, FsResult};
 use tokio::sync::watch;
+
+use crate::reconfigure::{Reconfiguration, Reload};
 
 /// Bytes a second for moving replicas until the namenode says otherwise (HDFS: `dfs.datanode.balance.bandwidthPerSec`).
 const BALANCER_BYTES_PER_SECOND: u64 = 100 << 20;
@@ -14,8 +15,8 @@ pub struct Admin {
     balancer_bandwidth: AtomicU64,
     /// Counts the orders to let go of all writers.
     evictions: watch::Sender<u64>,
-    /// When the last task of `dfsadmin -reconfig` ran, in milliseconds since 1970; 0 for never.
-    reconfigured: AtomicU64,
+    /// The configuration that is read again while the datanode runs.
+    pub(crate) reconfiguration: Reconfiguration,
 }
 
 impl Default for Admin {
@@ -23,12 +24,17 @@ impl Default for Admin {
         Self {
             balancer_bandwidth: AtomicU64::new(BALANCER_BYTES_PER_SECOND),
             evictions: watch::Sender::new(0),
-            reconfigured: AtomicU64::new(0),
+            reconfiguration: Reconfiguration::default(),
         }
     }
 }
 
 impl Admin {
+    /// With a way to read the configuration again.
+    pub(crate) fn reloading(reload: Option<Reload>) -> Self {
+        Self { reconfiguration: Reconfiguration::new(reload), ..Self::default() }
+    }
+
     /// How many bytes a second may be used to move replicas for the sake of balance.
     #[must_use]
     pub fn balancer_bandwidth(&self) -> u64 {
@@ -56,15 +62,6 @@ impl Admin {
                 std::future::pending::<()>().await;
             }
         }
-    }
-
-    pub(crate) fn note_reconfiguration(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.reconfigured.store(now.as_millis() as u64, Ordering::Relaxed);
-    }
-
-    pub(crate) fn reconfigured(&self) -> u64 {
-        self.reconfigured.load(Ordering::Relaxed)
     }
 }
 

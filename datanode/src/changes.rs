@@ -30,6 +30,10 @@ pub(crate) struct Changes {
     pub(crate) report: Notify,
     /// A heartbeat is wanted before its time: a volume has failed.
     pub(crate) heartbeat: Notify,
+    /// The namenode should be told anew which volumes there are.
+    pub(crate) register: Notify,
+    /// A volume has failed: who waits for it should not.
+    pub(crate) failed: Notify,
     /// How many changes were sent, or given up for a full report.
     sent: watch::Sender<u64>,
 }
@@ -41,6 +45,8 @@ impl Changes {
             wake: Notify::new(),
             report: Notify::new(),
             heartbeat: Notify::new(),
+            register: Notify::new(),
+            failed: Notify::new(),
             sent: watch::Sender::new(0),
         }
     }
@@ -114,6 +120,7 @@ impl Listener for Changes {
     }
 
     fn volume_failed(&self, _storage: StorageId, _why: &str) {
+        self.failed.notify_one();
         self.heartbeat.notify_one();
         self.report.notify_one();
     }

@@ -8,25 +8,31 @@ use steadfs_common::ChecksumKind;
 use steadfs_datanode_store::{ReplicaReader, StoreResult};
 use steadfs_wire::transfer::{BlockChecksum, BlockChecksumKind, BlockChecksumReply, OpResponse, Status};
 
+use crate::disks::Seat;
 use crate::node::Node;
 use crate::ranges::read_exact_checksums;
-use crate::transfer::{Refusal, check_pool};
+use crate::transfer::{Refusal, check_pool, seat_at};
 
 /// Chunks whose checksums are read at once.
 const CHUNKS_PER_STEP: u64 = 256 << 10;
 
 /// The answer to a `BLOCK_CHECKSUM`.
-pub(crate) async fn answer(node: &Arc<Node>, request: BlockChecksum) -> OpResponse {
-    match try_answer(node, request).await {
+pub(crate) async fn answer(node: &Arc<Node>, seat: &Seat, request: BlockChecksum) -> OpResponse {
+    match try_answer(node, seat, request).await {
         Ok(reply) => OpResponse { block_checksum: Some(reply), ..OpResponse::new(Status::Success) },
         Err(refusal) => refusal.answer(),
     }
 }
 
-async fn try_answer(node: &Arc<Node>, request: BlockChecksum) -> Result<BlockChecksumReply, Refusal> {
+async fn try_answer(
+    node: &Arc<Node>,
+    seat: &Seat,
+    request: BlockChecksum,
+) -> Result<BlockChecksumReply, Refusal> {
     check_pool(node, &request.block)?;
     let store = node.store.clone();
-    let computed = node.disk_of(request.block.id).run(move || {
+    let disk = seat_at(node, seat, request.block.id)?;
+    let computed = disk.run(move || {
         let reader = store.open_for_read(request.block.id, request.block.stamp)?;
         compute(&reader, request.kind, request.block.length)
     });

@@ -1,11 +1,17 @@
 //! Configuration of a datanode.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use steadfs_common::StorageType;
 use steadfs_datanode_store::VolumeConfig;
+
+/// Least time for the check of a volume.
+const MIN_CHECK_TIMEOUT_MS: u64 = 100;
+/// Least speed of the check of all replicas.
+pub(crate) const MIN_SCAN_BYTES_PER_SECOND: u64 = 64 << 10;
 
 /// Configuration of a datanode; `config/datanode.example.toml` documents each key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +39,16 @@ pub struct Config {
     pub node: String,
     /// Disk threads for each volume.
     pub disk_threads_per_volume: usize,
+    /// How long a volume may take for a small file to be written and read before it counts as failed, in milliseconds.
+    pub volume_check_timeout_ms: u64,
+    /// Volumes that must work; with fewer the datanode ends.
+    pub min_volumes: usize,
+    /// In how many milliseconds all replicas are read and checked once; 0 for never.
+    pub scan_period_ms: u64,
+    /// Bytes a second that this may read from one volume, at most.
+    pub scan_bytes_per_second: u64,
+    /// How often what lies on a volume is compared with what is known of it, in milliseconds; 0 for never.
+    pub compare_period_ms: u64,
     /// Data-transfer connections served at the same time.
     pub max_transfer_connections: usize,
     /// Copies to other datanodes at the same time.
@@ -69,6 +85,11 @@ impl Default for Config {
             rack: String::new(),
             node: String::new(),
             disk_threads_per_volume: 4,
+            volume_check_timeout_ms: 300_000,
+            min_volumes: 1,
+            scan_period_ms: 14 * 24 * 3_600_000,
+            scan_bytes_per_second: 32 << 20,
+            compare_period_ms: 6 * 3_600_000,
             max_transfer_connections: 4096,
             max_replication_streams: 2,
             administrators: Vec::new(),
@@ -121,7 +142,38 @@ impl Config {
                 return invalid(format!("{key} = {count} is not between 1 and {most}"));
             }
         }
-        self.store_volumes().map(|_| ())
+        if self.volume_check_timeout_ms < MIN_CHECK_TIMEOUT_MS {
+            return invalid(format!(
+                "volume_check_timeout_ms = {} is less than {MIN_CHECK_TIMEOUT_MS}: a disk that is only busy would be dropped",
+                self.volume_check_timeout_ms
+            ));
+        }
+        if self.min_volumes < 1 || self.min_volumes > self.volumes.len() {
+            return invalid(format!(
+                "min_volumes = {} is not between 1 and the number of [[volumes]], {}",
+                self.min_volumes,
+                self.volumes.len()
+            ));
+        }
+        if self.scan_bytes_per_second < MIN_SCAN_BYTES_PER_SECOND {
+            return invalid(format!(
+                "scan_bytes_per_second = {} is less than {MIN_SCAN_BYTES_PER_SECOND}; scan_period_ms = 0 ends the checks",
+                self.scan_bytes_per_second
+            ));
+        }
+        let mut paths = BTreeSet::new();
+        match self.store_volumes()?.into_iter().find(|volume| !paths.insert(volume.path.clone())) {
+            Some(twice) => invalid(format!("[[volumes]] names {} twice", twice.path.display())),
+            None => Ok(()),
+        }
+    }
+
+    /// Data-transfer connections that one volume may keep busy: where there are others, something is left for them.
+    pub(crate) fn connections_per_volume(&self) -> usize {
+        match self.volumes.len() {
+            0 | 1 => self.max_transfer_connections,
+            _ => (self.max_transfer_connections / 2).max(1),
+        }
     }
 
     /// The volumes as the store takes them.
@@ -237,6 +289,10 @@ mod tests {
         assert!(refused(|c| c.volumes[0].path = "[SSD]".into()).contains("path"));
         assert!(refused(|c| c.volumes[0].path = "[SSD]/data".into()).contains("once"));
         assert!(refused(|c| c.rack = "zone".into()).contains("rack"));
+        assert!(refused(|c| c.volumes.push(c.volumes[0].clone())).contains("twice"));
+        assert!(refused(|c| c.min_volumes = 2).contains("min_volumes"));
+        assert!(refused(|c| c.volume_check_timeout_ms = 9).contains("volume_check_timeout_ms"));
+        assert!(refused(|c| c.scan_bytes_per_second = 0).contains("scan_period_ms"));
         assert!(refused(|c| c.disk_threads_per_volume = 0).contains("disk_threads_per_volume"));
     }
 }

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use steadfs_common::StorageId;
 use steadfs_wire::transfer::{TransferError, room};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::disks::Seat;
 
 /// Room for a request and small answers; packets get more.
 const SMALL_READ_BYTES: usize = 8 << 10;
@@ -38,6 +41,9 @@ pub(crate) enum LinkError {
     /// What came is not the protocol.
     #[error(transparent)]
     Protocol(#[from] TransferError),
+    /// The volume that it waited for was given up.
+    #[error("volume {0} was given up")]
+    GivenUp(StorageId),
 }
 
 impl LinkError {
@@ -49,7 +55,7 @@ impl LinkError {
                 error.kind(),
                 io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
             ),
-            Self::Idle(_) | Self::Protocol(_) => false,
+            Self::Idle(_) | Self::Protocol(_) | Self::GivenUp(_) => false,
         }
     }
 }
@@ -71,6 +77,8 @@ pub(crate) struct Connection {
     pub(crate) buffer: BytesMut,
     /// The other end.
     pub(crate) peer: SocketAddr,
+    /// The volume that it is busy with, where it came in.
+    pub(crate) seat: Arc<Seat>,
 }
 
 impl Connection {
@@ -78,7 +86,7 @@ impl Connection {
         // Acks and answers are small and waited for.
         stream.set_nodelay(true)?;
         let peer = stream.peer_addr()?;
-        Ok(Self { stream: Arc::new(stream), buffer: BytesMut::new(), peer })
+        Ok(Self { stream: Arc::new(stream), buffer: BytesMut::new(), peer, seat: Arc::default() })
     }
 
     /// Connects to another datanode.

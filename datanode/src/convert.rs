@@ -1,9 +1,15 @@
 //! Between the store's types and our gRPC messages.
 
+use std::time::UNIX_EPOCH;
+
 use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp};
-use steadfs_datanode_store::{Block, ChangeKind, ReplicaChange, ReplicaState, ReplicaStatus, VolumeStatus};
+use steadfs_datanode_store::{
+    Block, ChangeKind, ReplicaChange, ReplicaState, ReplicaStatus, VolumeFailure, VolumeStatus,
+};
 use steadfs_proto::convert::{required, storage_kind};
 use steadfs_proto::steadfs as pb;
+
+use crate::scanner::ScanState;
 
 pub(crate) fn to_block(block: Block) -> pb::Block {
     pb::Block { id: block.id.0, stamp: block.stamp.0, length: block.len }
@@ -28,14 +34,16 @@ pub(crate) fn state(number: i32) -> FsResult<ReplicaState> {
         Ok(pb::ReplicaState::Finalized) => Ok(ReplicaState::Finalized),
         Ok(pb::ReplicaState::BeingWritten) => Ok(ReplicaState::Rbw),
         Ok(pb::ReplicaState::WaitingRecovery) => Ok(ReplicaState::Rwr),
-        Err(_) => {
+        // Only reports to a namenode say that a replica is bad.
+        Ok(pb::ReplicaState::Bad) | Err(_) => {
             Err(FsError::new(FsErrorKind::InvalidRequest, format!("{number} is not the state of a replica")))
         }
     }
 }
 
 pub(crate) fn to_replica(replica: &ReplicaStatus) -> pb::Replica {
-    pb::Replica { block: Some(to_block(replica.block)), state: to_state(replica.state) as i32 }
+    let state = if replica.bad { pb::ReplicaState::Bad } else { to_state(replica.state) };
+    pb::Replica { block: Some(to_block(replica.block)), state: state.into() }
 }
 
 pub(crate) fn to_change(change: &ReplicaChange) -> pb::blocks_changed_request::Change {
@@ -57,5 +65,32 @@ pub(crate) fn to_storage_report(volume: &VolumeStatus) -> pb::StorageReport {
         used: volume.used,
         remaining: volume.remaining,
         blocks: volume.blocks,
+        health: None,
+    }
+}
+
+pub(crate) fn to_health(volume: &VolumeStatus, scan: ScanState) -> pb::VolumeHealth {
+    pb::VolumeHealth {
+        storage_id: volume.storage.to_string(),
+        path: volume.path.display().to_string(),
+        stalled: volume.stalled,
+        bad: volume.bad,
+        reserved: volume.reserved,
+        kept: volume.kept,
+        scan_done_ms: scan.progress.last_done.0,
+        scan_began_ms: scan.progress.began.0,
+        scan_bytes: scan.progress.bytes,
+        compared_ms: scan.compared.0,
+    }
+}
+
+pub(crate) fn to_failure(failure: &VolumeFailure) -> pb::VolumeFailure {
+    let since = failure.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+    pb::VolumeFailure {
+        path: failure.path.display().to_string(),
+        storage_id: failure.storage.map(|storage| storage.to_string()).unwrap_or_default(),
+        why: failure.why.clone(),
+        since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        capacity: failure.capacity,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
-use steadfs_common::{DatanodeUuid, StorageId};
+use steadfs_common::DatanodeUuid;
 use steadfs_daemon::http::{self, Endpoints};
 use steadfs_daemon::net::listen;
 use steadfs_daemon::origins::guarded;
@@ -26,11 +26,11 @@ use crate::link::Link;
 use crate::local::LocalDoor;
 use crate::metrics::LinkMetrics;
 use crate::node::Node;
+use crate::reconfigure::Reload;
+use crate::scanner::Scans;
 use crate::transfer::{TransferMetrics, TransferTimeouts};
-use crate::{peer, server, webhdfs};
+use crate::{peer, server, volumes, webhdfs};
 
-/// How often volumes are looked at, whatever else happens.
-const VOLUME_CHECK_EVERY: Duration = Duration::from_secs(60);
 /// Wait between tries to find the own address.
 const ADDRESS_RETRY: Duration = Duration::from_secs(1);
 /// How long tasks may take to end.
@@ -58,6 +58,18 @@ impl Datanode {
     /// # Errors
     /// The configuration, a port, or the folders cannot be used: the sentence says why and what to do.
     pub async fn start(config: Config, shutdown: Shutdown) -> anyhow::Result<Self> {
+        Self::start_reloading(config, None, shutdown).await
+    }
+
+    /// As [`Self::start`]; operators may have the configuration read again while it runs.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_reloading(
+        config: Config,
+        reload: Option<Reload>,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<Self> {
         config.validate()?;
         let ports = Ports {
             data: listen(config.data_listen, "data_listen").await?,
@@ -71,12 +83,16 @@ impl Datanode {
         let http = ports.http.as_ref().map(TcpListener::local_addr).transpose()?;
         let ip = own_ip(&config, data, &shutdown).await?;
         let threads = config.disk_threads_per_volume.max(1);
-        let mut disks = Disks::new(threads).context("starting the disk threads")?;
+        let disks =
+            Disks::new(threads, config.connections_per_volume()).context("starting the disk threads")?;
         let changes = Arc::new(Changes::new());
-        let options = StoreOptions { volumes: config.store_volumes()?, faults: None };
+        let options = StoreOptions {
+            check_timeout: Duration::from_millis(config.volume_check_timeout_ms),
+            ..StoreOptions::new(config.store_volumes()?)
+        };
         let listener = changes.clone();
         let store = disks.shared().run(move || Store::open(options, listener)).await?;
-        disks.add(store.volumes_in_service(), threads).context("starting the disk threads")?;
+        disks.add(store.volumes_in_service()).context("starting the disk threads")?;
         let uuid = store.identity().uuid;
         let address = pb::DatanodeAddress {
             uuid: uuid.to_string(),
@@ -96,7 +112,8 @@ impl Datanode {
             active_transfers: AtomicU32::new(0),
             transfer_metrics: TransferMetrics::default(),
             moves: Moves::default(),
-            admin: Admin::default(),
+            admin: Admin::reloading(reload),
+            scans: Scans::default(),
         });
         let tasks = shutdown.child();
         serve(node.clone(), changes, address, ports, &shutdown, &tasks)?;
@@ -166,11 +183,12 @@ fn serve(
 ) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     node.transfer_metrics.register(&mut registry);
+    node.scans.register(&mut registry);
     let metrics = LinkMetrics::default();
     metrics.register(&mut registry);
     let rpc_metrics = steadfs_rpc::Metrics::registered(&mut registry);
     let ipc = Ipc::new(node.clone(), changes.clone(), shutdown.clone());
-    let link = Link::new(node.clone(), changes, address, tasks.clone(), metrics)?;
+    let link = Link::new(node.clone(), changes.clone(), address, tasks.clone(), metrics)?;
     let rpc = steadfs_rpc::Server::new(Arc::new(ipc), rpc_metrics).with_grpc(peer::routes(&node));
     tasks.spawn(rpc.serve(ports.ipc, tasks.clone()));
     tasks.spawn(server::serve(ports.data, node.clone(), TransferTimeouts::default(), tasks.clone()));
@@ -186,9 +204,7 @@ fn serve(
         let endpoints = Endpoints { registry: Arc::new(registry), ready: Arc::new(ready), extra };
         tasks.spawn(http::serve(listener, endpoints, tasks.clone()));
     }
-    for storage in node.store.volumes_in_service() {
-        tasks.spawn(check_volume(node.clone(), storage, tasks.clone()));
-    }
+    tasks.spawn(volumes::watch(node, changes, tasks.clone(), shutdown.clone()));
     // The link's failure is the datanode's: it belongs to another cluster, or has a double.
     shutdown.spawn_critical("datanode", link.run(tasks.clone()));
     Ok(())
@@ -206,18 +222,6 @@ fn open_local_door(node: &Arc<Node>, tasks: &Shutdown) {
             folder = %folder.display(), %error,
             "mounts on this machine read through the network: the local socket cannot be had (see local_folder)"
         ),
-    }
-}
-
-/// Finds out that a volume fails also while nobody reads or writes.
-async fn check_volume(node: Arc<Node>, storage: StorageId, shutdown: Shutdown) {
-    loop {
-        tokio::select! {
-            () = shutdown.triggered() => return,
-            () = tokio::time::sleep(VOLUME_CHECK_EVERY) => {}
-        }
-        let store = node.store.clone();
-        node.disks.of(storage).run(move || store.check_volume(storage)).await;
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use prost::Message;
-use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp, StorageType};
+use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp, Millis, StorageType};
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_datanode_store::VolumeStatus;
 use steadfs_proto::hadoop;
@@ -15,6 +15,7 @@ use steadfs_rpc::{Call, Handler};
 use crate::admin::{check_operator, process_user};
 use crate::changes::Changes;
 use crate::node::Node;
+use crate::reconfigure;
 
 const CLIENT: &str = "org.apache.hadoop.hdfs.protocol.ClientDatanodeProtocol";
 const RECONFIGURATION: &str = "org.apache.hadoop.hdfs.protocol.ReconfigurationProtocol";
@@ -62,7 +63,7 @@ impl Ipc {
             }
             "getVolumeReport" => {
                 self.check(&call)?;
-                Ok(self.volume_report().await)
+                Ok(self.volume_report())
             }
             "triggerBlockReport" => {
                 self.check(&call)?;
@@ -103,26 +104,22 @@ impl Ipc {
         }
     }
 
-    /// What both protocols have: properties that can be changed while the datanode runs. There are none.
+    /// What both protocols have: properties that can be changed while the datanode runs.
     fn reconfigure(&self, call: &Call) -> FsResult<Bytes> {
         match call.method.as_str() {
             "startReconfiguration" => {
                 self.check(call)?;
-                self.node.admin.note_reconfiguration();
+                reconfigure::start(&self.node, &self.changes, &self.shutdown)?;
                 Ok(bytes(&hadoop::StartReconfigurationResponseProto {}))
             }
             "getReconfigurationStatus" => {
                 self.check(call)?;
-                let at = i64::try_from(self.node.admin.reconfigured()).unwrap_or(i64::MAX);
-                Ok(bytes(&hadoop::GetReconfigurationStatusResponseProto {
-                    start_time: at,
-                    end_time: (at > 0).then_some(at),
-                    changes: Vec::new(),
-                }))
+                Ok(bytes(&status_of(self.node.admin.reconfiguration.last())))
             }
             "listReconfigurableProperties" => {
                 self.check(call)?;
-                Ok(bytes(&hadoop::ListReconfigurablePropertiesResponseProto { name: Vec::new() }))
+                let name = reconfigure::PROPERTIES.map(String::from).to_vec();
+                Ok(bytes(&hadoop::ListReconfigurablePropertiesResponseProto { name }))
             }
             method => {
                 let name: String = method.chars().take(SHOWN_CHARS).collect();
@@ -156,9 +153,8 @@ impl Ipc {
         bytes(&hadoop::GetDatanodeInfoResponseProto { local_info })
     }
 
-    async fn volume_report(&self) -> Bytes {
-        let store = self.node.store.clone();
-        let volumes = self.node.disks.shared().run(move || store.volumes()).await;
+    fn volume_report(&self) -> Bytes {
+        let volumes = self.node.store.statuses();
         let volume_info = volumes.iter().filter(|volume| !volume.failed).map(volume_info).collect();
         bytes(&hadoop::GetVolumeReportResponseProto { volume_info })
     }
@@ -194,6 +190,21 @@ impl Ipc {
     }
 }
 
+fn status_of(task: reconfigure::Task) -> hadoop::GetReconfigurationStatusResponseProto {
+    let time = |at: Millis| i64::try_from(at.0).unwrap_or(i64::MAX);
+    let change = |change: reconfigure::Change| hadoop::GetReconfigurationStatusConfigChangeProto {
+        name: change.name.into(),
+        old_value: change.old,
+        new_value: Some(change.new),
+        error_message: change.error,
+    };
+    hadoop::GetReconfigurationStatusResponseProto {
+        start_time: time(task.began),
+        end_time: task.ended.map(time),
+        changes: task.changes.into_iter().map(change).collect(),
+    }
+}
+
 fn volume_info(volume: &VolumeStatus) -> hadoop::DatanodeVolumeInfoProto {
     let kind = match volume.kind {
         StorageType::Disk => hadoop::StorageTypeProto::Disk,
@@ -209,7 +220,7 @@ fn volume_info(volume: &VolumeStatus) -> hadoop::DatanodeVolumeInfoProto {
         used_space: volume.used,
         free_space: volume.remaining,
         reserved_space: volume.reserved,
-        reserved_space_for_replicas: 0,
+        reserved_space_for_replicas: volume.kept,
         num_blocks: volume.blocks,
     }
 }

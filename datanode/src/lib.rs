@@ -18,6 +18,7 @@ mod convert;
 mod datanode;
 mod disks;
 mod ipc;
+mod latency;
 mod link;
 #[cfg(test)]
 mod link_test;
@@ -29,16 +30,21 @@ mod peers;
 mod pipeline;
 mod ranges;
 mod read;
+mod reconfigure;
 mod recovery;
+mod scanner;
 pub mod send;
 pub mod server;
 mod transfer;
 #[cfg(test)]
 mod transfer_tests;
+mod volumes;
 mod webhdfs;
 
 pub use config::{Config, VolumeSettings};
 pub use datanode::{Datanode, run};
 pub use disks::Disks;
 pub use node::Node;
+pub use reconfigure::Reload;
+pub use scanner::Scans;
 pub use transfer::{TransferMetrics, TransferTimeouts};

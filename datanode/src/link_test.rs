@@ -81,6 +81,7 @@ impl DatanodeLink for Fake {
             epoch: answers.epoch,
             heartbeat_interval_ms: answers.heartbeat_ms,
             block_report_interval_ms: 3_600_000,
+            now: None,
         }))
     }
 
@@ -511,7 +512,11 @@ async fn a_replica_is_copied_to_another_datanode() {
     let second_folder = folder.path().join("2");
     let second = Running::start(&namenode, &second_folder).await;
     namenode.report().await;
-    let transfer = pb::Transfer { block: Some(wire(block)), targets: vec![second.location()] };
+    let transfer = pb::Transfer {
+        block: Some(wire(block)),
+        targets: vec![second.location()],
+        ..pb::Transfer::default()
+    };
     // Both may hear it: a datanode that has no such replica refuses.
     for _ in 0..20 {
         namenode.command(Command::Transfer(transfer.clone()));

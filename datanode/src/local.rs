@@ -157,7 +157,7 @@ impl Shared {
         shutdown: &Shutdown,
     ) -> (u8, u64, Option<File>) {
         let store = self.node.store.clone();
-        let disk = self.node.disk_of(id).clone();
+        let disk = self.node.disk_of(id);
         let opened = disk.run(move || {
             let reader = store.open_for_read(id, stamp).ok()?;
             // An appended replica has a newer stamp: what was verified then is not what is there now.
@@ -189,7 +189,7 @@ impl Shared {
     /// Compares a whole replica with its checksums, a step at a time.
     async fn verify(&self, replica: Replica, reader: Arc<ReplicaReader>) -> bool {
         let turn = self.verifications.acquire().await;
-        let disk = self.node.disks.of(reader.storage()).clone();
+        let disk = self.node.disks.of(reader.storage());
         let length = reader.block().len;
         let mut at = 0;
         let mut good = turn.is_ok();

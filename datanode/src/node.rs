@@ -12,6 +12,7 @@ use crate::admin::Admin;
 use crate::balance::Moves;
 use crate::config::Config;
 use crate::disks::Disks;
+use crate::scanner::Scans;
 use crate::transfer::TransferMetrics;
 
 /// What all parts of a running datanode share.
@@ -36,15 +37,17 @@ pub struct Node {
     pub moves: Moves,
     /// What operators change.
     pub admin: Admin,
+    /// How far the checks of the volumes are.
+    pub scans: Scans,
 }
 
 impl Node {
     /// The threads of the volume where a block's replica is now; the shared ones, if there is none.
     #[must_use]
-    pub fn disk_of(&self, block: BlockId) -> &DiskPool {
+    pub fn disk_of(&self, block: BlockId) -> DiskPool {
         match self.store.status(block) {
             Some(replica) => self.disks.of(replica.storage),
-            None => self.disks.shared(),
+            None => self.disks.shared().clone(),
         }
     }
 }

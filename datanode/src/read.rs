@@ -21,8 +21,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::{Connection, LinkError};
+use crate::disks::Seat;
 use crate::node::Node;
-use crate::transfer::{BYTES_PER_JOB, PACKET_DATA_BYTES, Refusal, TransferTimeouts, check_pool};
+use crate::transfer::{BYTES_PER_JOB, PACKET_DATA_BYTES, Refusal, TransferTimeouts, check_pool, seat_at};
 
 /// Ranges up to this are read into memory with their answer.
 const SMALL_RANGE_BYTES: u64 = 64 << 10;
@@ -69,7 +70,7 @@ pub(crate) async fn send(
     pace: Pace,
 ) -> Result<bool, LinkError> {
     let opened = match check_pool(node, &request.block) {
-        Ok(()) => open(node, request).await,
+        Ok(()) => open(node, &connection.seat, request).await,
         Err(refusal) => Err(refusal),
     };
     let opened = match opened {
@@ -117,7 +118,7 @@ struct Opened {
 }
 
 /// Opens the replica and checks the range. One job of a disk thread, unless a writer's ack must be waited for.
-async fn open(node: &Arc<Node>, request: &ReadBlock) -> Result<Opened, Refusal> {
+async fn open(node: &Arc<Node>, seat: &Seat, request: &ReadBlock) -> Result<Opened, Refusal> {
     let Some(end) = request.offset.checked_add(request.length) else {
         return Err(bad_range(request, None));
     };
@@ -125,7 +126,8 @@ async fn open(node: &Arc<Node>, request: &ReadBlock) -> Result<Opened, Refusal> 
     loop {
         let (store, block, stamp) = (node.store.clone(), request.block.id, request.block.stamp);
         let (offset, checksums) = (request.offset, request.checksums);
-        let opened = node.disk_of(block).run(move || {
+        let disk = seat_at(node, seat, block)?;
+        let opened = disk.run(move || {
             let reader = Arc::new(store.open_for_read(block, stamp)?);
             if end > reader.block().len {
                 return Ok(Err(reader));

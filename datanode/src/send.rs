@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use steadfs_common::{BlockPoolId, FsError, FsErrorKind, FsResult, GenStamp};
@@ -10,17 +11,30 @@ use steadfs_proto::steadfs::Location;
 use steadfs_wire::transfer::{
     BlockRef, Op, OpResponse, Packet, PacketHeader, Peer, Stage, Status, Token, TransferBlock, WriteBlock,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::connection::{Connection, Expect, LinkError, OutQueue};
+use crate::disks::Seat;
 use crate::node::Node;
 use crate::ranges::{check, read_exact_checksums};
 use crate::transfer::{
     ActiveTransfer, BYTES_PER_JOB, PACKET_DATA_BYTES, Refusal, TransferTimeouts, check_pool, own_peer,
+    seat_at,
 };
 
 /// Hadoop's number of the storage type DISK; the storage's id says the rest.
 const STORAGE_TYPE_DISK: i32 = 1;
+
+/// How fast a copy goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// As fast as it can.
+    Free,
+    /// With at most so many bytes a second.
+    Bound(u64),
+    /// With what all moves for the sake of balance have together.
+    Moves,
+}
 
 /// Where a copy goes, and under whose name.
 struct Destination {
@@ -42,6 +56,7 @@ pub async fn send_replica(
     timeouts: &TransferTimeouts,
     block: Block,
     targets: &[Location],
+    pace: Pace,
 ) -> FsResult<()> {
     let _active = ActiveTransfer::begin(node);
     let Some(cluster) = node.store.identity().cluster else {
@@ -65,7 +80,8 @@ pub async fn send_replica(
             stage: Stage::TransferFinalized,
         };
         let name = destination.target.name();
-        if let Err(error) = copy(node, timeouts, &reader, cluster.block_pool.clone(), destination).await {
+        if let Err(error) = copy(node, timeouts, &reader, cluster.block_pool.clone(), destination, pace).await
+        {
             failures.push((name, error));
         }
     }
@@ -96,9 +112,10 @@ fn peer_of(location: &Location) -> Peer {
 pub(crate) async fn transfer(
     node: &Arc<Node>,
     timeouts: &TransferTimeouts,
+    seat: &Seat,
     request: TransferBlock,
 ) -> OpResponse {
-    match try_transfer(node, timeouts, request).await {
+    match try_transfer(node, timeouts, seat, request).await {
         Ok(()) => OpResponse::new(Status::Success),
         Err(refusal) => refusal.answer(),
     }
@@ -107,6 +124,7 @@ pub(crate) async fn transfer(
 async fn try_transfer(
     node: &Arc<Node>,
     timeouts: &TransferTimeouts,
+    seat: &Seat,
     request: TransferBlock,
 ) -> Result<(), Refusal> {
     check_pool(node, &request.block)?;
@@ -114,7 +132,8 @@ async fn try_transfer(
         return Err(Refusal::invalid("TRANSFER_BLOCK names no target"));
     }
     let (store, id, stamp) = (node.store.clone(), request.block.id, request.block.stamp);
-    let reader = Arc::new(node.disk_of(id).run(move || store.open_for_read(id, stamp)).await?);
+    let disk = seat_at(node, seat, id)?;
+    let reader = Arc::new(disk.run(move || store.open_for_read(id, stamp)).await?);
     if reader.block().len < request.block.length {
         let text = format!(
             "the replica of {} has {} bytes that readers may see, fewer than the {} to be copied",
@@ -134,7 +153,7 @@ async fn try_transfer(
             token: request.token.clone(),
             stage,
         };
-        let copied = copy(node, timeouts, &reader, request.block.pool.clone(), destination).await;
+        let copied = copy(node, timeouts, &reader, request.block.pool.clone(), destination, Pace::Free).await;
         copied.map_err(|error| Refusal::new(Status::Error, format!("{}: {error}", target.name())))?;
     }
     Ok(())
@@ -147,6 +166,7 @@ async fn copy(
     reader: &Arc<ReplicaReader>,
     pool: BlockPoolId,
     destination: Destination,
+    pace: Pace,
 ) -> FsResult<()> {
     let address = destination
         .target
@@ -157,7 +177,7 @@ async fn copy(
     let request = write_request(node, reader, pool, destination);
     let opening = Op::Write(Box::new(request)).encode();
     connection.send(&opening, timeouts.write_idle).await.map_err(link_error)?;
-    let sent = send_packets(node, timeouts, &mut connection, reader).await;
+    let sent = send_packets(node, timeouts, &mut connection, reader, pace).await;
     if let Err(SendError::Disk(error)) = sent {
         return Err(error.into());
     }
@@ -178,7 +198,7 @@ async fn copy(
 
 fn link_error(error: LinkError) -> FsError {
     match error {
-        LinkError::Idle(_) => FsError::new(FsErrorKind::Timeout, error.to_string()),
+        LinkError::Idle(_) | LinkError::GivenUp(_) => FsError::new(FsErrorKind::Timeout, error.to_string()),
         LinkError::Closed { .. } => FsError::new(FsErrorKind::Unreachable, error.to_string()),
         LinkError::Io(error) => error.into(),
         LinkError::Protocol(_) => FsError::new(FsErrorKind::InvalidRequest, error.to_string()),
@@ -223,13 +243,25 @@ async fn send_packets(
     timeouts: &TransferTimeouts,
     connection: &mut Connection,
     reader: &Arc<ReplicaReader>,
+    pace: Pace,
 ) -> Result<(), SendError> {
     let (len, mut offset, mut seqno) = (reader.block().len, 0, 0);
+    let begun = Instant::now();
     let disk = node.disks.of(reader.storage());
     while offset < len {
         let source = reader.clone();
         let read = disk.run(move || read_step(&source, offset, len, seqno)).await;
         let step = read.map_err(SendError::Disk)?;
+        match pace {
+            Pace::Free => {}
+            Pace::Bound(bytes_per_second) => {
+                let due = Duration::from_secs_f64(offset as f64 / bytes_per_second.max(1) as f64);
+                sleep_until(begun + due).await;
+            }
+            Pace::Moves => {
+                node.moves.pace(step.offset.saturating_sub(offset), node.admin.balancer_bandwidth()).await;
+            }
+        }
         (offset, seqno) = (step.offset, step.seqno);
         let mut out = OutQueue::default();
         step.frames.into_iter().for_each(|frame| out.push(frame));

@@ -60,7 +60,14 @@ async fn handle(
     _place: OwnedSemaphorePermit,
 ) {
     let result = match Connection::new(stream) {
-        Ok(mut connection) => operations(&node, &timeouts, &mut connection).await,
+        Ok(mut connection) => {
+            let seat = connection.seat.clone();
+            tokio::select! {
+                result = operations(&node, &timeouts, &mut connection) => result,
+                // What waits on a disk thread for a disk that does not answer would keep the connection for ever.
+                storage = seat.given_up() => Err(LinkError::GivenUp(storage)),
+            }
+        }
         Err(error) => Err(error.into()),
     };
     match result {
@@ -83,6 +90,7 @@ async fn operations(
 ) -> Result<(), LinkError> {
     let mut op = connection.receive(Instant::now() + timeouts.first_op, decode_op).await?;
     while operation(node, timeouts, connection, op).await? {
+        connection.seat.leave();
         let deadline = Instant::now() + timeouts.keep_alive;
         op = match connection.receive(deadline, decode_op).await {
             Ok(op) => op,
@@ -113,8 +121,8 @@ async fn operation(
             return Ok(false);
         }
         Op::Read(request) => return read::serve(node, timeouts, connection, *request).await,
-        Op::Transfer(request) => (send::transfer(node, timeouts, *request).await, false),
-        Op::Checksum(request) => (checksum::answer(node, *request).await, true),
+        Op::Transfer(request) => (send::transfer(node, timeouts, &connection.seat, *request).await, false),
+        Op::Checksum(request) => (checksum::answer(node, &connection.seat, *request).await, true),
         Op::Copy(request) => {
             balance::copy(node, timeouts, connection, *request).await?;
             return Ok(false);

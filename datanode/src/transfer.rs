@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
-use steadfs_common::FsErrorKind;
+use steadfs_common::{BlockId, FsErrorKind, StorageId};
+use steadfs_daemon::pool::DiskPool;
 use steadfs_datanode_store::StoreError;
 use steadfs_wire::transfer::{BlockRef, OpResponse, Peer, Status};
 
+use crate::disks::Seat;
 use crate::node::Node;
 use crate::peers::PeerMetrics;
 
@@ -75,6 +77,8 @@ pub struct TransferMetrics {
     pub bytes_written: Counter,
     /// Bytes of blocks sent to readers, by where they are.
     pub peers: PeerMetrics,
+    /// How long other datanodes take to take packets.
+    pub latencies: crate::latency::Latencies,
     /// Operations begun.
     pub operations: Counter,
     /// Operations that ended with an error, and connections closed for bad bytes.
@@ -163,6 +167,23 @@ pub(crate) fn check_pool(node: &Node, block: &BlockRef) -> Result<(), Refusal> {
             "this datanode has not yet registered with a namenode; try another or later",
         )),
     }
+}
+
+/// The threads of the volume where a block's replica is now, with a place there; the shared ones, if there is none.
+pub(crate) fn seat_at(node: &Node, seat: &Seat, block: BlockId) -> Result<DiskPool, Refusal> {
+    match node.store.status(block) {
+        Some(replica) => take_seat(node, seat, replica.storage),
+        None => Ok(node.disks.shared().clone()),
+    }
+}
+
+/// The threads of a volume, with a place there.
+pub(crate) fn take_seat(node: &Node, seat: &Seat, storage: StorageId) -> Result<DiskPool, Refusal> {
+    if seat.take(&node.disks, storage) {
+        return Ok(node.disks.of(storage));
+    }
+    let text = format!("too many connections are busy with volume {storage}; try another datanode");
+    Err(Refusal::new(Status::Error, text))
 }
 
 /// The status that says what the store says.

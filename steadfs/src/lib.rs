@@ -75,7 +75,7 @@ struct DatanodeArguments {
 }
 
 /// What goes before the keys of a datanode's configuration. An empty value counts as none.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 struct Place {
     /// The Kubernetes node, in place of `node` of the configuration
     #[arg(long = "node", env = "STEADFS_NODE", value_name = "NAME")]

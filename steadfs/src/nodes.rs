@@ -1,6 +1,7 @@
 //! `steadfs namenode` and `steadfs datanode`.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -32,7 +33,13 @@ pub(crate) async fn datanode(arguments: &DatanodeArguments) -> anyhow::Result<()
     let shutdown = prepare(arguments)?;
     let mut config: steadfs_datanode::Config = config::load(&arguments.config)?;
     place.settle(&mut config)?;
-    let node = Datanode::start(config, shutdown.clone()).await?;
+    let (file, again) = (arguments.config.clone(), place.clone());
+    let reload: steadfs_datanode::Reload = Arc::new(move || {
+        let mut config: steadfs_datanode::Config = config::load(&file)?;
+        again.settle(&mut config)?;
+        Ok(config)
+    });
+    let node = Datanode::start_reloading(config, Some(reload), shutdown.clone()).await?;
     let doors = DatanodeDoors::of(&node);
     announce(arguments, &doors, &format!("datanode {} serving at {}", doors.uuid, doors.data))?;
     node.stopped().await;

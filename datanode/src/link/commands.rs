@@ -21,12 +21,14 @@ use crate::changes::Changes;
 use crate::convert::block;
 use crate::node::Node;
 use crate::recovery;
-use crate::send::send_replica;
+use crate::send::{Pace, send_replica};
 
 /// Copies and recoveries that are under way or wait for a worker.
 const MAX_WAITING: usize = 4_096;
 /// Recoveries at the same time.
 const MAX_RECOVERIES: usize = 16;
+/// Copies for the sake of balance at the same time.
+const MAX_MOVES: usize = 2;
 /// Deletions that wait for one volume; more are dropped.
 const MAX_DELETIONS: usize = 1 << 20;
 /// A deletion that waited so long is dropped. The namenode takes an order back that was not followed for ten minutes, and may
@@ -55,6 +57,8 @@ struct Shared {
     shutdown: Shutdown,
     busy: Mutex<HashSet<Key>>,
     copies: Semaphore,
+    /// Copies for the sake of balance have workers of their own: nothing that is lacking waits for them.
+    moves: Semaphore,
     recoveries: Semaphore,
     /// Of each volume.
     deletions: Mutex<BTreeMap<StorageId, Deletions>>,
@@ -88,6 +92,7 @@ impl Commands {
             shutdown,
             busy: Mutex::default(),
             copies,
+            moves: Semaphore::new(MAX_MOVES),
             recoveries: Semaphore::new(MAX_RECOVERIES),
             deletions: Mutex::default(),
         };
@@ -138,8 +143,15 @@ impl Commands {
         let block = block("block", command.block)?;
         let shared = self.shared.clone();
         self.start(Key::Transfer(block.id), async move {
-            let Ok(_worker) = shared.copies.acquire().await else { return };
-            match send_replica(&shared.node, &TransferTimeouts::default(), block, &command.targets).await {
+            let workers = if command.for_balance { &shared.moves } else { &shared.copies };
+            let Ok(_worker) = workers.acquire().await else { return };
+            let pace = match (command.bytes_per_second, command.for_balance) {
+                (0, false) => Pace::Free,
+                (0, true) => Pace::Moves,
+                (bytes_per_second, _) => Pace::Bound(bytes_per_second),
+            };
+            let timeouts = TransferTimeouts::default();
+            match send_replica(&shared.node, &timeouts, block, &command.targets, pace).await {
                 Ok(()) => tracing::debug!(block = %block.id, "copied to other datanodes"),
                 Err(error) => tracing::warn!(block = %block.id, %error, "a copy to another datanode failed"),
             }
@@ -236,7 +248,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let volume =
             VolumeConfig { path: folder.path().into(), kind: steadfs_common::StorageType::Disk, reserved: 0 };
-        let options = StoreOptions { volumes: vec![volume], faults: None };
+        let options = StoreOptions::new(vec![volume]);
         let store = Store::open(options, Arc::new(NoListener)).unwrap();
         let (id, stamp) = (BlockId(1), GenStamp(1));
         let block = Block { id, stamp, len: 10 };

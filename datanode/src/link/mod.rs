@@ -7,14 +7,13 @@ mod commands;
 mod reports;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use steadfs_common::{BlockPoolId, FsError, FsErrorKind, FsResult};
-use steadfs_daemon::pool::DiskPool;
 use steadfs_daemon::shutdown::Shutdown;
-use steadfs_datanode_store::{Cluster, VolumeStatus};
+use steadfs_datanode_store::{Cluster, Heard, VolumeStatus};
 use steadfs_proto::from_status;
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::datanode_link_client::DatanodeLinkClient;
@@ -22,7 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::changes::Changes;
-use crate::convert::to_storage_report;
+use crate::convert::{to_failure, to_health, to_storage_report};
 use crate::metrics::LinkMetrics;
 use crate::node::Node;
 pub(crate) use commands::Commands;
@@ -31,11 +30,11 @@ pub(crate) use commands::Commands;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an ordinary call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the volumes may take to say how full they are, before the last answer is told again.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Waits between tries while the namenode is away: doubled each time, up to the second.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(5);
+/// How often it is written down how far the namenode is.
+const HEARD_EVERY: Duration = Duration::from_secs(60);
 /// Bounds of what the namenode may ask for.
 const HEARTBEAT_BOUNDS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(60));
 const REPORT_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(7 * 24 * 3600));
@@ -76,13 +75,11 @@ pub(crate) struct Link {
     address: pb::DatanodeAddress,
     /// Drawn at this start.
     session: u64,
-    /// The highest epoch heard.
-    epoch: AtomicU64,
+    /// The farthest that a namenode of the cluster was, and when that was written down last.
+    heard: Mutex<(Heard, Instant)>,
     registered: AtomicBool,
-    /// A thread that only asks volumes how they are, so that slow disks cannot hold heartbeats back.
-    asking: DiskPool,
-    last_status: Mutex<Vec<VolumeStatus>>,
     commands: Commands,
+    shutdown: Shutdown,
     metrics: LinkMetrics,
 }
 
@@ -110,16 +107,15 @@ impl Link {
     ) -> anyhow::Result<Arc<Self>> {
         let client = DatanodeLinkClient::new(dial(&node.config.namenode)?);
         Ok(Arc::new(Self {
-            commands: Commands::new(node.clone(), changes.clone(), client.clone(), shutdown),
+            commands: Commands::new(node.clone(), changes.clone(), client.clone(), shutdown.clone()),
+            shutdown,
+            heard: Mutex::new((node.store.heard(), Instant::now())),
             node,
             changes,
             client,
             address,
             session: uuid::Uuid::new_v4().as_u64_pair().0,
-            epoch: AtomicU64::new(0),
             registered: AtomicBool::new(false),
-            asking: DiskPool::new("volumes", 1, 1)?,
-            last_status: Mutex::default(),
             metrics,
         }))
     }
@@ -143,7 +139,7 @@ impl Link {
             };
             self.registered.store(false, Ordering::Relaxed);
             match end {
-                End::RegisterAgain => tracing::info!("the namenode asks to register again"),
+                End::RegisterAgain => tracing::info!("registering again"),
                 End::Superseded(error) => anyhow::bail!(
                     "another process has registered as this datanode ({}): {error}. Two datanodes must not share a copy of a \
                      folder: give one of them an empty one",
@@ -176,6 +172,7 @@ impl Link {
     }
 
     async fn try_register(&self) -> FsResult<Intervals> {
+        let heard = self.heard.lock().0;
         let request = pb::RegisterRequest {
             address: Some(self.address.clone()),
             cluster_id: self
@@ -188,14 +185,21 @@ impl Link {
             version: env!("CARGO_PKG_VERSION").into(),
             rack: self.node.config.rack.clone(),
             node: self.node.config.node.clone(),
-            storages: self.storages().await,
+            storages: self.storages().iter().map(to_storage_report).collect(),
             session: self.session,
+            heard: Some(pb::Heard {
+                incarnation: heard.incarnation,
+                epoch: heard.epoch,
+                transaction: heard.transaction,
+            }),
         };
         let answer = call(CALL_TIMEOUT, self.client.clone().register(request)).await?;
-        self.hear(answer.epoch)?;
+        let heard = self.hear(answer.epoch, answer.now)?;
         let cluster = Cluster { cluster_id: answer.cluster_id, block_pool: BlockPoolId(answer.block_pool) };
         let (store, joining) = (self.node.store.clone(), cluster.clone());
-        self.node.disks.shared().run(move || store.join(&joining)).await?;
+        // Written down before anything of it is obeyed: a namenode restored from an old copy is known after a restart too.
+        let noted = move || store.join(&joining).and_then(|()| store.note_heard(heard));
+        self.node.disks.shared().run(noted).await?;
         tracing::info!(cluster = cluster.cluster_id, epoch = answer.epoch, "registered with the namenode");
         let span = |ms, (least, most): (Duration, Duration)| Duration::from_millis(ms).clamp(least, most);
         Ok(Intervals {
@@ -204,14 +208,38 @@ impl Link {
         })
     }
 
-    /// Notes a namenode's epoch; an error if it is older than one heard before.
-    fn hear(&self, epoch: u64) -> FsResult<()> {
-        let highest = self.epoch.fetch_max(epoch, Ordering::Relaxed);
-        if epoch >= highest {
-            return Ok(());
+    /// Notes how far a namenode is, and gives what is to be written down; an error if it is behind what was heard before.
+    fn hear(&self, epoch: u64, now: Option<pb::Heard>) -> FsResult<Heard> {
+        let now = now.unwrap_or_default();
+        let now = Heard { incarnation: now.incarnation, epoch, transaction: now.transaction };
+        let mut heard = self.heard.lock();
+        if heard.0.allows(&now) {
+            heard.0 = heard.0.and(now);
+            return Ok(heard.0);
         }
-        let text = format!("the namenode has epoch {epoch}, one with epoch {highest} was heard before");
+        let text = format!(
+            "the namenode has epoch {epoch}, one with epoch {} was heard before: it was restored from an old copy, or started \
+             beside a newer one. Start the newer one; or restore with `steadfs admin restore`, which says how to go on",
+            heard.0.epoch
+        );
         Err(FsError::new(FsErrorKind::Standby, text))
+    }
+
+    /// Writes down how far the namenode is, if that was not done for a while.
+    fn keep_heard(&self, heard: Heard) {
+        {
+            let mut last = self.heard.lock();
+            if last.1.elapsed() < HEARD_EVERY {
+                return;
+            }
+            last.1 = Instant::now();
+        }
+        let (store, shared) = (self.node.store.clone(), self.node.disks.shared().clone());
+        self.shutdown.spawn(async move {
+            if let Err(error) = shared.run(move || store.note_heard(heard)).await {
+                tracing::warn!(%error, "it could not be written down how far the namenode is");
+            }
+        });
     }
 
     async fn serve(&self, intervals: &Intervals) -> End {
@@ -219,6 +247,7 @@ impl Link {
             end = self.heartbeats(intervals.heartbeat) => end,
             end = self.send_changes() => end,
             end = self.send_reports(intervals.report) => end,
+            () = self.changes.register.notified() => End::RegisterAgain,
         }
     }
 
@@ -255,15 +284,21 @@ impl Link {
 
     /// One heartbeat. True if the namenode wants a new registration.
     async fn heartbeat(&self) -> FsResult<bool> {
+        let volumes = self.storages();
+        let scans = &self.node.scans;
         let request = pb::HeartbeatRequest {
             uuid: self.node.uuid.to_string(),
             session: self.session,
-            storages: self.storages().await,
+            storages: volumes.iter().map(to_storage_report).collect(),
             active_transfers: self.node.active_transfers.load(Ordering::Relaxed),
+            peers: self.node.transfer_metrics.latencies.told(),
             address: Some(self.address.clone()),
+            health: volumes.iter().map(|volume| to_health(volume, scans.state(volume.storage))).collect(),
+            failures: self.node.store.failures().iter().map(to_failure).collect(),
         };
         let answer = call(CALL_TIMEOUT, self.client.clone().heartbeat(request)).await?;
-        self.hear(answer.epoch)?;
+        let heard = self.hear(answer.epoch, answer.now)?;
+        self.keep_heard(heard);
         self.metrics.heartbeats.inc();
         self.node.transfer_metrics.peers.on_this_node(&answer.local_peers);
         let mut register_again = false;
@@ -274,20 +309,10 @@ impl Link {
         Ok(register_again)
     }
 
-    /// How the volumes are; what they said last if they take too long.
-    async fn storages(&self) -> Vec<pb::StorageReport> {
-        let store = self.node.store.clone();
-        let asked = timeout(STATUS_TIMEOUT, self.asking.run(move || store.volumes())).await;
-        let mut last = self.last_status.lock();
-        match asked {
-            Ok(status) => {
-                self.metrics.volumes(&status);
-                *last = status;
-            }
-            Err(_) => {
-                tracing::warn!("a volume does not say how full it is; telling the namenode what it said last")
-            }
-        }
-        last.iter().map(to_storage_report).collect()
+    /// How the volumes are, as far as is known without asking a disk: a slow one cannot hold heartbeats back.
+    fn storages(&self) -> Vec<VolumeStatus> {
+        let status = self.node.store.statuses();
+        self.metrics.volumes(&status);
+        status
     }
 }

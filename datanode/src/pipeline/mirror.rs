@@ -13,6 +13,8 @@ pub(super) struct Mirror {
     pub(super) out: OutQueue,
     /// `ip:port`, as the client knows it.
     pub(super) name: String,
+    /// Its uuid, as the client knows it.
+    pub(super) uuid: String,
 }
 
 /// Why the rest of a pipeline cannot be set up.
@@ -34,7 +36,7 @@ impl Mirror {
         timeouts: &TransferTimeouts,
     ) -> Result<Option<Self>, BadLink> {
         let Some((next, request)) = request.for_next() else { return Ok(None) };
-        let name = next.name();
+        let (name, uuid) = (next.name(), next.uuid.clone());
         let blame = |status, reason: String| BadLink { name: name.clone(), status, reason };
         let Some(address) = next.address() else {
             return Err(blame(Status::Error, format!("`{}` is not an address", next.ip)));
@@ -49,7 +51,7 @@ impl Mirror {
         };
         let (connection, answer) = ask.await.map_err(|error| blame(Status::Error, error.to_string()))?;
         if answer.status == Status::Success {
-            return Ok(Some(Self { connection, out: OutQueue::default(), name }));
+            return Ok(Some(Self { connection, out: OutQueue::default(), name, uuid }));
         }
         let reason = answer.message.unwrap_or_else(|| format!("it answered {:?}", answer.status));
         match answer.first_bad_link.filter(|link| !link.is_empty()) {

@@ -13,8 +13,9 @@ use steadfs_wire::transfer::{OpResponse, Stage, Status, WriteBlock};
 use self::mirror::Mirror;
 use self::run::{Acks, Finish, PipelineError, Receiver};
 use crate::connection::{Connection, LinkError};
+use crate::disks::Seat;
 use crate::node::Node;
-use crate::transfer::{ActiveTransfer, Refusal, TransferTimeouts, check_pool};
+use crate::transfer::{ActiveTransfer, Refusal, TransferTimeouts, check_pool, seat_at, take_seat};
 
 /// What a request opened on this node.
 enum Opened {
@@ -41,7 +42,7 @@ pub(crate) async fn serve(
     request: WriteBlock,
 ) -> Result<(), LinkError> {
     let acks = acks_of(&request);
-    let opened = match open(node, &request, acks).await {
+    let opened = match open(node, &connection.seat, &request, acks).await {
         Ok(opened) => opened,
         Err(refusal) => {
             refused(node, connection, &request, &refusal.message);
@@ -104,7 +105,9 @@ pub(crate) async fn receive(
     connection: &mut Connection,
     request: WriteBlock,
 ) -> Result<(), Refusal> {
-    let Opened::Writer(writer) = open(node, &request, Acks::Never).await? else { return Ok(()) };
+    let Opened::Writer(writer) = open(node, &connection.seat, &request, Acks::Never).await? else {
+        return Ok(());
+    };
     let receiver = Receiver {
         node,
         timeouts,
@@ -141,7 +144,8 @@ async fn release(node: &Node, writer: Arc<ReplicaWriter>) {
 async fn abandon(node: &Arc<Node>, request: &WriteBlock, opened: Opened) {
     let Opened::Writer(writer) = opened else { return };
     let (store, block, created) = (node.store.clone(), writer.block(), request.stage == Stage::SetupCreate);
-    let removed = node.disks.of(writer.storage()).run(move || {
+    let disk = node.disks.of(writer.storage());
+    let removed = disk.run(move || {
         let removed = if created { store.delete(block.id, block.stamp).map(drop) } else { Ok(()) };
         drop(writer);
         removed
@@ -152,7 +156,7 @@ async fn abandon(node: &Arc<Node>, request: &WriteBlock, opened: Opened) {
 }
 
 /// Opens the replica that a request is about.
-async fn open(node: &Arc<Node>, request: &WriteBlock, acks: Acks) -> Result<Opened, Refusal> {
+async fn open(node: &Arc<Node>, seat: &Seat, request: &WriteBlock, acks: Acks) -> Result<Opened, Refusal> {
     check_pool(node, &request.block)?;
     if acks != Acks::EachPacket && !request.targets.is_empty() {
         return Err(Refusal::invalid("a copy between datanodes has no further targets"));
@@ -165,11 +169,16 @@ async fn open(node: &Arc<Node>, request: &WriteBlock, acks: Acks) -> Result<Open
         return Err(Refusal::invalid(text));
     }
     let (owned, store) = (request.clone(), node.store.clone());
-    let disk = match storage_of(request) {
-        Some(storage) if makes_replica(request.stage) => node.disks.of(storage),
-        _ => node.disk_of(request.block.id),
+    // A storage that is not one of ours is as good as none: the store chooses.
+    let mut storage = storage_of(request);
+    let disk = if makes_replica(request.stage) {
+        let chosen = store.volume_for(request.block.length, storage)?;
+        storage = Some(chosen);
+        take_seat(node, seat, chosen)?
+    } else {
+        seat_at(node, seat, request.block.id)?
     };
-    Ok(disk.run(move || open_replica(&store, &owned, acks)).await?)
+    Ok(disk.run(move || open_replica(&store, &owned, storage, acks)).await?)
 }
 
 /// The volume that the namenode chose.
@@ -186,13 +195,13 @@ fn makes_replica(stage: Stage) -> bool {
 fn open_replica(
     store: &Arc<steadfs_datanode_store::Store>,
     request: &WriteBlock,
+    storage: Option<StorageId>,
     acks: Acks,
 ) -> StoreResult<Opened> {
     let header = &request.block;
     let create = CreateOptions {
         block: Block { id: header.id, stamp: header.stamp, len: header.length },
-        // A storage that is not one of ours is as good as none: the store chooses.
-        storage: storage_of(request),
+        storage,
         spec: request.checksum,
     };
     let old = Block { id: header.id, stamp: header.stamp, len: request.min_bytes };

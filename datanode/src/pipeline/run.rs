@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::mirror::Mirror;
 use super::state::{Batch, PipelineState, Violation, Written};
 use crate::connection::{Connection, Expect, LinkError, OutQueue};
+use crate::latency::Probe;
 use crate::node::Node;
 use crate::transfer::{ActiveTransfer, TransferTimeouts, status_of};
 
@@ -141,6 +142,8 @@ struct Running<'a> {
     idle: Duration,
     /// What failed on this node.
     failure: Option<String>,
+    /// The packet by which the next node's speed is measured, if it is the last one.
+    probe: Probe,
 }
 
 impl<'a> Running<'a> {
@@ -156,6 +159,7 @@ impl<'a> Running<'a> {
             acks_due: now + setup.timeouts.write_idle,
             idle,
             failure: None,
+            probe: Probe::default(),
             setup,
         }
     }
@@ -208,12 +212,16 @@ impl<'a> Running<'a> {
             if let Err(mismatch) = &verdict {
                 self.failure.get_or_insert_with(|| mismatch.to_string());
             }
-            let frame = packet.frame().clone();
+            let (frame, header) = (packet.frame().clone(), *packet.header());
+            let plain = !header.last && !header.sync && self.setup.depth == 1;
             let awaited = self.state.awaits_downstream();
             if self.state.receive(packet, verdict)?
                 && let Some(mirror) = &mut self.setup.mirror
             {
                 mirror.out.push(frame);
+                if plain {
+                    self.probe.sent(header.seqno);
+                }
                 if !awaited {
                     self.downstream_due = Instant::now() + self.idle;
                 }
@@ -265,6 +273,9 @@ impl<'a> Running<'a> {
         while let Some(ack) =
             PipelineAck::decode(&mut mirror.connection.buffer).map_err(|error| error.to_string())?
         {
+            if let Some(took) = self.probe.acked(ack.seqno) {
+                self.setup.node.transfer_metrics.latencies.note(&mirror.uuid, took);
+            }
             self.state.downstream_ack(ack).map_err(|error| error.to_string())?;
             self.downstream_due = Instant::now() + self.idle;
         }
@@ -273,6 +284,9 @@ impl<'a> Running<'a> {
 
     fn downstream_failed(&mut self, reason: &str) {
         let Some(mirror) = self.setup.mirror.take() else { return };
+        if let Some(waited) = self.probe.waited() {
+            self.setup.node.transfer_metrics.latencies.note_broken(&mirror.uuid, waited);
+        }
         // It closes after the ack of the last packet, which is as it should be.
         if self.state.awaits_downstream() {
             let block = self.setup.writer.block();
@@ -448,7 +462,7 @@ mod tests {
         let volume =
             VolumeConfig { path: folder.path().into(), kind: steadfs_common::StorageType::Disk, reserved: 0 };
         let syncs = Arc::new(Syncs::default());
-        let options = StoreOptions { volumes: vec![volume], faults: Some(syncs.clone()) };
+        let options = StoreOptions { faults: Some(syncs.clone()), ..StoreOptions::new(vec![volume]) };
         let store = Store::open(options, Arc::new(NoListener)).unwrap();
         let block = Block { id: BlockId(1), stamp: GenStamp(1), len: 10_000 };
         let create = CreateOptions { block, storage: None, spec: ChecksumSpec::DEFAULT };

@@ -7,7 +7,7 @@ use steadfs_wire::transfer::{BlockChecksum, BlockChecksumKind, BlockChecksumRepl
 
 use super::read::file_of;
 use super::*;
-use crate::send::send_replica;
+use crate::send::{Pace, send_replica};
 
 const NEXT: GenStamp = GenStamp(1_002);
 
@@ -25,7 +25,7 @@ fn location(node: &TestNode) -> Location {
 
 async fn replicate(from: &TestNode, stamp: GenStamp, to: &[Location]) -> FsResult<()> {
     let block = Block { id: BLOCK, stamp, len: 0 };
-    send_replica(&from.node, &TransferTimeouts::default(), block, to).await
+    send_replica(&from.node, &TransferTimeouts::default(), block, to, Pace::Free).await
 }
 
 #[tokio::test]

@@ -80,11 +80,12 @@ impl TestNode {
             reserved: 0,
         }];
         let heard = Arc::new(Heard::default());
-        let store = Store::open(StoreOptions { volumes, faults }, heard.clone()).unwrap();
+        let store =
+            Store::open(StoreOptions { faults, ..StoreOptions::new(volumes) }, heard.clone()).unwrap();
         store.join(&Cluster { cluster_id: "CID-1".into(), block_pool: BlockPoolId(POOL.into()) }).unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let mut disks = Disks::new(1).unwrap();
-        disks.add(store.volumes_in_service(), 2).unwrap();
+        let disks = Disks::new(2, 4_096).unwrap();
+        disks.add(store.volumes_in_service()).unwrap();
         let node = Arc::new(Node {
             config,
             uuid: store.identity().uuid,
@@ -96,6 +97,7 @@ impl TestNode {
             transfer_metrics: Default::default(),
             moves: Default::default(),
             admin: Default::default(),
+            scans: Default::default(),
         });
         let shutdown = Shutdown::new();
         shutdown.spawn(server::serve(listener, node.clone(), timeouts, shutdown.clone()));

@@ -3,7 +3,10 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::thread;
+use std::time::Duration;
 
+use parking_lot::RwLock;
 use steadfs_common::{BlockId, ChecksumSpec, GenStamp};
 
 use crate::disk::NamedFile;
@@ -11,18 +14,29 @@ use crate::error::is_full;
 use crate::layout::{self, Place};
 use crate::map::{ReplicaMap, Slot};
 use crate::replica::{Files, Io, OpenReplica};
+use crate::suspects::Suspects;
 use crate::volume::Volume;
-use crate::{Block, ChangeKind, Listener, ReplicaChange, ReplicaState, StoreError, StoreResult, meta};
+use crate::volumes::Volumes;
+use crate::{
+    Block, ChangeKind, Identity, Listener, ReplicaChange, ReplicaState, StoreError, StoreResult, meta,
+};
 
 /// How often an operation looks a block up again that keeps changing its state under it.
 pub(crate) const LOOKUPS: usize = 16;
 
+/// How long whoever met an error of a disk waits for the check of the whole volume. It goes on without them.
+const CHECK_PATIENCE: Duration = Duration::from_secs(5);
+
 pub(crate) struct Core {
-    pub(crate) volumes: Vec<Arc<Volume>>,
+    pub(crate) volumes: Volumes,
     pub(crate) map: ReplicaMap,
     pub(crate) listener: Arc<dyn Listener>,
     /// Counts replicas made, so that volumes take turns.
     pub(crate) turn: AtomicUsize,
+    /// Who this datanode is.
+    pub(crate) identity: RwLock<Identity>,
+    /// Replicas to be looked at before all others.
+    pub(crate) suspects: Suspects,
 }
 
 /// Bytes on disk that a replica of `len` bytes is counted as: with checksums of the usual kind, whatever it has.
@@ -36,10 +50,10 @@ impl Core {
     }
 
     /// Passes a result on; if the disk failed, finds out whether the whole volume has.
-    pub(crate) fn watch<T>(&self, volume: &Volume, result: StoreResult<T>) -> StoreResult<T> {
+    pub(crate) fn watch<T>(&self, volume: &Arc<Volume>, result: StoreResult<T>) -> StoreResult<T> {
         if let Err(StoreError::Io { source, path }) = &result
             && !is_full(source)
-            && !volume.has_failed()
+            && !volume.is_out()
         {
             tracing::warn!(path = %path.display(), error = %source, "an operation on a file failed; checking the volume");
             self.check_volume(volume);
@@ -47,27 +61,94 @@ impl Core {
         result
     }
 
-    /// Drops the volume if it does not work.
-    pub(crate) fn check_volume(&self, volume: &Volume) {
-        if let Err(why) = volume.check() {
+    /// Checks a volume, and drops it if it does not work. Waits for a moment only; the check goes on.
+    pub(crate) fn check_volume(&self, volume: &Arc<Volume>) {
+        if !volume.is_out()
+            && let Some(why) = volume.check_now(CHECK_PATIENCE)
+        {
             self.fail_volume(volume, &why);
+        }
+    }
+
+    /// Drops the volumes of which checks that nobody waited for have found out that they do not work, or do not end.
+    pub(crate) fn oversee(&self) {
+        for volume in self.volumes.serving() {
+            if let Some(why) = volume.health.verdict(Duration::ZERO) {
+                self.fail_volume(&volume, &why);
+            }
         }
     }
 
     /// Drops a volume: its replicas are gone, the others serve on.
     fn fail_volume(&self, volume: &Volume, why: &str) {
-        if !volume.mark_failed() {
+        if !volume.mark_failed(why) {
             return;
         }
         tracing::error!(volume = %volume.root.display(), storage = %volume.storage, why, "the volume has failed and is dropped");
+        self.forget_volume(volume);
+        self.listener.volume_failed(volume.storage, why);
+    }
+
+    /// Takes an operator's volume out of service. What is on it stays on it.
+    pub(crate) fn remove_volume(&self, volume: &Volume) {
+        volume.mark_removed();
+        self.forget_volume(volume);
+        tracing::info!(volume = %volume.root.display(), storage = %volume.storage, "the volume was taken out of service");
+    }
+
+    /// Its replicas are none of ours any more: whoever writes one is superseded.
+    fn forget_volume(&self, volume: &Volume) {
+        volume.worker.close();
+        let mut files = Vec::new();
         for (_, slot) in self.map.take_volume(volume.index) {
             if let Slot::Open(open) = slot {
                 let mut state = open.state.lock();
                 state.gone = true;
-                state.files = None;
+                files.extend(state.files.take());
             }
         }
-        self.listener.volume_failed(volume.storage, why);
+        // Even closing a file may wait for a disk that hangs. If there is no thread to be had, it happens here.
+        let lock = volume.take_lock();
+        let _ = thread::Builder::new().name("let-go".into()).spawn(move || drop((files, lock)));
+    }
+
+    /// A finalized replica was found to be bad. That is written down beside it, so that it is known after a restart too, and
+    /// told; the replica stays until the namenode has it deleted, since it may be the last one.
+    pub(crate) fn found_bad(&self, volume: &Arc<Volume>, block: Block, why: &str) {
+        if volume.is_out() {
+            return;
+        }
+        let here = || {
+            let slot = self.map.places(block.id).into_iter().find(|(index, _)| *index == volume.index);
+            matches!(slot, Some((_, Slot::Finalized { stamp, len })) if (stamp, len) == (block.stamp, block.len))
+        };
+        if here() && !self.map.is_bad(volume.index, block.id, block.stamp) {
+            // In memory first: who deletes the replica from now on deletes the mark too.
+            self.map.mark_bad(volume.index, block.id, block.stamp);
+            if let Err(error) = self.write_mark(volume, block, why) {
+                tracing::warn!(block = %block.id, %error, "that a replica is bad cannot be written down");
+            }
+            if !here() {
+                self.clear_mark(volume, block.id, block.stamp);
+            }
+        }
+        self.listener.bad_replica(volume.storage, block);
+    }
+
+    fn write_mark(&self, volume: &Volume, block: Block, why: &str) -> StoreResult<()> {
+        let mark = volume.disk.create(layout::bad_path(&volume.root, block.id, block.stamp))?;
+        volume.disk.write_at(&mark, format!("{why}\n").as_bytes(), 0)?;
+        volume.disk.sync(&mark)?;
+        volume.sync_folder(Place::Finalized, block.id)
+    }
+
+    /// Forgets that a replica is bad: it is gone, or was found to be good. True if it was known to be bad.
+    pub(crate) fn clear_mark(&self, volume: &Volume, id: BlockId, stamp: GenStamp) -> bool {
+        let known = self.map.clear_bad(volume.index, id);
+        if known && let Err(error) = volume.disk.remove(&layout::bad_path(&volume.root, id, stamp)) {
+            tracing::warn!(block = %id, %error, "the mark of a bad replica cannot be removed");
+        }
+        known
     }
 
     /// Counts what an open replica takes on its volume, and gives back the room that it has filled.
@@ -171,10 +252,18 @@ impl Core {
             (state.place(), state.stamp)
         };
         if old != stamp {
+            self.doubt(open, place, old);
             open.volume.disk.rename(&open.meta_path(place, old), &open.meta_path(place, stamp))?;
             open.state.lock().stamp = stamp;
         }
         open.volume.sync_folder(place, open.id)
+    }
+
+    /// A replica that is known to be bad gets a new name: whether it still is bad is found out anew.
+    pub(crate) fn doubt(&self, open: &OpenReplica, place: Place, stamp: GenStamp) {
+        if place == Place::Finalized && self.clear_mark(&open.volume, open.id, stamp) {
+            self.suspects.add(open.volume.storage, open.id);
+        }
     }
 
     /// Cuts a replica being written or waiting to be recovered to `len` bytes. The caller holds `io`; everything is flushed.
@@ -294,11 +383,14 @@ impl Core {
 
     pub(crate) fn remove_files(
         &self,
-        volume: &Volume,
+        volume: &Arc<Volume>,
         place: Place,
         id: BlockId,
         stamp: GenStamp,
     ) -> StoreResult<()> {
+        if place == Place::Finalized {
+            self.clear_mark(volume, id, stamp);
+        }
         let data = volume.disk.remove(&layout::data_path(&volume.root, place, id));
         let meta = volume.disk.remove(&layout::meta_path(&volume.root, place, id, stamp));
         self.watch(volume, data.and(meta))

@@ -117,6 +117,20 @@ pub enum StoreError {
         /// The volume's folder.
         path: PathBuf,
     },
+    /// No volume answers: nothing new is put on one that does not.
+    #[error("Volume {path} does not answer", path = path.display())]
+    Stalled {
+        /// The volume's folder.
+        path: PathBuf,
+    },
+    /// A volume's own files are damaged; the sentence says which and what to do. Other volumes may serve.
+    #[error("{path}: {why}", path = path.display())]
+    Damaged {
+        /// The volume's folder.
+        path: PathBuf,
+        /// Reason and remedy.
+        why: String,
+    },
     /// A volume's folder cannot be used; the sentence says why and what to do.
     #[error("{path}: {why}", path = path.display())]
     Refused {
@@ -150,7 +164,9 @@ impl StoreError {
             Self::Checksum { .. } => FsErrorKind::Checksum,
             Self::Packet { .. } => FsErrorKind::InvalidRequest,
             Self::RecoveryInProgress { .. } => FsErrorKind::RecoveryInProgress,
-            Self::Failed { .. } | Self::VolumeFailed { .. } => FsErrorKind::Io,
+            Self::Failed { .. } | Self::VolumeFailed { .. } | Self::Stalled { .. } | Self::Damaged { .. } => {
+                FsErrorKind::Io
+            }
             Self::Full { .. } => FsErrorKind::NoSpace,
             Self::Io { source, .. } if is_full(source) => FsErrorKind::NoSpace,
             Self::Io { .. } => FsErrorKind::Io,

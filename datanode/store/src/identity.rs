@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 
-use steadfs_common::{BlockPoolId, DatanodeUuid, StorageId};
+use steadfs_common::{BlockPoolId, ChecksumKind, DatanodeUuid, StorageId};
 use uuid::Uuid;
 
 use crate::disk::Disk;
@@ -14,6 +14,33 @@ use crate::{StoreError, StoreResult};
 const LAYOUT_VERSION: u32 = 1;
 /// Longest identity file that is read.
 const MAX_IDENTITY_BYTES: u64 = 16 << 10;
+
+/// How the line with the checksum of all lines before it begins.
+const CHECK: &str = "check = ";
+/// What helps against a damaged identity file.
+const REMEDY: &str = "restore it from a copy, or give an empty folder";
+
+/// Why an identity file cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Unreadable {
+    /// The disk is to blame, not who configured it: other volumes may serve without this one.
+    damaged: bool,
+    why: String,
+}
+
+/// A text with a last line that tells its checksum.
+pub(crate) fn seal(text: String) -> String {
+    let check = ChecksumKind::Crc32c.of(text.as_bytes());
+    text + &format!("{CHECK}{check:08x}\n")
+}
+
+/// Whether a text is as it was sealed.
+pub(crate) fn is_sealed(text: &str) -> bool {
+    text.find(CHECK).is_some_and(|at| {
+        let check = ChecksumKind::Crc32c.of(&text.as_bytes()[..at]);
+        u32::from_str_radix(text[at + CHECK.len()..].trim_end(), 16) == Ok(check)
+    })
+}
 
 /// The cluster that a datanode belongs to, as its namenode named it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,10 +81,12 @@ impl VolumeIdentity {
         if let Some(cluster) = &self.node.cluster {
             text += &format!("cluster = {}\nblock_pool = {}\n", cluster.cluster_id, cluster.block_pool);
         }
-        text
+        seal(text)
     }
 
-    fn decode(text: &str) -> Result<Self, String> {
+    fn decode(text: &str) -> Result<Self, Unreadable> {
+        let damaged =
+            |why: String| Unreadable { damaged: true, why: format!("{why}: it is damaged; {REMEDY}") };
         let field = |name: &str| {
             text.lines()
                 .filter(|line| !line.starts_with('#'))
@@ -65,31 +94,37 @@ impl VolumeIdentity {
                 .find(|(key, _)| *key == name)
                 .map(|(_, value)| value.trim())
         };
-        let needed = |name: &str| {
-            field(name).ok_or_else(|| {
-                format!("`{IDENTITY_FILE}` lacks `{name}`: it is damaged; restore it from a copy, or give an empty folder")
-            })
-        };
-        let layout = needed("layout")?;
-        if layout.parse() != Ok(LAYOUT_VERSION) {
-            return Err(format!(
+        let needed =
+            |name: &str| field(name).ok_or_else(|| damaged(format!("`{IDENTITY_FILE}` lacks `{name}`")));
+        let wrong = |what: &str| damaged(format!("`{IDENTITY_FILE}` has no usable `{what}`"));
+        let layout: u32 = needed("layout")?.parse().map_err(|_| wrong("layout"))?;
+        if layout > LAYOUT_VERSION {
+            let why = format!(
                 "the folder has layout version {layout}, this program reads {LAYOUT_VERSION}: start the version of \
                  SteadFS that wrote it, or give an empty folder"
-            ));
+            );
+            return Err(Unreadable { damaged: false, why });
+        }
+        // Files of the first version have no checksum.
+        if text.contains(CHECK) && !is_sealed(text) {
+            return Err(damaged(format!("`{IDENTITY_FILE}` does not match its checksum")));
+        }
+        if layout != LAYOUT_VERSION {
+            return Err(wrong("layout"));
         }
         let cluster = match (field("cluster"), field("block_pool")) {
             (Some(id), Some(pool)) => {
                 Some(Cluster { cluster_id: id.to_owned(), block_pool: BlockPoolId(pool.to_owned()) })
             }
             (None, None) => None,
-            _ => return Err(format!("`{IDENTITY_FILE}` names only half of the cluster: it is damaged")),
+            _ => return Err(damaged(format!("`{IDENTITY_FILE}` names only half of the cluster"))),
         };
         Ok(Self {
             node: Identity {
-                uuid: needed("datanode")?.parse::<DatanodeUuid>().map_err(|error| error.to_string())?,
+                uuid: needed("datanode")?.parse::<DatanodeUuid>().map_err(|_| wrong("datanode"))?,
                 cluster,
             },
-            storage: needed("storage")?.parse::<StorageId>().map_err(|error| error.to_string())?,
+            storage: needed("storage")?.parse::<StorageId>().map_err(|_| wrong("storage"))?,
         })
     }
 
@@ -103,16 +138,20 @@ impl VolumeIdentity {
             }
             Err(error) => return Err(error),
         };
-        let refused = |why: String| StoreError::Refused { path: root.to_owned(), why };
+        let damaged = |why: String| StoreError::Damaged { path: root.to_owned(), why };
         let len = disk.len(&file)?;
         if len > MAX_IDENTITY_BYTES {
-            return Err(refused(format!("`{IDENTITY_FILE}` is {len} bytes long: it is not ours")));
+            let why = format!("`{IDENTITY_FILE}` is {len} bytes long: it is not ours; {REMEDY}");
+            return Err(damaged(why));
         }
         let mut bytes = vec![0; len as usize];
         disk.read_at(&file, &mut bytes, 0)?;
         let text = String::from_utf8(bytes)
-            .map_err(|_| refused(format!("`{IDENTITY_FILE}` is not a text: it is damaged or not ours")))?;
-        Self::decode(&text).map(Some).map_err(refused)
+            .map_err(|_| damaged(format!("`{IDENTITY_FILE}` is not a text: it is damaged; {REMEDY}")))?;
+        Self::decode(&text).map(Some).map_err(|unreadable| match unreadable {
+            Unreadable { damaged: true, why } => damaged(why),
+            Unreadable { damaged: false, why } => StoreError::Refused { path: root.to_owned(), why },
+        })
     }
 
     pub(crate) fn write(&self, disk: &Disk, root: &Path) -> StoreResult<()> {
@@ -187,12 +226,47 @@ mod tests {
     #[test]
     fn newer_and_damaged_ones_are_refused_with_a_remedy() {
         let text = identity(None).encode();
-        let newer = VolumeIdentity::decode(&text.replace("layout = 1", "layout = 2")).unwrap_err();
-        assert!(newer.contains("version 2") && newer.contains("empty folder"), "{newer}");
-        let damaged = VolumeIdentity::decode(&text.replace("storage", "store")).unwrap_err();
-        assert!(damaged.contains("lacks `storage`"), "{damaged}");
-        assert!(VolumeIdentity::decode(&text.replace("DS-", "../")).is_err());
-        assert!(VolumeIdentity::decode(&(text + "cluster = x\n")).unwrap_err().contains("half"));
+        let unchecked = |text: &str| text[..text.find(CHECK).unwrap()].to_owned();
+        let text = unchecked(&text);
+        let why = |text: &str| VolumeIdentity::decode(text).unwrap_err();
+        let newer = why(&text.replace("layout = 1", "layout = 2"));
+        assert!(
+            !newer.damaged && newer.why.contains("version 2") && newer.why.contains("empty folder"),
+            "{newer:?}"
+        );
+        for (from, to, what) in [
+            ("storage", "store", "lacks `storage`"),
+            ("DS-", "../", "no usable `storage`"),
+            ("layout", "cluster = x\nlayout", "half"),
+        ] {
+            let damaged = why(&text.replace(from, to));
+            assert!(damaged.damaged && damaged.why.contains(what), "{damaged:?}");
+        }
+        assert!(why("").damaged && why(&text[..text.len() / 2]).damaged, "a file cut short");
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_noticed() {
+        let before = identity(None);
+        let text = before.encode();
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] ^= 1;
+            let Ok(text) = String::from_utf8(bytes) else { continue };
+            // A flip in the word before the checksum takes the checksum away, and is seen by the line that is left over.
+            let read = VolumeIdentity::decode(&text);
+            assert!(read.is_err() || read == Ok(before.clone()), "byte {at}: {text}");
+        }
+    }
+
+    #[test]
+    fn one_of_the_first_version_is_read() {
+        let text = "# A volume of a SteadFS datanode. Do not edit: the replicas here are found by these names.\n\
+                    layout = 1\ndatanode = 00000000-0000-0000-0000-000000000001\n\
+                    storage = DS-00000000-0000-0000-0000-000000000002\ncluster = CID-1\nblock_pool = BP-1\n";
+        let read = VolumeIdentity::decode(text).unwrap();
+        assert_eq!(read.storage, StorageId(Uuid::from_u128(2)));
+        assert_eq!(read.node.cluster.unwrap().cluster_id, "CID-1");
     }
 
     #[test]

@@ -14,33 +14,44 @@
 //! Lock order: a replica's `io`, then its `state`, or the map; the map's lock is never held during I/O.
 
 mod chunks;
+mod compare;
 mod core;
 mod disk;
 mod error;
+mod health;
+mod heard;
 mod identity;
 mod layout;
 mod map;
 mod meta;
+mod opening;
 mod pipeline;
+mod progress;
 mod reader;
 mod recovery;
 mod replica;
 mod scan;
 mod store;
+mod suspects;
 mod volume;
+mod volumes;
 mod worker;
 mod writer;
 
+pub use compare::Differences;
 pub use disk::{DiskOp, Faults};
 pub use error::{StoreError, StoreResult};
+pub use heard::Heard;
 pub use identity::{Cluster, Identity};
+pub use progress::ScanProgress;
 pub use reader::ReplicaReader;
 pub use recovery::RecoveryReplica;
 pub use replica::{Block, ReplicaState};
 pub use store::{
-    ChangeKind, CreateOptions, Listener, NoListener, ReplicaChange, ReplicaStatus, Store, StoreOptions,
+    CHECK_TIMEOUT, ChangeKind, CreateOptions, Listener, NoListener, ReplicaChange, ReplicaStatus, Store,
+    StoreOptions,
 };
-pub use volume::{VolumeConfig, VolumeStatus};
+pub use volume::{VolumeConfig, VolumeFailure, VolumeStatus};
 pub use writer::ReplicaWriter;
 
 /// Longest replica that is accepted, in bytes.

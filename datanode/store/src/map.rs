@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use steadfs_common::{BlockId, GenStamp};
 
+use crate::layout;
 use crate::replica::OpenReplica;
 
 /// A replica in the map.
@@ -27,11 +28,47 @@ impl Slot {
 /// The replicas of each volume in order of block id. A replica's `state` may be locked while the map is, not the other way round.
 pub(crate) struct ReplicaMap {
     volumes: RwLock<Vec<BTreeMap<BlockId, Slot>>>,
+    /// Finalized replicas that are known to be bad. Few.
+    bad: RwLock<BTreeMap<BlockId, (usize, GenStamp)>>,
 }
 
 impl ReplicaMap {
     pub(crate) fn new(volumes: Vec<BTreeMap<BlockId, Slot>>) -> Self {
-        Self { volumes: RwLock::new(volumes) }
+        Self { volumes: RwLock::new(volumes), bad: RwLock::default() }
+    }
+
+    /// Adds a volume with what lies on it. `listed` runs before anybody can see a replica of it.
+    pub(crate) fn add_volume(&self, slots: BTreeMap<BlockId, Slot>, listed: impl FnOnce()) {
+        let mut volumes = self.volumes.write();
+        volumes.push(slots);
+        listed();
+    }
+
+    /// Notes that the replica of this stamp on a volume is bad.
+    pub(crate) fn mark_bad(&self, volume: usize, id: BlockId, stamp: GenStamp) {
+        self.bad.write().insert(id, (volume, stamp));
+    }
+
+    /// Whether a replica is known to be bad.
+    pub(crate) fn is_bad(&self, volume: usize, id: BlockId, stamp: GenStamp) -> bool {
+        self.bad.read().get(&id) == Some(&(volume, stamp))
+    }
+
+    /// Forgets what was known of a bad replica; true if something was.
+    pub(crate) fn clear_bad(&self, volume: usize, id: BlockId) -> bool {
+        let mut bad = self.bad.write();
+        bad.get(&id).is_some_and(|(at, _)| *at == volume) && bad.remove(&id).is_some()
+    }
+
+    pub(crate) fn count_bad(&self, volume: usize) -> u64 {
+        self.bad.read().values().filter(|(at, _)| *at == volume).count() as u64
+    }
+
+    /// All places of a block: more than one where a disk with an older copy of it was put in.
+    pub(crate) fn places(&self, id: BlockId) -> Vec<(usize, Slot)> {
+        let volumes = self.volumes.read();
+        let here = volumes.iter().enumerate();
+        here.filter_map(|(index, slots)| slots.get(&id).map(|slot| (index, slot.clone()))).collect()
     }
 
     /// The volume and the slot of a block.
@@ -99,6 +136,39 @@ impl ReplicaMap {
 
     /// Takes all replicas of a volume out.
     pub(crate) fn take_volume(&self, volume: usize) -> BTreeMap<BlockId, Slot> {
+        self.bad.write().retain(|_, (at, _)| *at != volume);
         std::mem::take(&mut self.volumes.write()[volume])
+    }
+
+    /// Adds a finalized replica that was found on a volume, if the block has none on any.
+    pub(crate) fn adopt(&self, volume: usize, id: BlockId, stamp: GenStamp, len: u64) -> bool {
+        let mut volumes = self.volumes.write();
+        if volumes.iter().any(|slots| slots.contains_key(&id)) {
+            return false;
+        }
+        volumes[volume].insert(id, Slot::Finalized { stamp, len });
+        true
+    }
+
+    /// The replicas of a volume whose finalized files lie in the folder that `number` names.
+    pub(crate) fn in_folder(&self, volume: usize, number: u16) -> Vec<(BlockId, Slot)> {
+        let volumes = self.volumes.read();
+        let slots = &volumes[volume];
+        let mut found = Vec::new();
+        let mut from = BlockId(0);
+        // The blocks of a folder come in runs of 256 neighbours; between them whole runs are stepped over.
+        while let Some((id, _)) = slots.range(from..).next() {
+            let run = id.0 >> 8;
+            let first = layout::next_run(run, number);
+            let Some(start) = first.checked_mul(256) else { break };
+            found.extend(
+                slots.range(BlockId(start)..=BlockId(start | 255)).map(|(id, slot)| (*id, slot.clone())),
+            );
+            match first.checked_add(1).and_then(|next| next.checked_mul(256)) {
+                Some(next) => from = BlockId(next),
+                None => break,
+            }
+        }
+        found
     }
 }

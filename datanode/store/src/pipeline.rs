@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
-use steadfs_common::{BlockId, ChecksumSpec, GenStamp, StorageId};
+use steadfs_common::{BlockId, ChecksumSpec, FsErrorKind, GenStamp, StorageId};
 
 use crate::core::{Core, LOOKUPS, footprint};
 use crate::layout::Place;
@@ -37,7 +37,24 @@ impl Core {
             return Err(StoreError::Length { block: id, found: len, expected });
         }
         self.make_way(id, stamp, role)?;
-        let volume = self.choose_volume(footprint(len), options.storage)?;
+        let mut full: Vec<StorageId> = Vec::new();
+        loop {
+            let volume = self.choose_volume(footprint(len), options.storage, &full)?;
+            match self.create_on(&volume, options, role) {
+                // Its file system has no room for another file, whatever it said: the next one may.
+                Err(error) if error.kind() == FsErrorKind::NoSpace => full.push(volume.storage),
+                other => return other,
+            }
+        }
+    }
+
+    fn create_on(
+        self: &Arc<Self>,
+        volume: &Arc<Volume>,
+        options: CreateOptions,
+        role: ReplicaState,
+    ) -> StoreResult<ReplicaWriter> {
+        let Block { id, stamp, len } = options.block;
         let mut state = State::new(role, stamp, options.spec, 0);
         state.kept = footprint(len);
         volume.keep_room(state.kept);
@@ -47,19 +64,19 @@ impl Core {
             open.release_room();
             return Err(StoreError::Exists { block: id, state: "unknown: it was created meanwhile" });
         }
-        match self.create_files(&volume, role, options) {
+        match self.create_files(volume, role, options) {
             Ok(files) => open.state.lock().files = Some(files),
             Err(error) => {
                 // The first error is the one to tell.
                 let _ = self.remove_open(&open);
-                return self.watch(&volume, Err(error));
+                return self.watch(volume, Err(error));
             }
         }
         let writer = ReplicaWriter::new(self.clone(), open.clone(), options.spec.kind);
         drop(io);
         self.recount(&open);
         if role == ReplicaState::Rbw {
-            self.tell(&volume, Block { id, stamp, len: 0 }, ChangeKind::Receiving);
+            self.tell(volume, Block { id, stamp, len: 0 }, ChangeKind::Receiving);
         }
         Ok(writer)
     }
@@ -112,24 +129,39 @@ impl Core {
         Err(StoreError::Superseded { block: id })
     }
 
-    /// The volume that the namenode chose if it has room, else one of those that have most.
-    fn choose_volume(&self, wanted: u64, storage: Option<StorageId>) -> StoreResult<Arc<Volume>> {
-        let alive = || self.volumes.iter().filter(|volume| !volume.has_failed());
-        if let Some(volume) = alive().find(|volume| Some(volume.storage) == storage)
-            && volume.room() >= wanted
+    /// The volume that the namenode chose if it has room, else one of those that have most. Asks no disk. Those that are
+    /// `full` were tried already.
+    pub(crate) fn choose_volume(
+        &self,
+        wanted: u64,
+        storage: Option<StorageId>,
+        full: &[StorageId],
+    ) -> StoreResult<Arc<Volume>> {
+        let serving = self.volumes.serving();
+        let answering: Vec<_> = serving.iter().filter(|volume| !volume.health.is_stalled()).collect();
+        if answering.is_empty()
+            && let Some(volume) = serving.first()
         {
-            return Ok(volume.clone());
+            return Err(StoreError::Stalled { path: volume.root.clone() });
         }
-        let rooms: Vec<_> = alive().map(|volume| (volume.room(), volume)).collect();
+        let rooms: Vec<(u64, &Arc<Volume>)> = answering
+            .into_iter()
+            .map(|volume| (if full.contains(&volume.storage) { 0 } else { volume.room() }, volume))
+            .collect();
+        if let Some((_, volume)) =
+            rooms.iter().find(|(room, volume)| Some(volume.storage) == storage && *room >= wanted)
+        {
+            return Ok(Arc::clone(volume));
+        }
         let most = rooms.iter().map(|(room, _)| *room).max().unwrap_or(0);
         // Volumes with about as much room take turns, so that their disks work together.
         let enough = wanted.max(most / 10 * 9);
-        let mut candidates: Vec<_> = rooms.into_iter().filter(|(room, _)| *room >= enough).collect();
+        let candidates: Vec<_> = rooms.into_iter().filter(|(room, _)| *room >= enough).collect();
         if candidates.is_empty() {
             return Err(StoreError::Full { wanted, most });
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % candidates.len();
-        Ok(candidates.swap_remove(turn).1.clone())
+        Ok(candidates[turn].1.clone())
     }
 
     pub(crate) fn append(
@@ -189,8 +221,11 @@ impl Core {
         new_stamp: GenStamp,
         requested: ChecksumSpec,
     ) -> StoreResult<ReplicaWriter> {
-        let volume = self.volumes[volume].clone();
+        let volume = self.volumes.at(volume);
         volume.alive()?;
+        if self.map.is_bad(volume.index, old.id, old.stamp) {
+            return Err(StoreError::Failed { block: old.id, why: "it is known to be bad".into() });
+        }
         let opened = self.open_files(&volume, Place::Finalized, old.id, old.stamp, true);
         let (files, spec) = self.watch(&volume, opened)?;
         check_spec(old.id, spec, requested)?;
@@ -252,11 +287,11 @@ impl Core {
         if open.state.lock().failed.is_some() {
             return;
         }
-        if matches!(error, StoreError::Checksum { .. }) {
-            self.listener.bad_replica(open.volume.storage, old);
-        }
         self.map.settle(open.volume.index, open, old.stamp, old.len);
         open.state.lock().gone = true;
+        if matches!(error, StoreError::Checksum { .. }) {
+            self.found_bad(&open.volume, old, &error.to_string());
+        }
     }
 
     /// Takes a replica being written over from whoever wrote it.
@@ -368,7 +403,7 @@ impl Core {
         old: Block,
         stamp: GenStamp,
     ) -> StoreResult<Option<StorageId>> {
-        let volume = self.volumes[volume].clone();
+        let volume = self.volumes.at(volume);
         volume.alive()?;
         if old.stamp == stamp {
             return Ok(Some(volume.storage));
@@ -400,7 +435,7 @@ impl Core {
                 None => return Ok(false),
                 Some((_, Slot::Finalized { stamp: here, .. })) if here > stamp => return Ok(false),
                 Some((volume, Slot::Finalized { stamp, len })) => {
-                    let volume = &self.volumes[volume];
+                    let volume = &self.volumes.at(volume);
                     let mut state = State::new(ReplicaState::Finalized, stamp, ChecksumSpec::DEFAULT, len);
                     state.counted = footprint(len);
                     let open = OpenReplica::new(id, volume.clone(), state);

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use rustix::fs::Advice;
 use steadfs_common::{BlockId, ChecksumKind, ChecksumSpec, GenStamp, StorageId};
 
 use crate::core::{Core, LOOKUPS};
@@ -12,7 +14,8 @@ use crate::layout::Place;
 use crate::map::Slot;
 use crate::replica::{Files, OpenReplica};
 use crate::store::readable_stamp;
-use crate::{Block, ReplicaState, StoreError, StoreResult, meta};
+use crate::volume::Volume;
+use crate::{Block, ChangeKind, ReplicaState, StoreError, StoreResult, meta};
 
 /// Bytes verified at a time.
 const VERIFY_BYTES: u64 = 1 << 20;
@@ -20,7 +23,7 @@ const VERIFY_BYTES: u64 = 1 << 20;
 /// An open replica, finalized or being written. It goes on reading what it opened even if the replica is deleted.
 pub struct ReplicaReader {
     core: Arc<Core>,
-    volume: usize,
+    volume: Arc<Volume>,
     block: Block,
     finalized: bool,
     spec: ChecksumSpec,
@@ -46,7 +49,7 @@ impl ReplicaReader {
     /// Where it lies.
     #[must_use]
     pub fn storage(&self) -> StorageId {
-        self.core.volumes[self.volume].storage
+        self.volume.storage
     }
 
     /// The checksums that are stored with it.
@@ -87,10 +90,11 @@ impl ReplicaReader {
 
     /// Passes a result on; a file that cannot be read is reported.
     fn watch<T>(&self, result: StoreResult<T>) -> StoreResult<T> {
-        let volume = &self.core.volumes[self.volume];
-        let result = self.core.watch(volume, result);
-        if self.finalized && matches!(&result, Err(StoreError::Io { .. })) && !volume.has_failed() {
-            self.core.listener.bad_replica(volume.storage, self.block);
+        let result = self.core.watch(&self.volume, result);
+        if self.finalized
+            && let Err(error @ StoreError::Io { .. }) = &result
+        {
+            self.core.found_bad(&self.volume, self.block, &error.to_string());
         }
         result
     }
@@ -100,7 +104,7 @@ impl ReplicaReader {
     /// # Errors
     /// The disk, or a file that is shorter than it should be; the volume is looked at.
     pub fn read_data(&self, offset: u64, buffer: &mut [u8]) -> StoreResult<()> {
-        self.watch(self.core.volumes[self.volume].disk.read_at(&self.files.data, buffer, offset))
+        self.watch(self.volume.disk.read_at(&self.files.data, buffer, offset))
     }
 
     /// Appends to `out` the checksums of the bytes from `start` (a chunk's start) to `end` (as [`Self::covered_end`] gives it).
@@ -124,7 +128,7 @@ impl ReplicaReader {
         let old = out.len();
         out.resize(old + self.spec.checksum_bytes(end - start) as usize, 0);
         let offset = meta::HEADER_BYTES + self.spec.checksum_bytes(start);
-        self.watch(self.core.volumes[self.volume].disk.read_at(&self.files.meta, &mut out[old..], offset))?;
+        self.watch(self.volume.disk.read_at(&self.files.meta, &mut out[old..], offset))?;
         if let Some(sum) = self.last_checksum
             && end == self.on_disk
         {
@@ -163,15 +167,42 @@ impl ReplicaReader {
     /// reports the replica as bad if it is so. Says whether it is.
     pub fn suspect(&self) -> bool {
         match self.verify(0, self.block.len) {
-            Err(StoreError::Checksum { offset, .. }) => {
-                tracing::error!(block = %self.block.id, offset, file = %self.files.data.path.display(), "the replica is corrupt");
-                self.core.listener.bad_replica(self.storage(), self.block);
+            Err(error @ StoreError::Checksum { .. }) => {
+                tracing::error!(%error, file = %self.files.data.path.display(), "the replica is corrupt");
+                self.core.found_bad(&self.volume, self.block, &error.to_string());
                 true
             }
             // What cannot be read was reported where it was read.
             Err(_) => true,
             Ok(()) => false,
         }
+    }
+
+    /// Tells the store that all bytes of this replica were found to match their checksums. One that was known to be bad is
+    /// good again, and the namenode hears of it as of a new one. Says whether it was.
+    pub fn found_good(&self) -> bool {
+        if !self.is_bad() || !self.core.clear_mark(&self.volume, self.block.id, self.block.stamp) {
+            return false;
+        }
+        tracing::info!(block = %self.block.id, "a replica that was known to be bad verifies: it counts again");
+        self.core.tell(&self.volume, self.block, ChangeKind::Deleted);
+        self.core.tell(&self.volume, self.block, ChangeKind::Received);
+        true
+    }
+
+    /// Asks the operating system to forget what it has of the files in memory, from byte `start` of the block to `end`: what
+    /// is read next comes from the disk, or leaves the memory to others.
+    pub fn uncache(&self, start: u64, end: u64) {
+        let length = NonZeroU64::new(end.saturating_sub(start));
+        // Only advice: where it is not taken, nothing is lost.
+        let _ = rustix::fs::fadvise(&self.files.data.file, start, length, Advice::DontNeed);
+        let _ = rustix::fs::fadvise(&self.files.meta.file, 0, None, Advice::DontNeed);
+    }
+
+    /// Whether the replica is known to be bad: its bytes still may be read, and most may be right.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        self.finalized && self.core.map.is_bad(self.volume.index, self.block.id, self.block.stamp)
     }
 }
 
@@ -199,7 +230,7 @@ impl Core {
 
     /// None if the replica was moved or deleted while its files were opened.
     fn open_finalized(self: &Arc<Self>, index: usize, block: Block) -> StoreResult<Option<ReplicaReader>> {
-        let volume = &self.volumes[index];
+        let volume = &self.volumes.at(index);
         volume.alive()?;
         let opened = self.open_files(volume, Place::Finalized, block.id, block.stamp, false).and_then(
             |(files, spec)| {
@@ -218,16 +249,15 @@ impl Core {
                 if !self.map.get(block.id).is_some_and(|(_, slot)| same(slot)) {
                     return Ok(None);
                 }
+                let why = error.to_string();
                 let error = self.watch(volume, Err(error));
-                if !volume.has_failed() {
-                    self.listener.bad_replica(volume.storage, block);
-                }
+                self.found_bad(volume, block, &why);
                 return error;
             }
         };
         Ok(Some(ReplicaReader {
             core: self.clone(),
-            volume: index,
+            volume: volume.clone(),
             block,
             finalized: true,
             spec,
@@ -270,7 +300,7 @@ impl Core {
         let Some(files) = state.files.filter(|_| !state.gone) else { return Ok(None) };
         Ok(Some(ReplicaReader {
             core: self.clone(),
-            volume: open.volume.index,
+            volume: open.volume.clone(),
             block: Block { id: open.id, stamp: state.stamp, len },
             finalized: false,
             spec: state.spec,
@@ -290,7 +320,7 @@ impl Core {
         match self.open_files(volume, Place::Finalized, block.id, block.stamp, false) {
             Ok((files, spec)) => Ok(Some(ReplicaReader {
                 core: self.clone(),
-                volume: volume.index,
+                volume: volume.clone(),
                 block,
                 finalized: true,
                 spec,

@@ -52,7 +52,7 @@ impl Core {
             match self.map.get(block.id) {
                 None => return Ok(None),
                 Some((volume, Slot::Finalized { stamp, len })) if is_done(block, stamp, recovery) => {
-                    let volume = &self.volumes[volume];
+                    let volume = self.volumes.at(volume);
                     volume.alive()?;
                     let block = Block { id: block.id, stamp, len };
                     let state = ReplicaState::Finalized;
@@ -60,7 +60,7 @@ impl Core {
                 }
                 Some((volume, Slot::Finalized { stamp, len })) => {
                     check_recovery_stamp(block, stamp, recovery)?;
-                    let volume = self.volumes[volume].clone();
+                    let volume = self.volumes.at(volume);
                     volume.alive()?;
                     let mut state = State::new(ReplicaState::Finalized, stamp, ChecksumSpec::DEFAULT, len);
                     state.role = ReplicaState::Rur;
@@ -93,6 +93,7 @@ impl Core {
         block: Block,
         recovery: GenStamp,
     ) -> StoreResult<Option<RecoveryReplica>> {
+        self.salvage(open, io)?;
         open.check(None)?;
         let state = open.state.lock().clone();
         match state.role {
@@ -118,16 +119,50 @@ impl Core {
         Ok(Some(told(open)))
     }
 
+    /// A replica whose disk was full takes part in recoveries with what had been written before: as one that waits, since it
+    /// may lack bytes that were acknowledged and not flushed. The caller holds `io`.
+    fn salvage(&self, open: &OpenReplica, io: &mut Io) -> StoreResult<()> {
+        let (len, spec, sum) = {
+            let mut state = open.state.lock();
+            if !std::mem::take(&mut state.salvageable) || state.gone || state.role != ReplicaState::Rbw {
+                return Ok(());
+            }
+            (state.flushed, state.spec, state.last_checksum)
+        };
+        // What is not brought to its end here is lost: the replica stays failed.
+        let files = open.files()?;
+        let disk = &open.volume.disk;
+        disk.truncate(&files.data, len)?;
+        disk.truncate(&files.meta, meta::file_len(spec, len))?;
+        if let Some(sum) = sum {
+            // A part of the next piece may have replaced it.
+            disk.write_at(&files.meta, &sum, meta::file_len(spec, len) - sum.len() as u64)?;
+        }
+        let partial = self.partial_chunk(open, &files, spec, len, len)?;
+        io.chunks = Chunks::new(open.id, spec, len);
+        io.chunks.resume(partial);
+        io.written_back = io.written_back.min(len);
+        let mut state = open.state.lock();
+        (state.role, state.before) = (ReplicaState::Rwr, ReplicaState::Rwr);
+        state.received = len;
+        state.acked = state.acked.min(len);
+        state.owner += 1;
+        state.failed = None;
+        drop(state);
+        open.release_room();
+        Ok(())
+    }
+
     fn update_replica(&self, old: Block, recovery: GenStamp, len: u64) -> StoreResult<StorageId> {
-        let (volume, open) = match self.map.get(old.id) {
+        let open = match self.map.get(old.id) {
             None => return Err(StoreError::not_found(old.id, "no replica here")),
             Some((volume, Slot::Finalized { stamp, len: here })) => {
                 if (stamp, here) == (recovery, len) {
-                    return Ok(self.volumes[volume].storage);
+                    return Ok(self.volumes.at(volume).storage);
                 }
                 return Err(StoreError::not_found(old.id, "it is FINALIZED and not under recovery"));
             }
-            Some((volume, Slot::Open(open))) => (volume, open),
+            Some((_, Slot::Open(open))) => open,
         };
         let mut io = open.io.lock();
         open.check(None)?;
@@ -156,7 +191,7 @@ impl Core {
             open.fail(error);
         }
         drop(io);
-        self.watch(&open.volume, updated).map(|()| self.volumes[volume].storage)
+        self.watch(&open.volume, updated).map(|()| open.volume.storage)
     }
 
     fn end_recovery(&self, open: &Arc<OpenReplica>, io: &mut Io, state: &State, len: u64) -> StoreResult<()> {
@@ -221,6 +256,7 @@ impl Core {
             &open.meta_path(Place::Rbw, state.recovery),
             &open.meta_path(Place::Finalized, state.recovery),
         )?;
+        self.doubt(open, Place::Finalized, state.stamp);
         disk.remove(&open.meta_path(Place::Finalized, state.stamp))?;
         let mut now = open.state.lock();
         now.stamp = state.recovery;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use steadfs_common::{BlockId, ChecksumSpec, GenStamp};
+use steadfs_common::{BlockId, ChecksumSpec, FsErrorKind, GenStamp};
 
 use crate::chunks::Chunks;
 use crate::disk::NamedFile;
@@ -82,6 +82,8 @@ pub(crate) struct State {
     pub(crate) owner: u64,
     /// Why it takes nothing more.
     pub(crate) failed: Option<String>,
+    /// It failed because its disk was full, and no sync did: what was written before can still be used.
+    pub(crate) salvageable: bool,
     /// It is no longer this: finalized, deleted, or its volume failed.
     pub(crate) gone: bool,
     pub(crate) files: Option<Files>,
@@ -130,6 +132,7 @@ impl State {
             last_checksum: None,
             owner: 0,
             failed: None,
+            salvageable: false,
             gone: false,
             files: None,
             kept: 0,
@@ -200,6 +203,15 @@ impl OpenReplica {
         self.state.lock().failed.get_or_insert_with(|| why.to_string());
     }
 
+    /// As [`Self::fail`], after a write.
+    fn fail_write(&self, why: &StoreError) {
+        let mut state = self.state.lock();
+        if state.failed.is_none() {
+            state.failed = Some(why.to_string());
+            state.salvageable = why.kind() == FsErrorKind::NoSpace;
+        }
+    }
+
     /// The open files; `io` is held, so they cannot be exchanged meanwhile.
     pub(crate) fn files(&self) -> StoreResult<Files> {
         self.state
@@ -220,16 +232,13 @@ impl OpenReplica {
         let disk = &self.volume.disk;
         let chunk = piece.data_offset - piece.data_offset % io.chunks.chunk();
         let guarded = chunk < io.guarded_to;
-        let written = disk
-            .write_at(&files.data, piece.data, piece.data_offset)
-            .and_then(|()| if guarded { self.sync_data(&files) } else { Ok(()) })
-            .and_then(|()| {
-                disk.write_at(&files.meta, piece.checksums, meta::HEADER_BYTES + piece.checksums_offset)
-            });
-        if let Err(error) = written {
-            self.fail(&error);
-            return Err(error);
+        let data = disk.write_at(&files.data, piece.data, piece.data_offset);
+        data.inspect_err(|error| self.fail_write(error))?;
+        if guarded {
+            self.sync_data(&files)?;
         }
+        let sums = disk.write_at(&files.meta, piece.checksums, meta::HEADER_BYTES + piece.checksums_offset);
+        sums.inspect_err(|error| self.fail_write(error))?;
         let flushed = piece.data_offset + piece.data.len() as u64;
         io.chunks.flushed(flushed);
         let mut state = self.state.lock();

@@ -9,7 +9,7 @@
 //! So a data file takes the checksum file that fits its length (and its last chunk, where several do: a truncation inside of
 //! a chunk leaves as many checksums), in its own folder if there is one, of the newest stamp; the others go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::core::footprint;
 use crate::disk::NamedFile;
 use crate::layout::{self, FileName, Place};
 use crate::map::Slot;
-use crate::replica::{OpenReplica, State};
+use crate::replica::{Files, OpenReplica, State};
 use crate::volume::Volume;
 use crate::{ReplicaState, StoreError, StoreResult, meta};
 
@@ -35,14 +35,38 @@ pub(crate) struct Found {
     pub(crate) slot: Slot,
 }
 
+impl Found {
+    fn finalized(&self) -> Option<(BlockId, GenStamp)> {
+        match self.slot {
+            Slot::Finalized { stamp, .. } => Some((self.id, stamp)),
+            Slot::Open(_) => None,
+        }
+    }
+}
+
 /// A checksum file that was found, and where.
 type MetaFiles = BTreeMap<BlockId, Vec<(GenStamp, Place)>>;
 
+/// What lies on a volume.
+#[derive(Default)]
+pub(crate) struct Contents {
+    pub(crate) replicas: Vec<Found>,
+    /// Those of them that are known to be bad.
+    pub(crate) bad: Vec<(BlockId, GenStamp)>,
+}
+
 /// Finds all replicas of a volume. Wipes copies that were on their way in.
-pub(crate) fn scan(volume: &Arc<Volume>) -> StoreResult<Vec<Found>> {
+pub(crate) fn scan(volume: &Arc<Volume>) -> StoreResult<Contents> {
     wipe(volume)?;
-    let mut scan =
-        Scan { volume, found: Vec::new(), bare: Vec::new(), orphans: MetaFiles::new(), strange: 0 };
+    let mut scan = Scan {
+        volume,
+        found: Vec::new(),
+        bare: Vec::new(),
+        orphans: MetaFiles::new(),
+        marks: Vec::new(),
+        bad: Vec::new(),
+        strange: 0,
+    };
     scan.folder(layout::folder(&volume.root, Place::Rbw), Place::Rbw)?;
     let base = layout::folder(&volume.root, Place::Finalized);
     for outer in scan.subfolders(&base)? {
@@ -51,10 +75,11 @@ pub(crate) fn scan(volume: &Arc<Volume>) -> StoreResult<Vec<Found>> {
         }
     }
     scan.pair_across_folders()?;
+    scan.match_marks()?;
     if scan.strange > 0 {
         tracing::warn!(volume = %volume.root.display(), files = scan.strange, "files that are not ours lie among the replicas; they are left alone");
     }
-    Ok(scan.found)
+    Ok(Contents { replicas: scan.found, bad: scan.bad })
 }
 
 fn wipe(volume: &Volume) -> StoreResult<()> {
@@ -73,6 +98,9 @@ struct Scan<'a> {
     /// Data files without a checksum file that fits in their folder.
     bare: Vec<(BlockId, Place, u64)>,
     orphans: MetaFiles,
+    /// What was written down of bad replicas.
+    marks: Vec<(BlockId, GenStamp)>,
+    bad: Vec<(BlockId, GenStamp)>,
     strange: usize,
 }
 
@@ -98,6 +126,10 @@ impl Scan<'_> {
         for (name, is_dir) in self.volume.disk.list(&path)? {
             let id = match layout::parse(&name) {
                 Some(FileName::Data(id) | FileName::Meta(id, _)) if !is_dir => id,
+                Some(FileName::Bad(id, stamp)) if !is_dir && place == Place::Finalized => {
+                    self.marks.push((id, stamp));
+                    continue;
+                }
                 _ => {
                     self.strange += 1;
                     continue;
@@ -120,7 +152,7 @@ impl Scan<'_> {
                 self.add(id, place, len, stamp)?;
             } else if let &[stamp] = stamps.as_slice()
                 && !self.orphans.contains_key(&id)
-                && self.fits(id, place, stamp, len)?
+                && fits(self.volume, id, place, stamp, len)?
             {
                 self.add(id, place, len, stamp)?;
             } else {
@@ -134,18 +166,6 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Whether a checksum file is as long as a finalized replica of `len` bytes needs it, as far as its kind says.
-    fn fits(&self, id: BlockId, place: Place, stamp: GenStamp, len: u64) -> StoreResult<bool> {
-        let path = layout::meta_path(&self.volume.root, place, id, stamp);
-        let found = self.volume.disk.len_of(&path)?;
-        // The usual kind, without opening the file.
-        if found == meta::file_len(ChecksumSpec::DEFAULT, len) {
-            return Ok(true);
-        }
-        let file = self.volume.disk.open(path, false)?;
-        Ok(self.header(&file)?.is_some_and(|spec| meta::file_len(spec, len) == found))
-    }
-
     /// Whether the last checksum of a file that fits is that of the data file's last chunk.
     fn fits_last_chunk(
         &self,
@@ -156,7 +176,7 @@ impl Scan<'_> {
     ) -> StoreResult<bool> {
         let (root, disk) = (&self.volume.root, &self.volume.disk);
         let file = disk.open(layout::meta_path(root, at, id, stamp), false)?;
-        let Some(spec) = self.header(&file)? else { return Ok(false) };
+        let Some(spec) = header(self.volume, &file)? else { return Ok(false) };
         let Some(last) = len.checked_sub(1).filter(|_| spec.kind != ChecksumKind::Null) else {
             return Ok(true);
         };
@@ -169,22 +189,13 @@ impl Scan<'_> {
         Ok(read.is_ok() && spec.verify(&bytes, &sum).is_ok())
     }
 
-    fn header(&self, file: &NamedFile) -> StoreResult<Option<ChecksumSpec>> {
-        if self.volume.disk.len(file)? < meta::HEADER_BYTES {
-            return Ok(None);
-        }
-        let mut header = meta::Header::default();
-        self.volume.disk.read_at(file, &mut header, 0)?;
-        Ok(meta::decode(&header))
-    }
-
     fn pair_across_folders(&mut self) -> StoreResult<()> {
         for (id, place, len) in std::mem::take(&mut self.bare) {
             let metas = self.orphans.remove(&id).unwrap_or_default();
             let mut best = None;
             let compared = place == Place::Finalized && metas.len() > 1;
             for (stamp, at) in &metas {
-                let fits = self.fits(id, *at, *stamp, len)?
+                let fits = fits(self.volume, id, *at, *stamp, len)?
                     && (!compared || self.fits_last_chunk(id, place, (*stamp, *at), len)?);
                 let rank = (fits, *at == place, *stamp);
                 if best.as_ref().is_none_or(|(other, _)| rank > *other) {
@@ -197,6 +208,7 @@ impl Scan<'_> {
             };
             if !fits && place == Place::Finalized {
                 tracing::error!(block = %id, len, "the checksum file of a finalized block does not fit it");
+                self.bad.push((id, stamp));
             }
             if at != place {
                 let root = &self.volume.root;
@@ -211,6 +223,22 @@ impl Scan<'_> {
         }
         for (id, metas) in std::mem::take(&mut self.orphans) {
             self.remove_metas(id, metas.into_iter())?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the marks of replicas that are here; one that was replaced since has none.
+    fn match_marks(&mut self) -> StoreResult<()> {
+        let finalized: BTreeSet<(BlockId, GenStamp)> = match self.marks.is_empty() {
+            true => BTreeSet::new(),
+            false => self.found.iter().filter_map(Found::finalized).collect(),
+        };
+        for (id, stamp) in std::mem::take(&mut self.marks) {
+            if finalized.contains(&(id, stamp)) {
+                self.bad.push((id, stamp));
+            } else {
+                self.volume.disk.remove(&layout::bad_path(&self.volume.root, id, stamp))?;
+            }
         }
         Ok(())
     }
@@ -244,7 +272,7 @@ impl Scan<'_> {
         let root = &self.volume.root;
         let file = self.volume.disk.open(layout::meta_path(root, Place::Rbw, id, stamp), false)?;
         // A checksum file without a whole header covers nothing.
-        let Some(spec) = self.header(&file)? else { return Ok((ChecksumSpec::DEFAULT, 0)) };
+        let Some(spec) = header(self.volume, &file)? else { return Ok((ChecksumSpec::DEFAULT, 0)) };
         if spec.kind == ChecksumKind::Null {
             return Ok((spec, len));
         }
@@ -277,6 +305,54 @@ impl Scan<'_> {
         }
         Ok((spec, covered))
     }
+}
+
+/// Whether a checksum file is as long as a finalized replica of `len` bytes needs it, as far as its kind says.
+pub(crate) fn fits(
+    volume: &Volume,
+    id: BlockId,
+    place: Place,
+    stamp: GenStamp,
+    len: u64,
+) -> StoreResult<bool> {
+    let path = layout::meta_path(&volume.root, place, id, stamp);
+    let found = volume.disk.len_of(&path)?;
+    // The usual kind, without opening the file.
+    if found == meta::file_len(ChecksumSpec::DEFAULT, len) {
+        return Ok(true);
+    }
+    let file = volume.disk.open(path, false)?;
+    Ok(header(volume, &file)?.is_some_and(|spec| meta::file_len(spec, len) == found))
+}
+
+/// Whether all bytes of a finalized replica match their checksums.
+pub(crate) fn verify(volume: &Volume, files: &Files, spec: ChecksumSpec, len: u64) -> StoreResult<bool> {
+    if volume.disk.len(&files.data)? != len || volume.disk.len(&files.meta)? != meta::file_len(spec, len) {
+        return Ok(false);
+    }
+    let step = STEP_BYTES.next_multiple_of(u64::from(spec.bytes_per_checksum));
+    let mut at = 0;
+    while at < len {
+        let to = (at + step).min(len);
+        let mut bytes = vec![0; (to - at) as usize];
+        let mut sums = vec![0; spec.checksum_bytes(to - at) as usize];
+        volume.disk.read_at(&files.data, &mut bytes, at)?;
+        volume.disk.read_at(&files.meta, &mut sums, meta::HEADER_BYTES + spec.checksum_bytes(at))?;
+        if spec.verify(&bytes, &sums).is_err() {
+            return Ok(false);
+        }
+        at = to;
+    }
+    Ok(true)
+}
+
+fn header(volume: &Volume, file: &NamedFile) -> StoreResult<Option<ChecksumSpec>> {
+    if volume.disk.len(file)? < meta::HEADER_BYTES {
+        return Ok(None);
+    }
+    let mut header = meta::Header::default();
+    volume.disk.read_at(file, &mut header, 0)?;
+    Ok(meta::decode(&header))
 }
 
 /// The longest part of a chunk, from its start, that its checksum covers: bytes after a sync may have reached the disk

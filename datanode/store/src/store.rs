@@ -1,22 +1,24 @@
 //! All volumes and replicas of a datanode: the door of this crate.
 
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::thread;
+use std::time::Duration;
 
-use steadfs_common::{BlockId, ChecksumSpec, DatanodeUuid, GenStamp, StorageId};
-use uuid::Uuid;
+use parking_lot::{Mutex, RwLock};
+use steadfs_common::{BlockId, ChecksumSpec, GenStamp, StorageId};
 
 use crate::core::{Core, LOOKUPS, footprint};
 use crate::disk::Disk;
-use crate::identity::{self, VolumeIdentity};
+use crate::identity;
 use crate::map::{ReplicaMap, Slot};
-use crate::scan::{self, Found};
-use crate::volume::{Volume, claim};
+use crate::opening::{Lost, agree, claim_all, fill, leave_doubles, scan_all};
+use crate::suspects::Suspects;
+use crate::volume::Volume;
+use crate::volumes::Volumes;
 use crate::{
     Block, Cluster, Faults, Identity, ReplicaReader, ReplicaState, ReplicaWriter, StoreError, StoreResult,
-    VolumeConfig, VolumeStatus,
+    VolumeConfig, VolumeFailure, VolumeStatus,
 };
 
 /// How to open a store.
@@ -26,7 +28,20 @@ pub struct StoreOptions {
     pub volumes: Vec<VolumeConfig>,
     /// Makes operations on files fail, in tests.
     pub faults: Option<Arc<dyn Faults>>,
+    /// How long a volume may take for a small file to be written and read before it counts as failed.
+    pub check_timeout: Duration,
 }
+
+impl StoreOptions {
+    /// Volumes with all else as usual.
+    #[must_use]
+    pub fn new(volumes: Vec<VolumeConfig>) -> Self {
+        Self { volumes, faults: None, check_timeout: CHECK_TIMEOUT }
+    }
+}
+
+/// How long a volume may take for its check, if nobody says otherwise.
+pub const CHECK_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How to make a replica.
 #[derive(Clone, Copy, Debug)]
@@ -90,17 +105,29 @@ pub struct ReplicaStatus {
     pub state: ReplicaState,
     /// Where it lies.
     pub storage: StorageId,
+    /// It is finalized and known to be bad.
+    pub bad: bool,
 }
 
 /// All volumes and replicas of a datanode.
 pub struct Store {
     pub(crate) core: Arc<Core>,
+    pub(crate) disk: Disk,
+    pub(crate) check_timeout: Duration,
+    /// Volumes that could not be opened.
+    pub(crate) lost: Mutex<Vec<VolumeFailure>>,
+    /// One volume at a time is added or taken out.
+    pub(crate) changing: Mutex<()>,
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        for volume in &self.core.volumes {
-            volume.worker.stop();
+        for volume in self.core.volumes.all().iter() {
+            if volume.is_out() {
+                volume.worker.close();
+            } else {
+                volume.worker.stop();
+            }
         }
     }
 }
@@ -113,42 +140,63 @@ impl Store {
     /// A folder of another datanode, cluster or version, or used by another process; no volume that works.
     pub fn open(options: StoreOptions, listener: Arc<dyn Listener>) -> StoreResult<Arc<Self>> {
         let disk = Disk::new(options.faults);
-        let claimed = claim_all(options.volumes, &disk)?;
+        let mut lost = Lost::default();
+        let claimed = claim_all(options.volumes, &disk, &mut lost)?;
         let node = agree(&claimed)?;
         let mut volumes = Vec::new();
-        let mut broken = None;
         for claimed in claimed {
             let root = claimed.config.path.clone();
-            match claimed.adopt(volumes.len(), &node, &disk) {
+            match claimed.adopt(volumes.len(), &node, &disk, options.check_timeout) {
                 Ok(volume) => volumes.push(volume),
-                Err(error) => broken = leave_out(&root, error),
+                Err(error) => lost.leave_out(&root, error),
             }
         }
         let mut maps = Vec::new();
-        for (volume, found) in volumes.iter().zip(scan_all(&volumes)) {
-            match found {
-                Ok(found) => maps.push(fill(volume, found)),
+        let mut bad = Vec::new();
+        for (volume, contents) in volumes.iter().zip(scan_all(&volumes)) {
+            match contents {
+                Ok(contents) => {
+                    bad.extend(contents.bad.iter().map(|(id, stamp)| (volume.clone(), *id, *stamp)));
+                    maps.push(fill(volume, contents));
+                }
                 Err(error) => {
-                    broken = leave_out(&volume.root, error);
-                    volume.mark_failed();
-                    maps.push(Default::default());
+                    volume.mark_failed(&error.to_string());
+                    lost.error = Some(error);
+                    maps.push(BTreeMap::new());
                 }
             }
         }
-        if volumes.iter().all(|volume| volume.has_failed()) {
-            return Err(broken.unwrap_or_else(|| StoreError::Refused {
+        if volumes.iter().all(|volume| volume.is_out()) {
+            return Err(lost.error.unwrap_or_else(|| StoreError::Refused {
                 path: "volumes".into(),
                 why: "no volume is configured: name at least one folder to keep replicas in".into(),
             }));
         }
-        let core = Core { volumes, map: ReplicaMap::new(maps), listener, turn: AtomicUsize::new(0) };
-        Ok(Arc::new(Self { core: Arc::new(core) }))
+        leave_doubles(&volumes, &mut maps);
+        let core = Core {
+            volumes: Volumes::new(volumes),
+            map: ReplicaMap::new(maps),
+            listener,
+            turn: AtomicUsize::new(0),
+            identity: RwLock::new(node),
+            suspects: Suspects::default(),
+        };
+        for (volume, id, stamp) in bad {
+            core.know_bad(&volume, id, stamp);
+        }
+        Ok(Arc::new(Self {
+            core: Arc::new(core),
+            disk,
+            check_timeout: options.check_timeout,
+            lost: Mutex::new(lost.failures),
+            changing: Mutex::default(),
+        }))
     }
 
     /// Who this datanode is.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        self.core.volumes[0].identity().node
+        self.core.identity.read().clone()
     }
 
     /// Joins a cluster: writes it down durably the first time, and compares ever after.
@@ -156,9 +204,9 @@ impl Store {
     /// # Errors
     /// The replicas here belong to another cluster.
     pub fn join(&self, cluster: &Cluster) -> StoreResult<()> {
-        let volumes = || self.core.volumes.iter().filter(|volume| !volume.has_failed());
         let refused = |volume: &Volume, why| StoreError::Refused { path: volume.root.clone(), why };
-        for volume in volumes() {
+        let volumes = self.core.volumes.serving();
+        for volume in &volumes {
             identity::check_names(cluster).map_err(|why| refused(volume, why))?;
             if let Some(here) = volume.identity().node.cluster
                 && here != *cluster
@@ -173,53 +221,110 @@ impl Store {
                 ));
             }
         }
-        for volume in volumes() {
+        for volume in &volumes {
             let mut identity = volume.identity();
             if identity.node.cluster.is_none() {
                 identity.node.cluster = Some(cluster.clone());
                 self.core.watch(volume, volume.set_identity(identity))?;
             }
         }
+        self.core.identity.write().cluster = Some(cluster.clone());
         Ok(())
     }
 
-    /// How the volumes are. Asks the file systems; drops a volume that is not there any more.
+    /// How the volumes are. Asks the file systems, and waits for them; drops a volume that is not there any more.
     #[must_use]
     pub fn volumes(&self) -> Vec<VolumeStatus> {
-        let core = &self.core;
-        for volume in core.volumes.iter().filter(|volume| !volume.has_failed() && !volume.is_there()) {
-            core.check_volume(volume);
+        self.volumes_in_service().into_iter().for_each(|storage| self.refresh(storage));
+        self.statuses()
+    }
+
+    /// How the volumes are as far as it is known: waits for no disk. Drops those whose check found that they do not work, or
+    /// does not end.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<VolumeStatus> {
+        self.core.oversee();
+        let map = &self.core.map;
+        let volumes = self.core.volumes.all();
+        let ours = volumes.iter().filter(|volume| !volume.is_removed());
+        ours.map(|volume| volume.status(map.count(volume.index), map.count_bad(volume.index))).collect()
+    }
+
+    /// Asks a volume's file system how full it is, and waits for it; drops a volume that is not there any more.
+    pub fn refresh(&self, storage: StorageId) {
+        if let Some(volume) = self.core.volumes.find(storage)
+            && !volume.is_out()
+            && !volume.refresh_space()
+        {
+            self.core.check_volume(&volume);
         }
-        core.volumes.iter().map(|volume| volume.status(core.map.count(volume.index))).collect()
+    }
+
+    /// The volumes that cannot be used: those that could not be opened, and those that failed since.
+    #[must_use]
+    pub fn failures(&self) -> Vec<VolumeFailure> {
+        let mut failures = self.lost.lock().clone();
+        failures.extend(self.core.volumes.all().iter().filter_map(|volume| volume.failure()));
+        failures
     }
 
     /// The volumes that have not failed.
     #[must_use]
     pub fn volumes_in_service(&self) -> Vec<StorageId> {
-        self.core.volumes.iter().filter(|volume| !volume.has_failed()).map(|volume| volume.storage).collect()
+        self.core.volumes.serving().iter().map(|volume| volume.storage).collect()
     }
 
-    /// Writes and reads a small file on a volume, and drops it if that fails.
+    /// Whether a volume serves.
+    #[must_use]
+    pub fn serves(&self, storage: StorageId) -> bool {
+        self.core.volumes.find(storage).is_some_and(|volume| !volume.is_out())
+    }
+
+    /// Writes and reads a small file on a volume, and drops it if that fails. Waits for a moment only: a disk that does not
+    /// answer is dropped by [`Self::statuses`] when it has had its time.
     pub fn check_volume(&self, storage: StorageId) {
-        let volumes = self.core.volumes.iter();
-        for volume in volumes.filter(|volume| volume.storage == storage && !volume.has_failed()) {
-            self.core.check_volume(volume);
+        if let Some(volume) = self.core.volumes.find(storage) {
+            self.core.check_volume(&volume);
         }
+    }
+
+    /// Begins to write and read a small file on a volume, and waits for nothing: [`Self::statuses`] looks what came of it.
+    pub fn begin_check(&self, storage: StorageId) {
+        if let Some(volume) = self.core.volumes.find(storage)
+            && !volume.is_out()
+        {
+            volume.begin_check();
+        }
+    }
+
+    /// The volume that a new replica of `len` bytes would be put on: for who wants to know its threads before it is made.
+    ///
+    /// # Errors
+    /// No volume has room, or answers.
+    pub fn volume_for(&self, len: u64, storage: Option<StorageId>) -> StoreResult<StorageId> {
+        self.core.choose_volume(footprint(len), storage, &[]).map(|volume| volume.storage)
     }
 
     /// The replica of a block, if there is one.
     #[must_use]
     pub fn status(&self, id: BlockId) -> Option<ReplicaStatus> {
         let (volume, slot) = self.core.map.get(id)?;
-        let storage = self.core.volumes[volume].storage;
+        let volume = self.core.volumes.at(volume);
+        let storage = volume.storage;
         Some(match slot {
             Slot::Finalized { stamp, len } => {
-                ReplicaStatus { block: Block { id, stamp, len }, state: ReplicaState::Finalized, storage }
+                let bad = self.core.map.is_bad(volume.index, id, stamp);
+                ReplicaStatus {
+                    block: Block { id, stamp, len },
+                    state: ReplicaState::Finalized,
+                    storage,
+                    bad,
+                }
             }
             Slot::Open(open) => {
                 let state = open.state.lock();
                 let block = Block { id, stamp: state.stamp, len: state.received };
-                ReplicaStatus { block, state: state.role, storage }
+                ReplicaStatus { block, state: state.role, storage, bad: false }
             }
         })
     }
@@ -257,18 +362,33 @@ impl Store {
     /// not among them.
     #[must_use]
     pub fn report_page(&self, storage: StorageId, after: Option<BlockId>, max: usize) -> Vec<ReplicaStatus> {
-        let Some(volume) = self.core.volumes.iter().find(|volume| volume.storage == storage) else {
-            return Vec::new();
-        };
+        let Some(volume) = self.core.volumes.find(storage) else { return Vec::new() };
         let mut after = after;
         let mut replicas = Vec::new();
         while replicas.is_empty() {
             let page = self.core.map.page(volume.index, after, max.max(1));
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
-            replicas.extend(page.iter().filter_map(|(id, slot)| reported(storage, *id, slot)));
+            replicas.extend(page.iter().filter_map(|(id, slot)| self.reported(&volume, *id, slot)));
         }
         replicas
+    }
+
+    fn reported(&self, volume: &Volume, id: BlockId, slot: &Slot) -> Option<ReplicaStatus> {
+        let (stamp, len, state, bad) = match slot {
+            Slot::Finalized { stamp, len } => {
+                let bad = self.core.map.is_bad(volume.index, id, *stamp);
+                (*stamp, *len, ReplicaState::Finalized, bad)
+            }
+            Slot::Open(open) => {
+                let state = open.state.lock();
+                if state.effective() == ReplicaState::Temporary {
+                    return None;
+                }
+                (state.stamp, state.received, state.effective(), false)
+            }
+        };
+        Some(ReplicaStatus { block: Block { id, stamp, len }, state, storage: volume.storage, bad })
     }
 
     /// A new replica, being written (stage PIPELINE_SETUP_CREATE).
@@ -364,110 +484,4 @@ pub(crate) fn readable_stamp(id: BlockId, found: GenStamp, wanted: GenStamp) -> 
         return Ok(());
     }
     Err(StoreError::Stamp { block: id, found, expected: format!("at least {wanted}") })
-}
-
-fn reported(storage: StorageId, id: BlockId, slot: &Slot) -> Option<ReplicaStatus> {
-    let (stamp, len, state) = match slot {
-        Slot::Finalized { stamp, len } => (*stamp, *len, ReplicaState::Finalized),
-        Slot::Open(open) => {
-            let state = open.state.lock();
-            if state.effective() == ReplicaState::Temporary {
-                return None;
-            }
-            (state.stamp, state.received, state.effective())
-        }
-    };
-    Some(ReplicaStatus { block: Block { id, stamp, len }, state, storage })
-}
-
-/// A folder that is locked and whose identity was read.
-struct Claimed {
-    config: VolumeConfig,
-    lock: File,
-    identity: Option<VolumeIdentity>,
-}
-
-impl Claimed {
-    /// Writes the identity at the first use, and takes the volume into service.
-    fn adopt(self, index: usize, node: &Identity, disk: &Disk) -> StoreResult<Arc<Volume>> {
-        let identity = match self.identity {
-            Some(mut identity) => {
-                let joined = identity.node.cluster.is_none() && node.cluster.is_some();
-                identity.node.cluster.clone_from(&node.cluster);
-                if joined {
-                    identity.write(disk, &self.config.path)?;
-                }
-                identity
-            }
-            None => {
-                let identity = VolumeIdentity::draw(node.clone());
-                identity.write(disk, &self.config.path)?;
-                identity
-            }
-        };
-        Volume::new(index, self.config, identity, disk.clone(), self.lock)
-    }
-}
-
-fn claim_all(configs: Vec<VolumeConfig>, disk: &Disk) -> StoreResult<Vec<Claimed>> {
-    let mut claimed = Vec::new();
-    let mut broken = None;
-    for config in configs {
-        match claim(&config.path, disk) {
-            Ok((lock, identity)) => claimed.push(Claimed { config, lock, identity }),
-            Err(refused @ StoreError::Refused { .. }) => return Err(refused),
-            Err(error) => broken = leave_out(&config.path, error),
-        }
-    }
-    match broken {
-        Some(error) if claimed.is_empty() => Err(error),
-        _ => Ok(claimed),
-    }
-}
-
-fn leave_out(root: &std::path::Path, error: StoreError) -> Option<StoreError> {
-    tracing::error!(volume = %root.display(), %error, "the volume cannot be used and is left out");
-    Some(error)
-}
-
-/// The identity that all folders agree on; a new one at the first start.
-fn agree(claimed: &[Claimed]) -> StoreResult<Identity> {
-    let mut node: Option<Identity> = None;
-    for (identity, root) in claimed.iter().filter_map(|c| Some((&c.identity.as_ref()?.node, &c.config.path)))
-    {
-        let Some(first) = &mut node else {
-            node = Some(identity.clone());
-            continue;
-        };
-        let other_cluster = matches!((&first.cluster, &identity.cluster), (Some(a), Some(b)) if a != b);
-        if first.uuid != identity.uuid || other_cluster {
-            return Err(StoreError::Refused {
-                path: root.clone(),
-                why: format!(
-                    "the folder belongs to datanode {} and another of the volumes to {}: give each datanode its own folders",
-                    identity.uuid, first.uuid
-                ),
-            });
-        }
-        if first.cluster.is_none() {
-            first.cluster.clone_from(&identity.cluster);
-        }
-    }
-    Ok(node.unwrap_or_else(|| Identity { uuid: DatanodeUuid(Uuid::new_v4()), cluster: None }))
-}
-
-/// Scans all volumes at once.
-fn scan_all(volumes: &[Arc<Volume>]) -> Vec<StoreResult<Vec<Found>>> {
-    thread::scope(|scope| {
-        let scans: Vec<_> = volumes.iter().map(|volume| scope.spawn(|| scan::scan(volume))).collect();
-        scans
-            .into_iter()
-            .map(|scan| scan.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    })
-}
-
-fn fill(volume: &Volume, found: Vec<Found>) -> std::collections::BTreeMap<BlockId, Slot> {
-    volume.add_used(found.iter().map(|found| footprint(found.len)).sum());
-    found.into_iter().map(|found| (found.id, found.slot)).collect()
 }

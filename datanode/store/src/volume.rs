@@ -1,17 +1,20 @@
 //! One volume: its folder, its room, and whether it still works.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
 use steadfs_common::{BlockId, StorageId, StorageType};
 
 use crate::disk::{DirSyncs, Disk};
 use crate::error::is_full;
+use crate::health::Health;
 use crate::identity::VolumeIdentity;
-use crate::layout::{self, PROBE_FILE, Place};
+use crate::layout::{self, IDENTITY_FILE, LOCK_FILE, PROBE_FILE, Place};
 use crate::worker::Worker;
 use crate::{StoreError, StoreResult};
 
@@ -35,18 +38,48 @@ pub struct VolumeStatus {
     pub path: PathBuf,
     /// Bytes of the disk that are left to others.
     pub reserved: u64,
+    /// Bytes kept for replicas that are being written.
+    pub kept: u64,
     /// What its disk is.
     pub kind: StorageType,
     /// It has failed and is no longer used.
     pub failed: bool,
+    /// It has not answered for a while: nothing new is put on it.
+    pub stalled: bool,
     /// Bytes that may be used in all.
     pub capacity: u64,
-    /// Bytes of replicas and their checksums.
+    /// Bytes of replicas and their checksums, and what the volume's own files and folders take: never 0 while it works.
     pub used: u64,
     /// Bytes that can still be stored.
     pub remaining: u64,
     /// Replicas.
     pub blocks: u64,
+    /// Of them, those that are known to be bad.
+    pub bad: u64,
+}
+
+/// A volume that cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VolumeFailure {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Its id, if it could be read.
+    pub storage: Option<StorageId>,
+    /// Why.
+    pub why: String,
+    /// Since when.
+    pub since: SystemTime,
+    /// Bytes that could be used in all, as far as known.
+    pub capacity: u64,
+}
+
+/// Whether a volume serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Service {
+    In,
+    Failed,
+    /// Taken out by an operator.
+    Removed,
 }
 
 /// A volume in use.
@@ -57,15 +90,22 @@ pub(crate) struct Volume {
     pub(crate) storage: StorageId,
     pub(crate) disk: Disk,
     pub(crate) worker: Worker,
-    config: VolumeConfig,
+    pub(crate) health: Health,
+    pub(crate) config: VolumeConfig,
     identity: RwLock<VolumeIdentity>,
     dirs: DirSyncs,
-    failed: AtomicBool,
-    checking: Mutex<()>,
+    /// Whether it is out of service, whatever the reason: looked at all the time.
+    out: AtomicBool,
+    service: Mutex<Service>,
+    failure: Mutex<Option<VolumeFailure>>,
     used: AtomicU64,
+    /// Bytes of the volume's own files and folders.
+    own: AtomicU64,
     /// Room kept for replicas that are still growing.
     kept: AtomicU64,
-    _lock: File,
+    /// What the file system said last.
+    space: Mutex<Option<Space>>,
+    lock: Mutex<Option<File>>,
 }
 
 impl Volume {
@@ -76,6 +116,7 @@ impl Volume {
         identity: VolumeIdentity,
         disk: Disk,
         lock: File,
+        check_timeout: Duration,
     ) -> StoreResult<Arc<Self>> {
         let volume = Self {
             index,
@@ -83,18 +124,24 @@ impl Volume {
             storage: identity.storage,
             disk,
             worker: Worker::start(index)?,
+            health: Health::new(check_timeout),
             config,
             identity: RwLock::new(identity),
             dirs: DirSyncs::default(),
-            failed: AtomicBool::new(false),
-            checking: Mutex::new(()),
+            out: AtomicBool::new(false),
+            service: Mutex::new(Service::In),
+            failure: Mutex::default(),
             used: AtomicU64::new(0),
+            own: AtomicU64::new(0),
             kept: AtomicU64::new(0),
-            _lock: lock,
+            space: Mutex::default(),
+            lock: Mutex::new(Some(lock)),
         };
         for place in [Place::Finalized, Place::Rbw, Place::Tmp] {
             volume.dirs.ensure(&volume.disk, &volume.root, &layout::folder(&volume.root, place))?;
         }
+        volume.own.store(own_bytes(&volume.root), Ordering::Relaxed);
+        volume.refresh_space();
         Ok(Arc::new(volume))
     }
 
@@ -109,23 +156,62 @@ impl Volume {
         Ok(())
     }
 
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
+    /// Whether it is out of service: failed, or taken out.
+    pub(crate) fn is_out(&self) -> bool {
+        self.out.load(Ordering::Acquire)
     }
 
-    /// An error if the volume has failed.
+    /// Whether an operator took it out: then it is none of ours any more.
+    pub(crate) fn is_removed(&self) -> bool {
+        *self.service.lock() == Service::Removed
+    }
+
+    /// An error if the volume is out of service.
     pub(crate) fn alive(&self) -> StoreResult<()> {
-        if self.has_failed() { Err(StoreError::VolumeFailed { path: self.root.clone() }) } else { Ok(()) }
+        if self.is_out() { Err(StoreError::VolumeFailed { path: self.root.clone() }) } else { Ok(()) }
     }
 
     /// Notes that it has failed; true the first time.
-    pub(crate) fn mark_failed(&self) -> bool {
-        !self.failed.swap(true, Ordering::AcqRel)
+    pub(crate) fn mark_failed(&self, why: &str) -> bool {
+        let mut service = self.service.lock();
+        if *service != Service::In {
+            return false;
+        }
+        *service = Service::Failed;
+        self.out.store(true, Ordering::Release);
+        *self.failure.lock() = Some(VolumeFailure {
+            path: self.root.clone(),
+            storage: Some(self.storage),
+            why: why.to_owned(),
+            since: SystemTime::now(),
+            capacity: self.space.lock().as_ref().map_or(0, |space| space.capacity),
+        });
+        true
+    }
+
+    /// Takes it out of service for good, failed or not.
+    pub(crate) fn mark_removed(&self) {
+        *self.service.lock() = Service::Removed;
+        self.out.store(true, Ordering::Release);
+    }
+
+    /// Lets others use its folder. Once the file that is given is closed too, the disk can be taken out.
+    pub(crate) fn take_lock(&self) -> Option<File> {
+        let lock = self.lock.lock().take()?;
+        if let Err(error) = lock.unlock() {
+            tracing::warn!(volume = %self.root.display(), %error, "the folder's lock cannot be given back yet");
+        }
+        Some(lock)
+    }
+
+    /// Why and since when it has failed, if it has.
+    pub(crate) fn failure(&self) -> Option<VolumeFailure> {
+        self.failure.lock().clone().filter(|_| !self.is_removed())
     }
 
     /// Whether the volume works at all, found out by writing and reading a small file; the reason if not. A full disk works.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let _one = self.checking.lock();
+    /// May take as long as the disk likes: [`Self::check_now`] is for those who wait.
+    pub(crate) fn examine(&self) -> Result<(), String> {
         if self.dirs.failed() {
             return Err("a folder could not be synced".into());
         }
@@ -172,9 +258,12 @@ impl Volume {
         self.dirs.ensure(&self.disk, &self.root, &layout::folder_of(&self.root, place, id))
     }
 
-    /// Bytes that can be promised to a new replica now.
+    /// Bytes that can be promised to a new replica now. Does not ask the file system: a disk that hangs must not keep
+    /// anybody from the others.
     pub(crate) fn room(&self) -> u64 {
-        self.space().map_or(0, |space| space.free).saturating_sub(self.kept.load(Ordering::Relaxed))
+        let free =
+            self.space.lock().as_ref().map_or(0, |space| space.free_at(self.used.load(Ordering::Relaxed)));
+        free.saturating_sub(self.kept.load(Ordering::Relaxed))
     }
 
     /// Keeps room for a replica that may still grow by so many bytes.
@@ -194,41 +283,68 @@ impl Volume {
         subtract(&self.used, bytes);
     }
 
-    pub(crate) fn status(&self, blocks: u64) -> VolumeStatus {
-        let space = if self.has_failed() { None } else { self.space() };
-        let used = self.used.load(Ordering::Relaxed);
+    /// How it is, as far as is known without asking the disk.
+    pub(crate) fn status(&self, blocks: u64, bad: u64) -> VolumeStatus {
+        let out = self.is_out();
+        let stalled = !out && self.health.is_stalled();
+        let used = self.used.load(Ordering::Relaxed).saturating_add(self.own.load(Ordering::Relaxed));
+        let capacity = self.space.lock().as_ref().map_or(0, |space| space.capacity);
         VolumeStatus {
             storage: self.storage,
             path: self.root.clone(),
             reserved: self.config.reserved,
+            kept: self.kept.load(Ordering::Relaxed),
             kind: self.config.kind,
-            failed: self.has_failed(),
-            capacity: space.as_ref().map_or(0, |space| space.capacity),
-            used: if space.is_some() { used } else { 0 },
-            remaining: space.map_or(0, |space| space.free.saturating_sub(self.kept.load(Ordering::Relaxed))),
+            failed: out,
+            stalled,
+            capacity: if out { 0 } else { capacity },
+            used: if out { 0 } else { used },
+            remaining: if out || stalled { 0 } else { self.room() },
             blocks,
+            bad,
         }
     }
 
-    /// Whether the file system answers for the volume's folder.
-    pub(crate) fn is_there(&self) -> bool {
-        self.space().is_some()
-    }
-
-    fn space(&self) -> Option<Space> {
-        let stat = rustix::fs::statvfs(&self.root).ok()?;
+    /// Asks the file system how full it is; false if it does not answer for the volume's folder.
+    pub(crate) fn refresh_space(&self) -> bool {
+        let used = self.used.load(Ordering::Relaxed);
+        let Ok(stat) = rustix::fs::statvfs(&self.root) else {
+            if let Some(space) = self.space.lock().as_mut() {
+                space.free = 0;
+            }
+            return false;
+        };
         let reserved = self.config.reserved;
-        Some(Space {
+        *self.space.lock() = Some(Space {
             capacity: stat.f_blocks.saturating_mul(stat.f_frsize).saturating_sub(reserved),
             free: stat.f_bavail.saturating_mul(stat.f_frsize).saturating_sub(reserved),
-        })
+            used,
+        });
+        true
     }
 }
 
-/// What the file system says, less what is reserved for others.
+/// What the file system said, less what is reserved for others.
 struct Space {
     capacity: u64,
     free: u64,
+    /// Bytes that replicas took at that moment.
+    used: u64,
+}
+
+impl Space {
+    /// What is free when replicas take `used` bytes, if nobody else has written meanwhile.
+    fn free_at(&self, used: u64) -> u64 {
+        (self.free + self.used.saturating_sub(used)).saturating_sub(used.saturating_sub(self.used))
+    }
+}
+
+/// What a volume takes of its disk before it has any replica: as `du` counts it, and as HDFS does.
+fn own_bytes(root: &Path) -> u64 {
+    let folders = [Place::Finalized, Place::Rbw, Place::Tmp].map(|place| layout::folder(root, place));
+    let all = folders.into_iter().chain([root.to_owned(), root.join(IDENTITY_FILE), root.join(LOCK_FILE)]);
+    // What cannot be looked at counts for nothing: the number is for operators only.
+    all.filter_map(|path| std::fs::metadata(path).ok()).map(|meta| meta.blocks() * 512).sum()
 }
 
 fn subtract(counter: &AtomicU64, bytes: u64) {

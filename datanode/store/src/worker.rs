@@ -37,9 +37,14 @@ impl Worker {
         })
     }
 
+    /// Takes no more jobs, and waits for nobody: the disk may not answer any more.
+    pub(crate) fn close(&self) {
+        self.queue.lock().take();
+    }
+
     /// Ends the thread after what is queued.
     pub(crate) fn stop(&self) {
-        self.queue.lock().take();
+        self.close();
         let thread = self.thread.lock().take();
         if let Some(thread) = thread
             && thread.thread().id() != thread::current().id()

@@ -219,6 +219,7 @@ impl FakeDatanode {
             node: String::new(),
             storages: self.volumes(),
             session: self.session,
+            ..Default::default()
         };
         self.link.register(request).await.map(tonic::Response::into_inner)
     }
@@ -264,6 +265,7 @@ impl FakeDatanode {
             storages: self.volumes(),
             active_transfers: 0,
             address: Some(self.address()),
+            ..pb::HeartbeatRequest::default()
         };
         let answer = self.link.heartbeat(request).await?.into_inner();
         Ok(answer.commands.into_iter().filter_map(|command| command.command).collect())

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::cluster_report;
 use super::fsck::Fsck;
+use super::health::Health;
 use super::{caller, reply};
 use crate::blocks::Blocks;
 use crate::service::Service;
@@ -23,6 +24,7 @@ const FSCK_QUEUE: usize = 16;
 pub(super) struct AdminDoor {
     pub(super) service: Arc<Service>,
     pub(super) blocks: Arc<Blocks>,
+    pub(super) health: Arc<Health>,
 }
 
 #[tonic::async_trait]
@@ -32,7 +34,9 @@ impl Admin for AdminDoor {
     async fn report(&self, request: Request<pb::Empty>) -> Result<Response<pb::ClusterReport>, Status> {
         let work = async {
             let who = caller(&self.service, &request).await?;
-            self.service.report(&who).await.map(cluster_report)
+            let mut report = cluster_report(self.service.report(&who).await?);
+            self.health.add_to(&mut report);
+            Ok(report)
         };
         reply(work.await)
     }

@@ -206,6 +206,7 @@ pub(super) fn cluster_report(report: ClusterReport) -> pb::ClusterReport {
         datanodes: report.datanodes.iter().map(datanode).collect(),
         misplaced: report.stats.misplaced,
         endangered: report.stats.endangered,
+        data_problems: report.data_problems,
         missing_blocks: report.missing_blocks.iter().map(ToString::to_string).collect(),
     }
 }

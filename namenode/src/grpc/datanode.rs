@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp};
 use steadfs_namenode_core::blocks::{
-    Address, Change, ChangeKind, Heartbeat, MAX_PEERS, MAX_VOLUMES, NodeCommand, PeerLatency, Registration, Replica, ReplicaState,
-    VolumeReport,
+    Address, Change, ChangeKind, Heartbeat, MAX_PEERS, MAX_VOLUMES, NodeCommand, PeerLatency, Registration,
+    Replica, ReplicaState, VolumeReport,
 };
 use steadfs_namenode_core::command::Command;
 use steadfs_namenode_core::{Caller, command};
@@ -19,8 +19,8 @@ use steadfs_proto::steadfs::datanode_link_server::DatanodeLink;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
-use super::health::Health;
 use super::convert::{block, block_ref, locations, plain_block};
+use super::health::Health;
 use super::reply;
 use crate::blocks::{Blocks, ReportSlice};
 use crate::service::{EffectSink as _, Service};
@@ -141,12 +141,34 @@ impl DatanodeDoor {
         ))
     }
 
+    /// How far this namenode is: what is told is durable.
+    fn now(&self) -> pb::Heard {
+        let identity = self.service.identity();
+        pb::Heard {
+            incarnation: identity.incarnation,
+            epoch: identity.epoch,
+            transaction: self.service.durable_transaction().0,
+        }
+    }
+
+    /// Refuses a datanode that has heard of a later state of this cluster than this namenode has: the operator must know.
+    fn check_heard(&self, heard: Option<&pb::Heard>) -> FsResult<()> {
+        let (now, Some(heard)) = (self.now(), heard) else { return Ok(()) };
+        let order = |at: &pb::Heard| (at.incarnation, at.transaction);
+        if order(heard) <= order(&now) {
+            return Ok(());
+        }
+        let text = self.service.tell_stale((heard.incarnation, heard.transaction), now.transaction);
+        Err(FsError::new(FsErrorKind::Standby, text))
+    }
+
     fn take_in(
         &self,
         message: pb::RegisterRequest,
         peer: Option<SocketAddr>,
     ) -> FsResult<pb::RegisterResponse> {
         self.check_cluster(&message.cluster_id)?;
+        self.check_heard(message.heard.as_ref())?;
         let uuid = datanode_uuid("uuid", &required("address", message.address.as_ref())?.uuid)?;
         let registration = Registration {
             uuid,
@@ -170,6 +192,7 @@ impl DatanodeDoor {
             cluster_id: identity.cluster_id.clone(),
             block_pool: identity.block_pool.to_string(),
             epoch: identity.epoch,
+            now: Some(self.now()),
             heartbeat_interval_ms: heartbeat.as_millis() as u64,
             block_report_interval_ms: report.as_millis() as u64,
         })
@@ -195,7 +218,12 @@ impl DatanodeDoor {
             orders.into_iter().map(|order| pb::Command { command: Some(self.order(order)) }).collect();
         let node = self.blocks.node_name(uuid);
         let local_peers = node.map(|node| self.service.locality().peers_on(&node)).unwrap_or_default();
-        Ok(pb::HeartbeatResponse { epoch: self.service.identity().epoch, commands, local_peers })
+        Ok(pb::HeartbeatResponse {
+            epoch: self.service.identity().epoch,
+            commands,
+            local_peers,
+            now: Some(self.now()),
+        })
     }
 
     fn order(&self, order: NodeCommand) -> Order {

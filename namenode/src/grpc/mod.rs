@@ -20,10 +20,12 @@ mod attributes;
 mod convert;
 mod datanode;
 mod fsck;
+mod health;
 mod mounts;
 mod namespace;
 mod nodes;
 mod quotas;
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -37,6 +39,7 @@ use steadfs_proto::steadfs::datanode_link_server::DatanodeLinkServer;
 use steadfs_proto::steadfs::mounts_server::MountsServer;
 use steadfs_proto::steadfs::namespace_server::NamespaceServer;
 use steadfs_proto::steadfs::nodes_server::NodesServer;
+use steadfs_proto::steadfs::upkeep_server::UpkeepServer;
 use steadfs_proto::to_status;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -65,12 +68,19 @@ pub fn routes(service: Arc<Service>, blocks: Arc<Blocks>) -> Routes {
     let mounts = mounts::MountsDoor { service: Arc::clone(&service) };
     let namespace = namespace::NamespaceDoor { service: Arc::clone(&service) };
     let nodes = nodes::NodesDoor { service: Arc::clone(&service) };
-    let admin = admin::AdminDoor { service: Arc::clone(&service), blocks: Arc::clone(&blocks) };
-    let link = datanode::DatanodeDoor { service, blocks };
+    let health = Arc::<health::Health>::default();
+    let upkeep = upkeep::UpkeepDoor { service: Arc::clone(&service) };
+    let admin = admin::AdminDoor {
+        service: Arc::clone(&service),
+        blocks: Arc::clone(&blocks),
+        health: Arc::clone(&health),
+    };
+    let link = datanode::DatanodeDoor { service, blocks, health };
     Routes::new(NamespaceServer::new(namespace).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(MountsServer::new(mounts).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(AttributesServer::new(attributes).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(NodesServer::new(nodes).max_decoding_message_size(MAX_REQUEST_BYTES))
+        .add_service(UpkeepServer::new(upkeep).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(AdminServer::new(admin).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(DatanodeLinkServer::new(link).max_decoding_message_size(MAX_REQUEST_BYTES))
 }

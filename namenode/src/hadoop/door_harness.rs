@@ -275,6 +275,7 @@ impl Pretender {
             storages: vec![node.volume()],
             active_transfers: 0,
             address: Some(node.address()),
+            ..steadfs::HeartbeatRequest::default()
         };
         node.link.heartbeat(beat).await.unwrap();
         node

@@ -378,7 +378,7 @@ fn crash_after(steps: &[Step], operations: usize, choices: u64) -> bool {
     recorder.crash(fixture.dir.path(), target.path(), choices);
     let mut volumes = fixture.options().volumes;
     volumes[0].path = target.path().join("volume0");
-    let store = Store::open(StoreOptions { volumes, faults: None }, Arc::new(NoListener)).unwrap();
+    let store = Store::open(StoreOptions::new(volumes), Arc::new(NoListener)).unwrap();
     check(&store, &run.promises);
     !ended
 }

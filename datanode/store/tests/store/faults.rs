@@ -69,7 +69,10 @@ fn a_full_disk_fails_the_replica_and_not_the_volume() {
         "it takes nothing more"
     );
     assert_eq!(read_all(store, ID, G1), data[..700], "what was acknowledged is still read");
-    assert!(store.init_recovery(block(ID, G1, 0), G2).is_err(), "others recover the block");
+    let told = store.init_recovery(block(ID, G1, 0), G2).unwrap().unwrap();
+    assert_eq!((told.state, told.block.len), (ReplicaState::Rwr, 700), "better ones come first");
+    store.update_replica(block(ID, G1, 700), G2, 600).unwrap();
+    assert_eq!(read_all(store, ID, G2), data[..600]);
     assert!(!store.volumes()[0].failed && fixture.heard.failed.lock().is_empty());
     failing.set(|op, path| {
         (op == DiskOp::Create && path.contains("blk_")).then_some(io::ErrorKind::StorageFull)

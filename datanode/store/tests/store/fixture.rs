@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use steadfs_common::{BlockId, ChecksumKind, ChecksumSpec, GenStamp, StorageId};
@@ -42,6 +43,7 @@ pub struct Fixture {
     pub volumes: usize,
     pub heard: Arc<Heard>,
     pub faults: Option<Arc<dyn Faults>>,
+    pub check_timeout: Duration,
     store: Option<Arc<Store>>,
 }
 
@@ -52,7 +54,14 @@ impl Fixture {
 
     pub fn with_faults(volumes: usize, faults: Option<Arc<dyn Faults>>) -> Self {
         let dir = memory_dir();
-        let mut fixture = Self { dir, volumes, heard: Arc::default(), faults, store: None };
+        let mut fixture = Self {
+            dir,
+            volumes,
+            heard: Arc::default(),
+            faults,
+            check_timeout: steadfs_datanode_store::CHECK_TIMEOUT,
+            store: None,
+        };
         fixture.open();
         fixture
     }
@@ -63,7 +72,11 @@ impl Fixture {
             kind: steadfs_common::StorageType::Disk,
             reserved: 0,
         };
-        StoreOptions { volumes: (0..self.volumes).map(volume).collect(), faults: self.faults.clone() }
+        StoreOptions {
+            faults: self.faults.clone(),
+            check_timeout: self.check_timeout,
+            ..StoreOptions::new((0..self.volumes).map(volume).collect())
+        }
     }
 
     pub fn root(&self, volume: usize) -> PathBuf {

@@ -5,6 +5,8 @@
 mod crash;
 mod faults;
 mod fixture;
+mod folders;
+mod hot;
 mod model;
 mod recovery;
 mod restart;

@@ -62,9 +62,29 @@ fn folders_in_use_or_of_others_are_refused_with_the_remedy() {
     fs::write(fixture.root(1).join("steadfs-volume"), newer).unwrap();
     assert!(refusal(&fixture).contains("layout version 7"));
     fs::write(fixture.root(1).join("steadfs-volume"), [0xff; 100]).unwrap();
-    assert!(refusal(&fixture).contains("damaged"));
+    fixture.open();
+    let failures = fixture.store().failures();
+    assert!(
+        failures[0].why.contains("damaged"),
+        "the disk is to blame, and the other volume serves: {failures:?}"
+    );
+    assert_eq!((failures.len(), &failures[0].path), (1, &fixture.root(1)));
+    fixture.close();
     fs::write(fixture.root(1).join("steadfs-volume"), own).unwrap();
     fixture.open();
+    assert!(fixture.store().failures().is_empty());
+}
+
+#[test]
+fn a_folder_copied_beside_itself_is_refused() {
+    let mut fixture = Fixture::new(1);
+    fixture.finalized(ID, G1, 700);
+    fixture.close();
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(fixture.root(0)).arg(fixture.root(1)).status();
+    assert!(copied.unwrap().success());
+    fixture.volumes = 2;
+    assert!(refusal(&fixture).contains("is a copy of"));
 }
 
 #[test]
