@@ -558,6 +558,8 @@ pub enum AdminCommand {
     Maintenance(MaintenanceArgs),
     /// Have datanodes serve again
     Recommission(NodeArgs),
+    /// Have replicas moved until all datanodes are about equally full; `--stop` ends it, also if nobody waits any more
+    Balance(BalanceArgs),
     /// Whether datanodes can be stopped at the same time: every block has enough live replicas elsewhere; exit code 1 if not
     SafeToStop(NodeArgs),
     /// Have the namenode read its hosts files again
@@ -629,6 +631,26 @@ pub struct MaintenanceArgs {
     /// How long.
     #[command(flatten)]
     pub wait: WaitArgs,
+}
+
+/// Arguments of `balance`.
+#[derive(Args, Debug, Clone)]
+pub struct BalanceArgs {
+    /// How far a datanode's use may differ from that of all together, in percent of its space
+    #[arg(long, default_value_t = 10.0, value_name = "PERCENT")]
+    pub threshold: f64,
+    /// Bytes a second of each move (such as 10MiB); otherwise what `balancer-bandwidth` says
+    #[arg(long, value_parser = parse_bytes, default_value = "0", hide_default_value = true, value_name = "BYTES")]
+    pub bandwidth: u64,
+    /// Come back at once; the namenode goes on
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Only tell how far it is
+    #[arg(long, conflicts_with_all = ["stop", "no_wait"])]
+    pub status: bool,
+    /// End what was ordered
+    #[arg(long, conflicts_with = "no_wait")]
+    pub stop: bool,
 }
 
 /// Arguments of `open-files`.

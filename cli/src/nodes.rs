@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use steadfs_client::{Client, DatanodeReport, Millis, NodeNames, NodeStop, NodeWish, StopAnswer};
+use steadfs_client::{BalanceStatus, Client, DatanodeReport, Millis, NodeNames, NodeStop, NodeWish, StopAnswer};
 use tokio::time::Instant;
 
-use crate::args::{DecommissionArgs, MaintenanceArgs, NodeArgs, WaitArgs};
+use crate::args::{BalanceArgs, DecommissionArgs, MaintenanceArgs, NodeArgs, WaitArgs};
 use crate::failure::{Failure, Outcome};
-use crate::out::{printable, rfc3339, table};
+use crate::out::{printable, rfc3339, size, table};
 use crate::run::Run;
 use crate::session::Session;
 
@@ -174,4 +174,105 @@ pub(crate) async fn safe_to_stop(
         run.mark_failed();
     }
     Ok(())
+}
+
+#[derive(Serialize)]
+struct BalanceJson {
+    ordered: bool,
+    background: bool,
+    threshold: f64,
+    over: u64,
+    under: u64,
+    left_bytes: u64,
+    moving: u64,
+    moved_blocks: u64,
+    moved_bytes: u64,
+    stuck: bool,
+}
+
+const fn balance_json(status: &BalanceStatus) -> BalanceJson {
+    BalanceJson {
+        ordered: status.ordered,
+        background: status.background,
+        threshold: status.threshold,
+        over: status.over,
+        under: status.under,
+        left_bytes: status.left_bytes,
+        moving: status.moving,
+        moved_blocks: status.moved_blocks,
+        moved_bytes: status.moved_bytes,
+        stuck: status.stuck,
+    }
+}
+
+/// What one look tells: `before` is what had been moved when it began.
+fn balance_line(status: &BalanceStatus, before: &BalanceStatus) -> String {
+    format!(
+        "{} too full, {} too empty, {} to go; {} blocks moved ({}), {} under way",
+        status.over,
+        status.under,
+        size(status.left_bytes, false),
+        status.moved_blocks.saturating_sub(before.moved_blocks),
+        size(status.moved_bytes.saturating_sub(before.moved_bytes), false),
+        status.moving
+    )
+}
+
+pub(crate) async fn balance(session: &Session, args: BalanceArgs, json: bool, run: &mut Run) -> Outcome<()> {
+    let client = session.client().await?;
+    let mut out = session.out();
+    if args.status || args.stop {
+        let status =
+            if args.stop { client.stop_balance().await? } else { client.balance_status().await? };
+        if json {
+            out.json(&balance_json(&status)).await?;
+        } else {
+            let how = match (status.ordered, status.background) {
+                (true, _) => format!("ordered, threshold {} %", status.threshold),
+                (false, true) => format!("in the background, threshold {} %", status.threshold),
+                (false, false) => "not asked for".to_owned(),
+            };
+            let none = BalanceStatus { moved_blocks: 0, moved_bytes: 0, ..status };
+            out.line(format!("balance {how}: {}", balance_line(&status, &none))).await?;
+        }
+        return out.flush().await;
+    }
+    let before = client.start_balance(args.threshold, args.bandwidth).await?;
+    if args.no_wait {
+        out.line("ordered; `--status` tells how far it is, `--stop` ends it").await?;
+        return out.flush().await;
+    }
+    let status = follow(&client, &before, &mut out, json).await?;
+    if json {
+        out.json(&balance_json(&status)).await?;
+    } else if status.over + status.under == 0 {
+        out.line("balanced: no datanode's use differs by more than the threshold from that of all").await?;
+    } else {
+        let text = "ended: somebody is out of balance and nothing can be moved, or the order was taken back";
+        out.line(format!("{text}; {}", balance_line(&status, &before))).await?;
+        run.mark_failed();
+    }
+    out.flush().await
+}
+
+async fn follow(
+    client: &Client,
+    before: &BalanceStatus,
+    out: &mut crate::out::Out,
+    json: bool,
+) -> Outcome<BalanceStatus> {
+    let mut told = String::new();
+    loop {
+        tokio::time::sleep(ASK_EVERY).await;
+        let status = client.balance_status().await?;
+        if !status.ordered {
+            return Ok(status);
+        }
+        let text = balance_line(&status, before);
+        if text != told && !json {
+            out.line(&text).await?;
+            out.flush().await?;
+            told = text;
+        }
+    }
 }

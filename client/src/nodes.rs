@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use steadfs_common::{FsResult, Millis};
 use steadfs_proto::steadfs as pb;
+use steadfs_proto::steadfs::balance_request::Action;
 use steadfs_proto::steadfs::set_node_state_request::Wish;
 
 use crate::Client;
@@ -75,7 +76,75 @@ pub struct NodeStop {
     pub open: u64,
 }
 
+/// How far balancing is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BalanceStatus {
+    /// An order is being carried out.
+    pub ordered: bool,
+    /// The namenode balances by itself.
+    pub background: bool,
+    /// How far a datanode's use may differ from that of all, in percent of its space.
+    pub threshold: f64,
+    /// Datanodes that are fuller.
+    pub over: u64,
+    /// Datanodes that are emptier.
+    pub under: u64,
+    /// Bytes to move until nobody is.
+    pub left_bytes: u64,
+    /// Moves under way.
+    pub moving: u64,
+    /// Moves that succeeded since the namenode's start.
+    pub moved_blocks: u64,
+    /// Their bytes.
+    pub moved_bytes: u64,
+    /// Somebody is out of balance and nothing can be moved.
+    pub stuck: bool,
+}
+
 impl Client {
+    /// Orders balance between datanodes: replicas are moved until the use of each differs by no more than `threshold` percent
+    /// of its space from that of all, with at most so many bytes a second each (0: what the datanodes are set to).
+    ///
+    /// # Errors
+    /// `AccessDenied` unless the caller is a superuser; `InvalidArgument` for a threshold that makes no sense.
+    pub async fn start_balance(&self, threshold: f64, bytes_per_second: u64) -> FsResult<BalanceStatus> {
+        self.balance(pb::BalanceRequest { action: Action::Start.into(), threshold, bytes_per_second }).await
+    }
+
+    /// Ends what was ordered; moves under way come to their end.
+    ///
+    /// # Errors
+    /// `AccessDenied` unless the caller is a superuser.
+    pub async fn stop_balance(&self) -> FsResult<BalanceStatus> {
+        self.balance(pb::BalanceRequest { action: Action::Stop.into(), ..Default::default() }).await
+    }
+
+    /// How far balancing is.
+    ///
+    /// # Errors
+    /// Those of any call.
+    pub async fn balance_status(&self) -> FsResult<BalanceStatus> {
+        self.balance(pb::BalanceRequest::default()).await
+    }
+
+    async fn balance(&self, request: pb::BalanceRequest) -> FsResult<BalanceStatus> {
+        let limit = self.inner.calls.call_timeout();
+        let call = self.inner.calls.nodes(limit, request, |mut c, r| async move { c.balance(r).await });
+        let answer = call.await?;
+        Ok(BalanceStatus {
+            ordered: answer.ordered,
+            background: answer.background,
+            threshold: answer.threshold,
+            over: answer.over,
+            under: answer.under,
+            left_bytes: answer.left_bytes,
+            moving: answer.moving,
+            moved_blocks: answer.moved_blocks,
+            moved_bytes: answer.moved_bytes,
+            stuck: answer.stuck,
+        })
+    }
+
     /// Decommissions a datanode, puts it into maintenance, or back into service: as [`Client::set_node_states`].
     ///
     /// # Errors
