@@ -77,18 +77,33 @@ impl Client {
                     c.get_defaults(r).await
                 })
                 .await?;
+        Ok(Self::over(calls, options, Defaults::from_proto(defaults)?))
+    }
+
+    /// What [`Client::reconnect`] wants to know.
+    #[must_use]
+    pub fn remembered(&self) -> Vec<u8> {
+        prost::Message::encode_to_vec(&self.inner.defaults.to_proto())
+    }
+
+    /// A client of a file system that another client of the same program was connected to, without asking anybody: its
+    /// calls wait for a namenode that is away, as those of a client that has been there all the time.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if `url` is not one, or `remembered` is not what [`Client::remembered`] gave.
+    pub fn reconnect(url: &str, options: ClientOptions, remembered: &[u8]) -> FsResult<Self> {
+        let calls = Calls::new(url.parse()?, &options)?;
+        let defaults: pb::GetDefaultsResponse = prost::Message::decode(remembered).map_err(|error| {
+            FsError::invalid_argument(format!("what was remembered of a cluster: {error}"))
+        })?;
+        Ok(Self::over(calls, options, Defaults::from_proto(defaults)?))
+    }
+
+    fn over(calls: Calls, options: ClientOptions, defaults: Defaults) -> Self {
         let name = options.name.clone();
         let name = name.unwrap_or_else(|| format!("steadfs-client_{}", uuid::Uuid::new_v4()));
-        let defaults = Defaults::from_proto(defaults)?;
-        let inner = Inner {
-            calls,
-            options,
-            defaults,
-            name,
-            idle: IdleConnections::default(),
-            leases: Leases::default(),
-        };
-        Ok(Self { inner: Arc::new(inner) })
+        let (idle, leases) = (IdleConnections::default(), Leases::default());
+        Self { inner: Arc::new(Inner { calls, options, defaults, name, idle, leases }) }
     }
 
     /// The same cluster as another user, over the same connection.

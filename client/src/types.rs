@@ -105,6 +105,20 @@ impl Defaults {
             lease_soft_limit: std::time::Duration::from_millis(defaults.lease_soft_limit_ms),
         })
     }
+
+    pub(crate) fn to_proto(&self) -> pb::GetDefaultsResponse {
+        pb::GetDefaultsResponse {
+            block_size: self.block_size,
+            min_block_size: self.min_block_size,
+            replication: u32::from(self.replication),
+            version: self.version.clone(),
+            cluster_id: self.cluster_id.clone(),
+            block_pool: self.block_pool.clone(),
+            trash_minutes: self.trash_minutes,
+            lease_soft_limit_ms: self.lease_soft_limit.as_millis() as u64,
+            ..pb::GetDefaultsResponse::default()
+        }
+    }
 }
 
 /// The space of the whole file system.

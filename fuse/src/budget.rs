@@ -1,4 +1,13 @@
 //! The memory that the mount may take for bytes of files.
+//!
+//! It is divided, so that what waits for one purpose never stands in the way of what must go on for another:
+//!
+//! | part | for | waits |
+//! | --- | --- | --- |
+//! | 1/8 | what the kernel handed over and is not yet accounted for | the thread that reads requests |
+//! | 1/4 | bytes of reads and writes under way | the request |
+//! | 3/8 | what is fetched ahead of readers | nobody: without room nothing is fetched ahead |
+//! | 1/4 | pipelines to datanodes: packets that are not acknowledged | a commit; a file that could be streamed is staged instead |
 
 use std::sync::Arc;
 
@@ -6,8 +15,26 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What is counted: pages of 4 KiB.
 const UNIT: usize = 4 << 10;
+/// The least that each part has: a request of the largest size, twice.
+const LEAST: u64 = 2 << 20;
 
-/// A bound on bytes held at one time by reads, read-ahead and writes of all files together.
+/// All parts.
+#[derive(Clone)]
+pub(crate) struct Memory {
+    pub(crate) arriving: Budget,
+    pub(crate) data: Budget,
+    pub(crate) ahead: Budget,
+    pub(crate) pipelines: Budget,
+}
+
+impl Memory {
+    pub(crate) fn new(bytes: u64) -> Self {
+        let part = |eighths: u64| Budget::new((bytes / 8 * eighths).max(LEAST));
+        Self { arriving: part(1), data: part(2), ahead: part(3), pipelines: part(2) }
+    }
+}
+
+/// A bound on bytes held at one time.
 #[derive(Clone)]
 pub(crate) struct Budget {
     units: Arc<Semaphore>,
@@ -18,7 +45,7 @@ pub(crate) struct Budget {
 pub(crate) struct Share(#[expect(dead_code, reason = "held until dropped")] OwnedSemaphorePermit);
 
 impl Budget {
-    pub(crate) fn new(bytes: u64) -> Self {
+    fn new(bytes: u64) -> Self {
         let units =
             usize::try_from(bytes).unwrap_or(usize::MAX).div_ceil(UNIT).clamp(1, Semaphore::MAX_PERMITS);
         let all = u32::try_from(units).unwrap_or(u32::MAX);
@@ -30,13 +57,18 @@ impl Budget {
         Share(self.units.clone().acquire_many_owned(self.units_of(bytes)).await.expect("never closed"))
     }
 
+    /// `bytes` if they are there now.
+    pub(crate) fn try_take(&self, bytes: usize) -> Option<Share> {
+        self.units.clone().try_acquire_many_owned(self.units_of(bytes)).ok().map(Share)
+    }
+
     /// `bytes` if that leaves half of all free: what may be needed stands behind what is.
     pub(crate) fn spare(&self, bytes: usize) -> Option<Share> {
         let units = self.units_of(bytes);
         if self.units.available_permits() < units as usize + self.all as usize / 2 {
             return None;
         }
-        self.units.clone().try_acquire_many_owned(units).ok().map(Share)
+        self.try_take(bytes)
     }
 
     fn units_of(&self, bytes: usize) -> u32 {
@@ -51,14 +83,23 @@ mod tests {
     #[tokio::test]
     async fn what_may_wait_leaves_room_for_what_may_not() {
         let budget = Budget::new(1 << 20);
-        let ahead = budget.spare(512 << 10);
-        assert!(ahead.is_some());
+        let stream = budget.spare(512 << 10);
+        assert!(stream.is_some());
         assert!(budget.spare(UNIT).is_none());
-        let read = budget.take(512 << 10).await;
-        drop(ahead);
-        drop(read);
+        let commit = budget.take(512 << 10).await;
+        assert!(budget.try_take(UNIT).is_none());
+        drop(stream);
+        drop(commit);
         // More than there is takes all there is, and does not wait for ever.
         drop(budget.take(usize::MAX).await);
         assert!(budget.spare(UNIT).is_some());
+    }
+
+    #[test]
+    fn the_parts_are_the_whole() {
+        let memory = Memory::new(256 << 20);
+        let parts = [&memory.arriving, &memory.data, &memory.ahead, &memory.pipelines];
+        let all: usize = parts.iter().map(|part| part.all as usize * UNIT).sum();
+        assert_eq!(all, 256 << 20);
     }
 }

@@ -9,6 +9,9 @@
 //! | 24 | 4 | length of the kernel's first request |
 //! | 32 | 8 | what the first server answered to it: the flags agreed on; 0 while there is no answer |
 //! | 64 | 512 | the kernel's first request |
+//! | 1024 | 4 | length of what follows; 0 while the cluster was not reached |
+//! | 1032 | 8 | the inode that is mounted |
+//! | 1040 | 2048 | what the client library remembers of the cluster |
 //!
 //! From [`SLOTS`] on follow the open files and folders, 64 bytes each, in the order of their numbers (the first is 1): inode,
 //! user, flags of `open`, kind (0: free), whether its name is gone, which of the inode's numbers was opened, and of files that are passed through what they are
@@ -34,6 +37,9 @@ use crate::locks::ROW;
 const MAGIC: &[u8; 8] = b"SFSMNT01";
 /// Longest first request that is kept. Today's kernels send 104 bytes.
 const MAX_FIRST: usize = 512;
+/// Where stands what is known of the cluster, and how much that may be.
+const CLUSTER: u64 = 1_024;
+const MAX_CLUSTER: usize = 2_048;
 /// What a holder says with its descriptors, and a server when it answers.
 const TAKE: &[u8] = b"take";
 const SERVING: &[u8] = b"serving";
@@ -182,6 +188,29 @@ impl Memory {
         Ok(Some(u64::from_le_bytes(flags)).filter(|flags| *flags != 0))
     }
 
+    /// The inode that is mounted, and what the client library remembers of the cluster; none before it was reached.
+    pub(crate) fn cluster(&self) -> io::Result<Option<(u64, Vec<u8>)>> {
+        let (mut length, mut inode) = ([0; 4], [0; 8]);
+        self.file.read_exact_at(&mut length, CLUSTER)?;
+        self.file.read_exact_at(&mut inode, CLUSTER + 8)?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length == 0 || length > MAX_CLUSTER {
+            return Ok(None);
+        }
+        let mut known = vec![0; length];
+        self.file.read_exact_at(&mut known, CLUSTER + 16)?;
+        Ok(Some((u64::from_le_bytes(inode), known)))
+    }
+
+    /// Remembers the cluster, if there is room for what is known of it.
+    pub(crate) fn set_cluster(&self, inode: u64, known: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(known.len()).ok().filter(|length| *length as usize <= MAX_CLUSTER);
+        self.file.write_all_at(known.get(..MAX_CLUSTER).unwrap_or(known), CLUSTER + 16)?;
+        self.file.write_all_at(&inode.to_le_bytes(), CLUSTER + 8)?;
+        // Last: without it the rest says nothing.
+        self.file.write_all_at(&length.unwrap_or(0).to_le_bytes(), CLUSTER)
+    }
+
     pub(crate) fn set_agreed(&self, flags: u64) -> io::Result<()> {
         self.file.write_all_at(&flags.to_le_bytes(), 32)
     }
@@ -284,6 +313,11 @@ mod tests {
         let passed = Slot { kind: SlotKind::Reading, backing, ..slot };
         memory.set_slot(5, Some(passed)).unwrap();
         assert_eq!(taken.slots().unwrap(), [(3, slot), (5, passed)]);
+        assert_eq!(memory.cluster().unwrap(), None);
+        taken.set_cluster(77, b"a cluster").unwrap();
+        assert_eq!(memory.cluster().unwrap(), Some((77, b"a cluster".to_vec())));
+        taken.set_cluster(77, &[1; MAX_CLUSTER + 1]).unwrap();
+        assert_eq!(memory.cluster().unwrap(), None);
         taken.set_agreed(5).unwrap();
         assert_eq!(memory.agreed().unwrap(), Some(5));
         say_serving(&server).unwrap();

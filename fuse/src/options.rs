@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, FromArgMatches};
 use steadfs_client::{ClientOptions, FsPath, FsResult, FsUrl};
 
+use crate::open::{PACKET_BYTES, PACKETS};
 use crate::ops::Settings;
 
 /// Size of the blocks of files made through a mount: one block is what is passed through, and a volume with less room takes
@@ -106,7 +107,14 @@ impl MountArgs {
         let options = self.user.clone().map_or_else(ClientOptions::default, ClientOptions::for_user);
         let call_timeout = Duration::from_secs(self.wait_seconds.max(1));
         let groups = self.groups.iter().map(|number| crate::users::group_here(*number)).collect();
-        ClientOptions { groups, call_timeout, wait_for_start: true, ..options }
+        ClientOptions {
+            groups,
+            call_timeout,
+            wait_for_start: true,
+            packet_bytes: PACKET_BYTES,
+            packets_in_flight: PACKETS,
+            ..options
+        }
     }
 
     pub(crate) fn settings(&self) -> FsResult<Settings> {

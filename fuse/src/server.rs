@@ -62,7 +62,12 @@ pub(crate) fn run(args: &MountArgs) -> anyhow::Result<()> {
 async fn connect(args: &MountArgs, memory: Memory, device: Device) -> anyhow::Result<Arc<Mount>> {
     let mount = uuid::Uuid::from_bytes(memory.mount()?);
     let options = ClientOptions { name: Some(format!("steadfs-mount_{mount}")), ..args.client_options() };
-    let client = Client::connect_with(&args.source()?.0.to_string(), options).await?;
+    let url = args.source()?.0.to_string();
+    let client = match memory.cluster()? {
+        // Programs wait for a namenode that is away just now as if this process had been there all the time.
+        Some((_, known)) => Client::reconnect(&url, options, &known)?,
+        None => Client::connect_with(&url, options).await?,
+    };
     Ok(Arc::new(Mount::new(memory, device, client, args.settings()?).await?))
 }
 

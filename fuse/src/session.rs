@@ -10,20 +10,16 @@ use fuser::{Errno, FileAttr};
 use tokio::runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::budget::Budget;
 use crate::coherence::Begun;
 use crate::errno::Answer;
 use crate::interrupt::{Patience, interruptible};
-use crate::kernel::{Found, Handler, MAX_IO, Operation, Reply, Request, Running};
+use crate::kernel::{Found, Handler, Operation, Reply, Request, Running};
 use crate::ops::{Caller, Mount};
 
 /// Requests under way at most. The kernel sends no more of its own than it was told; the rest are programs that wait.
 const MAX_REQUESTS: usize = 4_096;
 /// Programs that wait for locks at most; more are told that there are too many.
 const MAX_LOCK_WAITS: usize = 4_096;
-/// What may be read of the kernel before it is accounted for: a share of the mount's memory, and the least of it.
-const ARRIVING: u64 = 8;
-const LEAST_ARRIVING: u64 = 2 * MAX_IO as u64;
 /// A request may be interrupted before it was seen here: so long later the kernel tells again.
 const TELL_AGAIN: Duration = Duration::from_millis(1);
 
@@ -34,7 +30,6 @@ pub(crate) struct Session {
     running: Running,
     room: Arc<Semaphore>,
     lock_waits: Arc<Semaphore>,
-    arriving: Budget,
 }
 
 /// What every request says.
@@ -61,14 +56,12 @@ impl Call {
 
 impl Session {
     pub(crate) fn new(mount: Arc<Mount>, runtime: runtime::Handle) -> Self {
-        let arriving = Budget::new((mount.memory_bytes() / ARRIVING).max(LEAST_ARRIVING));
         Self {
             mount,
             runtime,
             running: Running::default(),
             room: Arc::new(Semaphore::new(MAX_REQUESTS)),
             lock_waits: Arc::new(Semaphore::new(MAX_LOCK_WAITS)),
-            arriving,
         }
     }
 

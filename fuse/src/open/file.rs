@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::stage::StagePlace;
 use super::task::{Op, QUEUE, Start, Task, Write, ask};
-use crate::budget::Share;
+use crate::budget::{Budget, Share};
 use crate::errno::Answer;
 use crate::handoff::Backing;
 
@@ -20,6 +20,7 @@ use crate::handoff::Backing;
 pub(crate) struct OpenInodes {
     table: Mutex<HashMap<u64, Arc<OpenInode>>>,
     place: Arc<StagePlace>,
+    pipelines: Budget,
 }
 
 /// One of them.
@@ -113,6 +114,11 @@ impl Written {
         self.inode.number
     }
 
+    /// What is not committed was changed then; none: now.
+    pub(super) fn modified_at(&self, time: Option<Millis>) {
+        self.modified.store(time.map_or_else(now, |time| time.0), Ordering::Relaxed);
+    }
+
     /// Whether somebody else may have changed the file since this was asked last.
     pub(super) fn take_doubt(&self) -> bool {
         self.doubted.swap(false, Ordering::AcqRel)
@@ -139,8 +145,8 @@ fn now() -> u64 {
 }
 
 impl OpenInodes {
-    pub(crate) fn new(place: Arc<StagePlace>) -> Self {
-        Self { table: Mutex::default(), place }
+    pub(crate) fn new(place: Arc<StagePlace>, pipelines: Budget) -> Self {
+        Self { table: Mutex::default(), place, pipelines }
     }
 
     /// The inode, with one handle more.
@@ -236,8 +242,8 @@ impl OpenInodes {
             known: watch::channel(!takes_over).0,
             done: watch::channel(false).0,
         });
-        let (written_too, place) = (written.clone(), self.place.clone());
-        let start = Start { client, path, written: written_too, place, length, fresh, takes_over };
+        let (written_too, place, pipelines) = (written.clone(), self.place.clone(), self.pipelines.clone());
+        let start = Start { client, path, written: written_too, place, pipelines, length, fresh, takes_over };
         tokio::spawn(Task::new(start).run(received));
         Writing { ops, written, handles: 1 }
     }

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::extents::Extents;
 use super::file::Written;
 use super::stage::{Stage, StagePlace};
-use crate::budget::Share;
+use crate::budget::{Budget, Share};
 use crate::errno::{Answer, failed};
 
 /// Bytes written in order after which a file is streamed instead of staged.
@@ -41,6 +41,15 @@ const PUNCH_AFTER: u64 = 8 << 20;
 /// How long a file that a killed process was writing is waited for, and how often it is looked at.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(120);
 const RECOVERY_LOOK: Duration = Duration::from_millis(100);
+/// Memory of a pipeline: packets that are not acknowledged, and what is being read to be sent.
+const PIPELINE: usize = PACKETS * PACKET_BYTES + COPY_BYTES as usize;
+/// Packets that are not acknowledged at most, and their bytes.
+pub(crate) const PACKETS: usize = 32;
+pub(crate) const PACKET_BYTES: usize = 128 << 10;
+/// Old content that is written anew at most, to find room for what was appended to it.
+const MAX_SQUEEZED: u64 = 256 << 20;
+/// By how much blocks are made smaller from one try to the next.
+const SQUEEZE_BY: u64 = 8;
 /// Operations that wait for one file at most.
 pub(super) const QUEUE: usize = 32;
 /// Between two looks at a truncation that is under way, and how long it is waited for.
@@ -119,6 +128,7 @@ pub(super) struct Task {
     pub(super) path: String,
     pub(super) written: Arc<Written>,
     pub(super) place: Arc<StagePlace>,
+    pipelines: Budget,
     /// Whether a process that was killed may have been writing the file.
     takes_over: bool,
     /// The last request that is in what was taken over.
@@ -135,10 +145,16 @@ pub(super) struct Task {
     extents: Extents,
     /// The lease from when the file was created, while nothing was written.
     fresh: Option<Writer>,
+    /// A pipeline, and its share of memory.
     stream: Option<Writer>,
+    streaming: Option<Share>,
     /// Who wrote since the last commit; unknown writers count as everybody.
     owners: Owners,
     times: (Option<Millis>, Option<Millis>),
+    /// What was sent does not fit, or was sent in part: the whole new content takes the place of what is there.
+    rewrite: bool,
+    /// A commit of ours failed: what the cluster has more than it had may be ours.
+    attempted: bool,
     /// An error of a stream, which has lost bytes that were taken: every later call gets it.
     broken: Option<Errno>,
     forgotten: bool,
@@ -174,6 +190,7 @@ pub(super) struct Start {
     pub(super) path: String,
     pub(super) written: Arc<Written>,
     pub(super) place: Arc<StagePlace>,
+    pub(super) pipelines: Budget,
     pub(super) length: u64,
     pub(super) fresh: Option<Writer>,
     pub(super) takes_over: bool,
@@ -188,6 +205,7 @@ impl Task {
             path: start.path,
             written: start.written,
             place: start.place,
+            pipelines: start.pipelines,
             takes_over: start.takes_over,
             taken: 0,
             punched: 0,
@@ -199,8 +217,11 @@ impl Task {
             extents: Extents::default(),
             fresh: start.fresh,
             stream: None,
+            streaming: None,
             owners,
             times: (None, None),
+            rewrite: false,
+            attempted: false,
             broken: None,
             forgotten: false,
         }
@@ -363,11 +384,8 @@ impl Task {
         if self.extents.is_empty() && self.kept == self.size {
             return if self.kept == self.committed { Change::Nothing } else { Change::Truncate };
         }
-        if self.kept == self.committed && self.extents.is_exactly(&(self.committed..self.size)) {
-            Change::Append
-        } else {
-            Change::Replace
-        }
+        let appends = self.kept == self.committed && self.extents.is_exactly(&(self.committed..self.size));
+        if appends && !self.rewrite { Change::Append } else { Change::Replace }
     }
 
     /// Looks at the file again if somebody else may have changed it and nothing is changed here.
@@ -395,6 +413,9 @@ impl Task {
             // Done by the process before this one, which could not say so any more.
             return Ok(length);
         }
+        // A time of content that was set before counts no more.
+        self.times.0 = None;
+        self.written.modified_at(None);
         let offset = match at {
             Position::At(offset) => offset,
             Position::End => self.size,
@@ -412,8 +433,13 @@ impl Task {
             self.grow(offset).await?;
         }
         self.stage(offset..end, data, request).await?;
-        if end == self.size && self.change() == Change::Append && self.size - self.committed >= STREAM_AFTER {
-            self.start_stream().await?;
+        // Without memory for another pipeline it is staged on, and tried again with the next write.
+        if end == self.size
+            && self.change() == Change::Append
+            && self.size - self.committed >= STREAM_AFTER
+            && let Some(share) = self.pipelines.spare(PIPELINE)
+        {
+            self.start_stream(share).await?;
         }
         Ok(length)
     }
@@ -426,8 +452,7 @@ impl Task {
     async fn push(&mut self, data: Bytes) -> Answer<()> {
         let writer = self.stream.as_mut().expect("only called while there is one");
         if let Err(error) = writer.write_all(data).await {
-            self.stream = None;
-            return Err(self.lost("bytes of a file were not written", &error));
+            return self.salvage("bytes of a file were not written", &error).await;
         }
         let arrived = writer.acknowledged().min(self.size);
         if arrived.saturating_sub(self.punched.max(self.committed)) >= PUNCH_AFTER
@@ -437,6 +462,22 @@ impl Task {
             self.punched = arrived;
         }
         Ok(())
+    }
+
+    /// A stream has failed. For want of room, and as long as everything is still staged, nothing is lost: it is tried again
+    /// when the file is committed, with smaller blocks.
+    async fn salvage(&mut self, what: &'static str, error: &steadfs_client::FsError) -> Answer<()> {
+        if let Some(writer) = self.stream.take() {
+            writer.abort().await;
+        }
+        self.streaming = None;
+        let staged = self.extents.is_exactly(&(self.committed..self.size)) && self.punched <= self.committed;
+        if !staged || !is_room(crate::errno::errno(error)) {
+            return Err(self.lost(what, error));
+        }
+        tracing::info!(path = %self.path, %error, "no room for a block: what is written waits here until it is committed");
+        self.rewrite = true;
+        self.closed().await.map(drop)
     }
 
     /// Remembers that bytes which a program was told are written are gone.
@@ -475,13 +516,18 @@ impl Task {
     }
 
     /// Opens a pipeline and sends it what is staged, all of it behind the committed end.
-    async fn start_stream(&mut self) -> Answer<()> {
+    async fn start_stream(&mut self, share: Share) -> Answer<()> {
         let mut writer = self.appender().await?;
-        if let Err(error) = self.send(&mut writer, self.committed..self.size).await {
+        if let Err(errno) = self.send(&mut writer, self.committed..self.size).await {
+            self.attempted = true;
             writer.abort().await;
-            return Err(error);
+            if is_room(errno) {
+                self.rewrite = true;
+                return self.closed().await.map(drop);
+            }
+            return Err(errno);
         }
-        self.stream = Some(writer);
+        (self.stream, self.streaming) = (Some(writer), Some(share));
         Ok(())
     }
 
@@ -495,8 +541,8 @@ impl Task {
         if end == self.committed {
             return Ok(writer);
         }
-        if self.takes_over && self.is_ours(end).await.unwrap_or(false) {
-            // A call of the killed process was carried out after it was looked at what had been.
+        if (self.takes_over || self.attempted) && self.is_ours(end).await.unwrap_or(false) {
+            // A call of the killed process was carried out after it was looked at what had been, or ours failed half way.
             (self.committed, self.kept) = (end, end);
             self.extents = Extents::default();
             self.extents.insert(end..self.size);
@@ -566,12 +612,14 @@ impl Task {
     /// Ends a stream: what was written by it is in the cluster, and the file closed.
     async fn settle(&mut self) -> Answer<()> {
         let Some(writer) = self.stream.take() else { return Ok(()) };
-        match writer.close().await {
+        let closed = writer.close().await;
+        self.streaming = None;
+        match closed {
             Ok(()) => {
                 self.is_now(self.size).await;
                 Ok(())
             }
-            Err(error) => Err(self.lost("a file was not closed", &error)),
+            Err(error) => self.salvage("a file was not closed", &error).await,
         }
     }
 
@@ -583,6 +631,7 @@ impl Task {
             stage.discard().await;
         }
         self.base = None;
+        (self.rewrite, self.attempted) = (false, false);
         self.written.changed();
     }
 
@@ -647,12 +696,16 @@ impl Task {
             if self.change() != Change::Append {
                 return self.commit_all().await;
             }
-            self.start_stream().await?;
+            let share = self.pipelines.take(PIPELINE).await;
+            self.start_stream(share).await?;
         }
-        let writer = self.stream.as_mut().expect("there was one, or it was just made");
-        if let Err(error) = writer.hsync().await {
-            self.stream = None;
-            return Err(self.lost("bytes of a file were not written", &error));
+        let synced = match self.stream.as_mut() {
+            Some(writer) => writer.hsync().await,
+            None => return self.commit_all().await,
+        };
+        if let Err(error) = synced {
+            self.salvage("bytes of a file were not written", &error).await?;
+            return self.commit_all().await;
         }
         Ok(())
     }
@@ -684,21 +737,65 @@ impl Task {
     }
 
     async fn append(&mut self) -> Answer<()> {
+        let share = self.pipelines.take(pipeline_of(self.size - self.committed)).await;
         let mut writer = self.appender().await?;
-        if let Err(error) = self.send(&mut writer, self.committed..self.size).await {
-            writer.abort().await;
-            return Err(error);
+        let sent = match self.send(&mut writer, self.committed..self.size).await {
+            Ok(()) => writer.close().await.map_err(|error| failed("a file was not closed", &error)),
+            Err(errno) => {
+                writer.abort().await;
+                Err(errno)
+            }
+        };
+        drop(share);
+        match sent {
+            Ok(()) => {
+                self.is_now(self.size).await;
+                Ok(())
+            }
+            Err(errno) => {
+                self.attempted = true;
+                if is_room(errno) && self.kept <= MAX_SQUEEZED {
+                    self.squeeze(errno).await
+                } else {
+                    Err(errno)
+                }
+            }
         }
-        writer.close().await.map_err(|error| failed("a file was not closed", &error))?;
-        self.is_now(self.size).await;
-        Ok(())
+    }
+
+    /// There is no room for a block of the file's size: the content is written with blocks as small as they must be.
+    async fn squeeze(&mut self, errno: Errno) -> Answer<()> {
+        let status = self.closed().await?;
+        self.rewrite = true;
+        let least = self.client.defaults().min_block_size.max(1);
+        let mut block = self.size.next_power_of_two().max(least);
+        while block < status.block_size {
+            match self.replace_with(block).await {
+                Err(errno) if is_room(errno) && block > least => block = (block / SQUEEZE_BY).max(least),
+                Ok(()) => {
+                    tracing::info!(path = %self.path, block, "no room for larger blocks: the file got smaller ones");
+                    return Ok(());
+                }
+                refused => return refused,
+            }
+        }
+        Err(errno)
     }
 
     /// Puts the whole new content in place of the old, at once: whoever reads sees one or the other.
     async fn replace(&mut self) -> Answer<()> {
         self.close_fresh().await?;
+        match self.replace_with(0).await {
+            Err(errno) if is_room(errno) && self.kept <= MAX_SQUEEZED => self.squeeze(errno).await,
+            done => done,
+        }
+    }
+
+    /// `block_size`: of the file from now on; 0: as before.
+    async fn replace_with(&mut self, block_size: u64) -> Answer<()> {
+        let _share = self.pipelines.take(pipeline_of(self.size)).await;
         self.open_base().await?;
-        let mut replacement = self.client.replace(&self.path);
+        let mut replacement = self.client.replace(&self.path).block_size(block_size);
         if let Some(base) = &self.base {
             // What was read of the old content must still be the old content when it is replaced.
             replacement = replacement.expected(base.status().content_version);
@@ -769,6 +866,9 @@ impl Task {
         let set = self.client.set_times(&self.path, modified, accessed).await;
         set.map_err(|error| failed("the times of a file were not set", &error))?;
         if self.is_dirty() || self.fresh.is_some() {
+            if modified.is_some() {
+                self.written.modified_at(modified);
+            }
             self.times = (modified.or(self.times.0), accessed.or(self.times.1));
         }
         Ok(())
@@ -778,6 +878,16 @@ impl Task {
 /// Whether a file is refused because somebody has it, or had it a moment ago.
 fn is_held(error: &steadfs_client::FsError) -> bool {
     matches!(error.kind(), FsErrorKind::AlreadyBeingCreated | FsErrorKind::RecoveryInProgress)
+}
+
+/// The memory that a pipeline takes for so many bytes.
+fn pipeline_of(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX).min(PIPELINE)
+}
+
+/// Whether there was no room, by quota or on the disks.
+fn is_room(errno: Errno) -> bool {
+    [Errno::EDQUOT.code(), Errno::ENOSPC.code()].contains(&errno.code())
 }
 
 /// Truncates, and waits until the file is closed again.

@@ -82,7 +82,6 @@ impl Window {
 
     async fn directly(&self, range: Range<u64>) -> FsResult<Bytes> {
         let length = (range.end - range.start) as usize;
-        let _share = self.budget.take(length).await;
         self.reader.read_at(range.start, length).await
     }
 
@@ -107,7 +106,7 @@ impl Window {
             let segment = match state.segments.get(&number) {
                 Some(segment) => segment.clone(),
                 // No room: this read asks for exactly what it needs, and nothing is fetched ahead.
-                None => match self.budget.spare(SEGMENT as usize) {
+                None => match self.budget.try_take(SEGMENT as usize) {
                     Some(share) => self.begin(&mut state, number, share),
                     None if needed => return None,
                     None => break,

@@ -40,6 +40,12 @@ pub(crate) struct Opened {
     pub(crate) way: Way,
 }
 
+/// What was read, and its share of the mount's memory.
+pub(crate) struct Read {
+    pub(crate) bytes: Bytes,
+    _share: Share,
+}
+
 /// Flags of `open` that fuser has no name for.
 const APPEND: i32 = 0o2000;
 const EXCLUSIVE: i32 = 0o200;
@@ -194,7 +200,7 @@ impl Mount {
         };
         let way = opening.join(way)?;
         let file = FileHandle { alias, way, ..file_handle((client, caller), inode, path, None) };
-        *file.window.lock() = Some((commits, Arc::new(Window::new(reader, self.budget.clone()))));
+        *file.window.lock() = Some((commits, Arc::new(Window::new(reader, self.memory.ahead.clone()))));
         let flags = if way == Way::Direct { DIRECT } else { 0 };
         Ok(Opened { handle: self.keep(file, flags, opening)?, way })
     }
@@ -311,13 +317,17 @@ impl Mount {
         Ok(self.attributes(&client, &status).await)
     }
 
-    pub(crate) async fn read(&self, handle: u64, offset: u64, length: usize) -> Answer<Bytes> {
+    pub(crate) async fn read(&self, handle: u64, offset: u64, length: usize) -> Answer<Read> {
+        let share = self.memory.data.take(length).await;
+        Ok(Read { bytes: self.read_bytes(handle, offset, length).await?, _share: share })
+    }
+
+    async fn read_bytes(&self, handle: u64, offset: u64, length: usize) -> Answer<Bytes> {
         let file = &*self.handles.file(handle)?;
         self.locks.check(InodeId(file.inode.number), handle)?;
         if file.inode.dirty().await.is_some()
             && let Some(writer) = file.inode.settled().await
         {
-            let _share = self.budget.take(length).await;
             return writer.read(offset, length).await;
         }
         let window = self.window(file).await?;
@@ -338,7 +348,7 @@ impl Mount {
             return Ok(window.clone());
         }
         let reader = file.client.open(&file.path).await.map_err(|error| by_number("a read", &error))?;
-        let window = Arc::new(Window::new(reader, self.budget.clone()));
+        let window = Arc::new(Window::new(reader, self.memory.ahead.clone()));
         *file.window.lock() = Some((commits, window.clone()));
         Ok(window)
     }

@@ -92,11 +92,6 @@ impl Mount {
     pub(crate) async fn close(&self) {
         self.locks.close().await;
     }
-
-    /// Bytes of memory that the mount may take.
-    pub(crate) const fn memory_bytes(&self) -> u64 {
-        self.settings.memory_bytes
-    }
 }
 
 fn lock_of(file: &FileHandle, call: LockCall, request: u64) -> LockOf {

@@ -23,9 +23,9 @@ use steadfs_common::{InodeId, Name};
 use steadfs_daemon::pool::DiskPool;
 
 pub(crate) use self::attributes::{NewAttributes, When};
-pub(crate) use self::files::{FileHandle, Opened};
+pub(crate) use self::files::{FileHandle, Opened, Read};
 pub(crate) use self::folders::{Entry, FolderHandle};
-use crate::budget::Budget;
+use crate::budget;
 use crate::coherence::{self, Coherence};
 use crate::device::Device;
 use crate::errno::{Answer, failed};
@@ -74,7 +74,7 @@ pub(crate) struct Mount {
     pub(super) names: Names,
     pub(super) open: OpenInodes,
     pub(super) handles: Handles,
-    pub(super) budget: Budget,
+    pub(crate) memory: budget::Memory,
     pub(crate) notify: Notify,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) coherence: Arc<Coherence>,
@@ -90,7 +90,7 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    /// Looks at the folder and prepares everything that needs no kernel.
+    /// Looks at the folder, unless a process before this one did, and prepares everything that needs no kernel.
     pub(crate) async fn new(
         memory: Memory,
         device: Device,
@@ -98,26 +98,38 @@ impl Mount {
         settings: Settings,
     ) -> anyhow::Result<Self> {
         let id = memory.mount()?;
-        let folder = client.stat(&settings.folder.to_string()).await?;
-        anyhow::ensure!(folder.directory, "{} is not a folder: only folders are mounted", settings.folder);
+        let root = match memory.cluster()? {
+            Some((root, _)) => InodeId(root),
+            None => {
+                let folder = client.stat(&settings.folder.to_string()).await?;
+                anyhow::ensure!(
+                    folder.directory,
+                    "{} is not a folder: only folders are mounted",
+                    settings.folder
+                );
+                memory.set_cluster(folder.inode.0, &client.remembered())?;
+                folder.inode
+            }
+        };
         let pool = DiskPool::new("mount-disk", 4, 64)?;
         let folder_of_mount = settings.staging.join(uuid::Uuid::from_bytes(id).to_string());
         let place = StagePlace::open(&folder_of_mount, settings.staging_bytes, pool).map_err(|error| {
             anyhow::anyhow!("{}: {error}: choose another place with --staging", settings.staging.display())
         })?;
         let nodes = Arc::new(Nodes::new());
+        let bytes_of_files = budget::Memory::new(settings.memory_bytes);
         let notify = Notify::new(device.clone(), nodes.clone())?;
         let mount = Self {
             names: Names::new(DiskPool::new("mount-names", 1, 64)?),
-            open: OpenInodes::new(Arc::new(place)),
+            open: OpenInodes::new(Arc::new(place), bytes_of_files.pipelines.clone()),
             handles: Handles::new(memory.clone()),
-            budget: Budget::new(settings.memory_bytes),
+            memory: bytes_of_files,
             locks: Locks::new(memory.clone(), notify.clone()),
             lockers: Cache::new(MAX_LOCKERS),
             notify,
             nodes,
             coherence: Arc::default(),
-            root: folder.inode,
+            root,
             clients: Cache::new(MAX_CLIENTS),
             id,
             device,

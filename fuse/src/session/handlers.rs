@@ -11,7 +11,7 @@ use crate::handles::Handle;
 use crate::interrupt::Patience;
 use crate::kernel::{FolderPage, Found, OpenAnswer, Operation, Reply, SetAttributes, Space, Times};
 use crate::open::{Position, Way, Write};
-use crate::ops::{Entry, Mount, NewAttributes, Opened, When};
+use crate::ops::{Entry, Mount, NewAttributes, Opened, Read, When};
 
 /// The block in which space is told.
 const SPACE_UNIT: u32 = 4_096;
@@ -171,7 +171,7 @@ impl Session {
             }
             Operation::Read { handle, offset, size } => {
                 let work = async move { mount.read(handle, offset, size as usize).await };
-                self.answer(call, reply, work, |reply, bytes: bytes::Bytes| reply.data(&bytes));
+                self.answer(call, reply, work, |reply, read: Read| reply.data(&read.bytes));
             }
             Operation::Write { handle, offset, data, owner } => {
                 let write = Write { at: Position::At(offset), data, owner, request: call.unique };
@@ -207,9 +207,9 @@ impl Session {
     /// What a program writes is accounted for before the next request is read: memory is bounded, however many write.
     fn write(&self, call: Call, handle: u64, write: Write, reply: Reply) {
         let mount = self.mount.clone();
-        let arrived = self.runtime.block_on(self.arriving.take(write.data.len()));
+        let arrived = self.runtime.block_on(mount.memory.arriving.take(write.data.len()));
         let work = async move {
-            let share = mount.budget.take(write.data.len()).await;
+            let share = mount.memory.data.take(write.data.len()).await;
             drop(arrived);
             mount.write(handle, write, share).await
         };

@@ -66,7 +66,12 @@ impl NamespaceDoor {
                 favored: Vec::new(),
                 avoid_local: false,
             };
-            self.placed(self.service.submit(caller, None, first).await?)?
+            // The file is there: what is wrong with its first block is told to who has something to write.
+            let placed = self.service.submit(caller, None, first).await.and_then(|placed| self.placed(placed));
+            placed.unwrap_or_else(|error| {
+                tracing::debug!(%error, "a new file has no first block yet");
+                None
+            })
         } else {
             None
         };
