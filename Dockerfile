@@ -28,7 +28,8 @@ RUN groupadd --gid 8020 steadfs \
     && install -d -o steadfs -g steadfs /var/lib/steadfs /run/steadfs \
     && rm -rf /usr/share/perl /usr/share/perl5 /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale \
         /usr/share/zoneinfo /usr/lib/*-linux-gnu/perl /usr/lib/*-linux-gnu/perl-base /usr/lib/*-linux-gnu/perl5 \
-        /usr/lib/*-linux-gnu/gconv /usr/lib/*-linux-gnu/libperl.so* /usr/bin/perl* /var/lib/apt /var/cache /var/log
+        /usr/lib/*-linux-gnu/gconv /usr/lib/*-linux-gnu/libperl.so* /usr/bin/perl* /usr/bin/apt* /usr/lib/apt \
+        /usr/lib/*-linux-gnu/libapt-p* /var/lib/apt /var/cache /var/log
 
 FROM scratch
 ARG VERSION=0.1.0

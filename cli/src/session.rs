@@ -76,7 +76,8 @@ impl Session {
             Some(user) if !user.is_empty() => ClientOptions::for_user(user),
             _ => ClientOptions::default(),
         };
-        let options = ClientOptions { connect_timeout: CONNECT_TIMEOUT, ..base };
+        // A namenode that is only just starting is waited for.
+        let options = ClientOptions { connect_timeout: CONNECT_TIMEOUT, wait_for_start: true, ..base };
         let pool = DiskPool::new("local", LOCAL_THREADS, LOCAL_QUEUE)
             .map_err(|error| Failure::Other(format!("no threads for local files: {error}")))?;
         Ok(Self { url, options, clients: Mutex::default(), pool, temporaries: Temporaries::default() })

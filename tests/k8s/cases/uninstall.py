@@ -10,14 +10,23 @@ def case_uninstalling_keeps_the_data(release):
     release.wait_healthy()
     release.uninstall()
     kube.until(
-        "the pods are gone", lambda: not kube.items("-n", release.namespace, "pods", "-l", "app.kubernetes.io/name=steadfs")
+        "the pods are gone",
+        lambda: (
+            not kube.items(
+                "-n", release.namespace, "pods", "-l", "app.kubernetes.io/name=steadfs,app.kubernetes.io/component!=test"
+            )
+        ),
     )
     claims = [claim["metadata"]["name"] for claim in kube.items("-n", release.namespace, "pvc")]
     if f"{release.name}-namenode" not in claims:
         raise Failed(f"the claim is gone: {claims}")
     left = {}
     for kind in ("clusterroles", "clusterrolebindings", "csidrivers", "storageclasses", "priorityclasses"):
-        names = [one["metadata"]["name"] for one in kube.items(kind, "-l", f"app.kubernetes.io/instance={release.name}")]
+        names = [
+            one["metadata"]["name"]
+            for one in kube.items(kind, "-l", f"app.kubernetes.io/instance={release.name}")
+            if one["metadata"]["annotations"].get("meta.helm.sh/release-namespace") == release.namespace
+        ]
         if names:
             left[kind] = names
     same(left, {}, "left behind in the cluster")
