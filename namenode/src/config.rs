@@ -10,15 +10,15 @@ use steadfs_common::limits::{self, MAX_PRINCIPAL_BYTES};
 use steadfs_namenode_core::Settings;
 
 mod hosts;
-mod upkeep;
 mod kubernetes;
 mod replication;
+mod upkeep;
 mod users;
 
 pub use hosts::HostsConfig;
-pub use upkeep::UpkeepConfig;
 pub use kubernetes::KubernetesConfig;
 pub use replication::{BalancerConfig, ReplicationConfig};
+pub use upkeep::UpkeepConfig;
 use users::is_short;
 pub use users::{AuditConfig, ProxyConfig, TrashConfig, UsersConfig};
 

@@ -12,8 +12,12 @@ use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Layout of the data folders. Raised when an older release could not read what a newer one wrote.
-const LAYOUT_VERSION: u32 = 1;
+/// Layout of the data folders. Raised when an older release could not read what a newer one wrote: it then says so, and
+/// which release to start. What an older layout has is read, and its number raised before anything else is written.
+///
+/// 1: the first. 2: tables of sessions, storages and accepted losses, and `incarnation`.
+const LAYOUT_VERSION: u32 = 2;
+const OLDEST_LAYOUT: u32 = 1;
 const VERSION: &str = "VERSION";
 const FORMATTING: &str = "FORMATTING";
 const LOCK: &str = "in_use.lock";
@@ -29,6 +33,9 @@ pub struct Identity {
     pub block_pool: String,
     /// Counts the starts of this namenode; a datanode refuses one that is behind what it heard before.
     pub epoch: u64,
+    /// When an operator last accepted that what came after a backup is lost, in milliseconds since 1970; 0 for never. A
+    /// datanode follows a higher one, whatever it heard before.
+    pub incarnation: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +44,15 @@ struct VersionFile {
     layout_version: u32,
     cluster_id: String,
     block_pool: String,
+    #[serde(default)]
+    incarnation: u64,
+}
+
+impl VersionFile {
+    /// Whether both are of one cluster. The rest is made equal.
+    fn is_kin(&self, other: &Self) -> bool {
+        (&self.cluster_id, &self.block_pool) == (&other.cluster_id, &other.block_pool)
+    }
 }
 
 /// Tells an unreadable file from one of a newer layout, which may have other keys.
@@ -72,6 +88,11 @@ impl DataFolders {
         }
         let states = folders.iter().map(|folder| state(folder)).collect::<anyhow::Result<Vec<_>>>()?;
         let (version, unfinished) = decide(folders, &states)?;
+        for (folder, state) in folders.iter().zip(&states) {
+            if matches!(state, State::Ready(known) if *known != version) {
+                write_version(folder, &version)?;
+            }
+        }
         for folder in &unfinished {
             begin(folder, &version).with_context(|| format!("cannot format {}", folder.display()))?;
         }
@@ -86,6 +107,53 @@ impl DataFolders {
     /// Where the copies of the journal are.
     pub(crate) fn journals(&self) -> Vec<PathBuf> {
         self.folders.iter().map(|folder| folder.join("journal")).collect()
+    }
+
+    /// The folders.
+    pub(crate) fn all(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
+    /// Notes, durably in every folder, that loss was accepted.
+    pub(crate) fn set_incarnation(&mut self, incarnation: u64) -> anyhow::Result<()> {
+        self.version.incarnation = incarnation;
+        for folder in &self.folders {
+            write_version(folder, &self.version)?;
+        }
+        Ok(())
+    }
+
+    /// Empty folders, locked, and marked as those of this cluster that is being restored. [`DataFolders::finish`] makes
+    /// them whole.
+    pub(crate) fn restore(folders: &[PathBuf], identity: &Identity) -> anyhow::Result<Self> {
+        let version = VersionFile {
+            layout_version: LAYOUT_VERSION,
+            cluster_id: identity.cluster_id.clone(),
+            block_pool: identity.block_pool.clone(),
+            incarnation: identity.incarnation,
+        };
+        let mut locks = Vec::new();
+        for folder in folders {
+            make(folder)
+                .with_context(|| format!("data_dirs: cannot make the folder {}", folder.display()))?;
+            locks.push(lock(folder)?);
+            let fresh = match state(folder)? {
+                State::Empty => true,
+                // An attempt of before, which was cut short.
+                State::Formatting(known) => known == version,
+                State::Ready(_) => false,
+            };
+            ensure!(
+                fresh,
+                "{} holds a namenode's data: a backup is restored into empty folders. Move what is there away; nothing was \
+                 changed",
+                folder.display()
+            );
+        }
+        for folder in folders {
+            begin(folder, &version).with_context(|| format!("cannot format {}", folder.display()))?;
+        }
+        Ok(Self { folders: folders.to_vec(), version, unfinished: folders.to_vec(), _locks: locks })
     }
 
     /// Whether everything is new: no folder was ready.
@@ -109,6 +177,7 @@ impl DataFolders {
             cluster_id: self.version.cluster_id.clone(),
             block_pool: self.version.block_pool.clone(),
             epoch,
+            incarnation: self.version.incarnation,
         }
     }
 }
@@ -188,8 +257,9 @@ fn read(path: &Path) -> anyhow::Result<Option<VersionFile>> {
         || format!("{} is damaged: put back a copy of it from another of data_dirs", path.display());
     let layout: LayoutOnly = toml::from_str(&text).with_context(damaged)?;
     ensure!(
-        layout.layout_version == LAYOUT_VERSION,
-        "{} says layout version {}, this release reads {LAYOUT_VERSION}: start the release that wrote it",
+        (OLDEST_LAYOUT..=LAYOUT_VERSION).contains(&layout.layout_version),
+        "{} says layout version {}, this release reads {OLDEST_LAYOUT} to {LAYOUT_VERSION}: start the release that wrote \
+         it, or restore a backup that this release or an older one made",
         path.display(),
         layout.layout_version
     );
@@ -205,7 +275,7 @@ fn decide(folders: &[PathBuf], states: &[State]) -> anyhow::Result<(VersionFile,
         match state {
             State::Ready(version) => match ready {
                 Some((other, known)) => ensure!(
-                    known == version,
+                    known.is_kin(version),
                     "{} is of cluster {}, but {} of cluster {}: name folders of one cluster in data_dirs",
                     folder.display(),
                     version.cluster_id,
@@ -223,9 +293,9 @@ fn decide(folders: &[PathBuf], states: &[State]) -> anyhow::Result<(VersionFile,
     }
     if let Some((folder, version)) = ready {
         ensure!(
-            !unfinished.contains(&folders[0]),
-            "{} is empty, but {} is of cluster {}: the first of data_dirs holds the store and cannot be made from the \
-             others. Put back its content, or name the folders in the order they had",
+            !unfinished.contains(&folders[0]) || can_be_made_again(folders),
+            "{} is empty, but {} is of cluster {}: the first of data_dirs holds the store, of which the others have no copy. \
+             Put back its content, or name the folders in the order they had",
             folders[0].display(),
             folder.display(),
             version.cluster_id
@@ -233,14 +303,35 @@ fn decide(folders: &[PathBuf], states: &[State]) -> anyhow::Result<(VersionFile,
         for folder in &unfinished {
             tracing::warn!(folder = %folder.display(), "this data folder is new: the journal is copied into it");
         }
-        return Ok((version.clone(), unfinished));
+        let ready = states.iter().filter_map(|state| match state {
+            State::Ready(version) => Some(version.incarnation),
+            _ => None,
+        });
+        let incarnation = ready.max().unwrap_or(0);
+        return Ok((
+            VersionFile { layout_version: LAYOUT_VERSION, incarnation, ..version.clone() },
+            unfinished,
+        ));
     }
     let fresh = || VersionFile {
         layout_version: LAYOUT_VERSION,
         cluster_id: format!("SFS-{}", Uuid::new_v4()),
         block_pool: format!("BP-{}", Uuid::new_v4()),
+        incarnation: 0,
     };
     Ok((begun.cloned().unwrap_or_else(fresh), unfinished))
+}
+
+/// Whether another folder has a copy of the store, or the journal from its beginning.
+fn can_be_made_again(folders: &[PathBuf]) -> bool {
+    folders[1..].iter().any(|folder| {
+        folder.join(crate::backup::SECOND).join(crate::backup::manifest::FILE).exists()
+            || crate::journal::begins_at_the_first(&folder.join("journal"))
+    })
+}
+
+fn write_version(folder: &Path, version: &VersionFile) -> anyhow::Result<()> {
+    crate::backup::files::replace(&folder.join(VERSION), toml::to_string(version)?.as_bytes())
 }
 
 /// Marks a folder as being formatted, and throws away what an earlier attempt left.
@@ -339,6 +430,36 @@ mod tests {
     }
 
     #[test]
+    fn an_older_layout_is_read_and_raised_and_an_older_release_is_told() {
+        let (_keep, folders) = two();
+        let identity = formatted(&folders);
+        // As the first release wrote it.
+        let old = format!(
+            "layout_version = 1\ncluster_id = \"{}\"\nblock_pool = \"{}\"\n",
+            identity.cluster_id, identity.block_pool
+        );
+        fs::write(folders[0].join(VERSION), &old).unwrap();
+        fs::write(folders[1].join(VERSION), &old).unwrap();
+        assert_eq!(DataFolders::open(&folders).unwrap().identity(1), identity);
+        for folder in &folders {
+            let text = fs::read_to_string(folder.join(VERSION)).unwrap();
+            assert!(text.starts_with("layout_version = 2\n"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_accepted_loss_is_known_in_all_folders() {
+        let (_keep, folders) = two();
+        formatted(&folders);
+        let before = fs::read(folders[1].join(VERSION)).unwrap();
+        DataFolders::open(&folders).unwrap().set_incarnation(7).unwrap();
+        // As if the power had failed between the two.
+        fs::write(folders[1].join(VERSION), before).unwrap();
+        assert_eq!(DataFolders::open(&folders).unwrap().identity(1).incarnation, 7);
+        assert_eq!(DataFolders::open(&folders[1..]).unwrap().identity(1).incarnation, 7);
+    }
+
+    #[test]
     fn foreign_folders_are_refused_with_reason_and_remedy() {
         let (_keep, folders) = two();
         let (_keep_other, other) = two();
@@ -349,7 +470,7 @@ mod tests {
         assert!(error.contains("name folders of one cluster"), "{error}");
 
         let text = fs::read_to_string(folders[0].join(VERSION)).unwrap();
-        fs::write(folders[0].join(VERSION), text.replace("layout_version = 1", "layout_version = 9"))
+        fs::write(folders[0].join(VERSION), text.replace("layout_version = 2", "layout_version = 9"))
             .unwrap();
         let error = DataFolders::open(&folders).unwrap_err().to_string();
         assert!(error.contains("start the release that wrote it"), "{error}");

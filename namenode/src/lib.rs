@@ -8,6 +8,7 @@
 //! * A sync or a store that failed ends the process ([`fatal`]): nothing is tried again on a disk that lied once.
 //! * Doors translate and call [`service::Service`]; none knows another.
 
+pub mod backup;
 pub mod blocks;
 mod commit;
 pub mod config;
@@ -22,9 +23,11 @@ pub mod journal;
 pub mod kubernetes;
 pub mod locality;
 pub(crate) mod locks;
+pub mod offline;
 mod run;
 pub mod service;
 pub mod store;
+pub mod upkeep;
 
 pub use config::NamenodeConfig;
 pub use config::NamenodeConfig as Config;

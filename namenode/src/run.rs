@@ -26,7 +26,8 @@ use crate::events::Events;
 use crate::identity::DataFolders;
 use crate::journal::{Journal, JournalError, SegmentedJournal};
 use crate::service::{EffectSink, Service, ServiceParts, Touch, own_caller, start_workers};
-use crate::store::{Store, StoreWriter};
+use crate::store::{Position, Store, StoreWriter};
+use crate::upkeep::{Health, Upkeep, heal};
 use crate::{grpc, hadoop, http};
 
 /// How long connections and workers may take to end.
@@ -88,8 +89,10 @@ impl Namenode {
             pool.run(move || Opened::open(&config)).await?
         };
         let blocks = Blocks::new(&config, clock.clone(), opened.store.clone())?;
+        let (health, stood_at) = (opened.health.clone(), opened.stood_at);
+        let store = opened.store.clone();
         let Assembled { service, touches, commits, thread, mut folders } =
-            opened.assemble(&config, clock, blocks.clone()).await?;
+            opened.assemble(&config, clock.clone(), blocks.clone()).await?;
         let folders = pool.run(move || folders.finish().map(|()| folders)).await?;
 
         start_workers(&service, &config, touches, &shutdown);
@@ -100,6 +103,11 @@ impl Namenode {
         });
         service.apply_hosts().await.context("hosts: name files that can be read, or none")?;
         blocks.start(&shutdown);
+        let identity = service.identity().clone();
+        let upkeep =
+            Upkeep::new(&config.upkeep, (store, stood_at), &config.data_dirs, health, identity, clock);
+        service.set_scrubber(upkeep.clone());
+        upkeep.start(&blocks, &commits, &shutdown)?;
         serve(&service, &blocks, rpc, web, &config.webhdfs_cors_origins, &shutdown)?;
         let (rpc, http) = addresses;
         let identity = service.identity();
@@ -166,6 +174,7 @@ fn serve(
 ) -> std::io::Result<()> {
     let mut registry = Registry::with_prefix("steadfs");
     service.metrics().register(&mut registry);
+    service.health().register(&mut registry);
     service.kubernetes().register(&mut registry);
     if let Some(lost) = service.lost_audit_lines() {
         registry.register("namenode_audit_lines_lost", "Lines of the audit log that were lost", lost);
@@ -185,10 +194,13 @@ fn serve(
 
 /// What is on the disk, opened and replayed.
 pub(crate) struct Opened {
-    folders: DataFolders,
+    pub(crate) folders: DataFolders,
     pub(crate) store: Arc<Store>,
-    writer: StoreWriter,
-    journal: SegmentedJournal,
+    pub(crate) writer: StoreWriter,
+    pub(crate) journal: SegmentedJournal,
+    health: Health,
+    /// Where the store stood before the journal was replayed.
+    stood_at: Position,
 }
 
 impl Opened {
@@ -197,7 +209,7 @@ impl Opened {
     pub(crate) fn open(config: &NamenodeConfig) -> anyhow::Result<Self> {
         let folders = DataFolders::open(&config.data_dirs)?;
         let journals: Vec<PathBuf> = folders.journals();
-        let (store, mut writer) = Store::open(&folders.store(), &config.store)?;
+        let heal::OpenedStore { store, mut writer, healed } = heal::open_store(&folders, &config.store)?;
         let begins_at = writer.position();
         let (journal, recovered) =
             SegmentedJournal::open(&journals, config.journal.segment_bytes, begins_at, |position, bytes| {
@@ -208,17 +220,20 @@ impl Opened {
                 writer.apply(position, &changes);
                 Ok(())
             })?;
-        for path in &recovered.repaired {
-            tracing::warn!(path = %path.display(), "a journal segment was not as it should be and was written anew");
-        }
         tracing::info!(from = begins_at.index, batches = recovered.batches, "the journal is replayed");
         if !folders.is_new() {
             store.view().counters().context(
                 "the data folders are marked as formatted, but store and journal hold no namespace: put back their content",
             )?;
         }
-        let journal = journal.keeping(config.journal.kept_bytes);
-        Ok(Self { folders, store, writer, journal })
+        let journal = journal.keeping(config.journal.kept_bytes).needing(config.journal.min_copies);
+        let health = Health::new(journal.health());
+        let repaired = recovered
+            .repaired
+            .iter()
+            .map(|path| format!("{} was not as it should be and was written anew", path.display()));
+        repaired.chain(healed).for_each(|finding| health.found(finding));
+        Ok(Self { folders, store, writer, journal, health, stood_at: begins_at })
     }
 
     /// Starts the commit thread and puts a service on it; formats a namespace that is not there yet.
@@ -247,6 +262,7 @@ impl Opened {
             seed: uuid::Uuid::new_v4().as_u64_pair().0,
         };
         let (thread, commits) = CommitThread::start(parts, &config.journal)?;
+        sink.set_losses(self.store.view().losses());
         let store = self.store;
         if store.view().counters().is_none() {
             commits.submit(own_caller(), None, Command::Format, None).await?;
@@ -262,6 +278,7 @@ impl Opened {
             settings,
             clock,
             identity,
+            health: self.health,
         };
         let (service, touches) = Service::new(config, parts)?;
         Ok(Assembled { service, touches, commits: commit, thread, folders: self.folders })

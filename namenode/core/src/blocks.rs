@@ -22,6 +22,7 @@ mod excess;
 mod kept;
 mod leaving;
 mod lists;
+mod load;
 mod map;
 #[cfg(test)]
 mod map_test;

@@ -300,6 +300,11 @@ pub enum Command {
     /// An operator accepts that what came after this state is lost: ids that may have been given out since are passed
     /// over, and replicas under them kept. Once for an incarnation. Reply: [`Reply::Done`].
     AcceptLoss { incarnation: u64 },
+    /// An operator has a folder's number of entries and totals, and those of the folders above, counted anew, and entries
+    /// that lead to nothing removed. Reply: [`Reply::Done`].
+    RepairFolder { folder: InodeId },
+    /// An operator has the numbers of blocks put right by so much. Reply: [`Reply::Done`].
+    RepairCounters { blocks: i64, complete: i64 },
     /// An operator lets go what was kept since: replicas that no file has are deleted again. Reply: [`Reply::Done`].
     ForgetLosses,
     /// The namenode's own: forgets those of these saved answers that have expired. Reply: [`Reply::Done`].

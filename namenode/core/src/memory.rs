@@ -11,7 +11,7 @@ use steadfs_common::{BlockId, CallKey, DatanodeUuid, InodeId, Name};
 
 use crate::blocks::Wish;
 use crate::locks::SessionId;
-use crate::record::{Block, Counters, Inode, Key, Lease, LockSession, Record, Retry, Totals, XAttr};
+use crate::record::{Block, Counters, Inode, Key, Lease, LockSession, Loss, Record, Retry, Totals, XAttr};
 use crate::tx::Changes;
 use crate::view::View;
 
@@ -156,6 +156,10 @@ impl View for MemoryView {
             (Key::LockSession(id), Record::LockSession(session)) => Some((*id, session.clone())),
             _ => None,
         })
+    }
+
+    fn losses(&self) -> Vec<Loss> {
+        point!(self, Key::Losses, Losses).unwrap_or_default()
     }
 
     fn node_wishes(&self) -> Vec<(DatanodeUuid, Wish)> {

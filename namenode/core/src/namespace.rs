@@ -8,12 +8,14 @@ mod acls;
 mod append;
 mod attributes;
 mod blocks;
+pub mod check;
 mod concat;
 mod create;
 mod delete;
 mod events;
 mod format;
 pub mod lease;
+mod losses;
 mod operator;
 mod permission;
 mod pipeline;
@@ -163,6 +165,10 @@ fn dispatch(p: &mut Planner<'_>, command: &Command) -> FsResult<Reply> {
         Command::TouchAccessTime { file, atime } => Ok(attributes::touch(p, *file, *atime)),
         Command::Reclaim { limit } => Ok(delete::reclaim(p, *limit)),
         Command::ForgetCalls { keys } => Ok(retry::forget(p, keys)),
+        Command::AcceptLoss { incarnation } => losses::accept(p, *incarnation),
+        Command::ForgetLosses => Ok(losses::forget(p)),
+        Command::RepairFolder { folder } => check::repair_folder(p, *folder),
+        Command::RepairCounters { blocks, complete } => Ok(check::repair_counters(p, *blocks, *complete)),
         Command::SetNodeWish { node, wish } => operator::set_node_wish(p, *node, *wish),
     }
 }
@@ -183,6 +189,10 @@ fn refuse_in_safe_mode(command: &Command, reason: &str) -> FsResult<()> {
         | Command::Reclaim { .. }
         | Command::TouchAccessTime { .. }
         | Command::ForgetCalls { .. }
+        | Command::AcceptLoss { .. }
+        | Command::ForgetLosses
+        | Command::RepairFolder { .. }
+        | Command::RepairCounters { .. }
         | Command::SetNodeWish { .. }
         | Command::OpenLockSession { .. }
         | Command::CloseLockSession { .. } => return Ok(()),

@@ -287,6 +287,19 @@ pub struct LockSession {
     pub opened: Millis,
 }
 
+/// That the namespace went back to an older state, and an operator accepted what was lost: a backup was restored. Ids that
+/// may have been given out since that state are passed over, and replicas under them are kept until an operator lets
+/// them go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// When it was accepted, in milliseconds since 1970.
+    pub incarnation: u64,
+    /// Block ids that may have been given out: from this one on, and before the second.
+    pub blocks: (BlockId, BlockId),
+    /// Generation stamps that may have been: likewise.
+    pub stamps: (GenStamp, GenStamp),
+}
+
 /// Numbers that only rise, and sums over the whole namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
@@ -331,6 +344,8 @@ pub enum Key {
     LockSession(SessionId),
     /// What operators want of single datanodes.
     NodeWishes,
+    /// Losses that operators accepted.
+    Losses,
 }
 
 /// A record under its [`Key`].
@@ -363,4 +378,6 @@ pub enum Record {
     NodeWishes(Vec<(DatanodeUuid, Wish)>),
     /// See [`LockSession`].
     LockSession(LockSession),
+    /// See [`Loss`]: oldest first, never empty.
+    Losses(Vec<Loss>),
 }

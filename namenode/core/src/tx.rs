@@ -7,7 +7,7 @@ use steadfs_common::{BlockId, CallKey, DatanodeUuid, InodeId, Name};
 
 use crate::blocks::Wish;
 use crate::locks::SessionId;
-use crate::record::{Block, Counters, Inode, Key, Lease, LockSession, Record, Retry, Totals, XAttr};
+use crate::record::{Block, Counters, Inode, Key, Lease, LockSession, Loss, Record, Retry, Totals, XAttr};
 use crate::view::View;
 
 #[cfg(test)]
@@ -261,6 +261,14 @@ impl View for Tx<'_> {
             },
             |(key, _)| *key,
         )
+    }
+
+    fn losses(&self) -> Vec<Loss> {
+        match self.changed(&Key::Losses) {
+            Some(Some(Record::Losses(losses))) => losses.clone(),
+            Some(_) => Vec::new(),
+            None => self.base.losses(),
+        }
     }
 
     fn node_wishes(&self) -> Vec<(DatanodeUuid, Wish)> {

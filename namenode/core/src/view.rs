@@ -6,7 +6,7 @@ use steadfs_common::{BlockId, CallKey, DatanodeUuid, InodeId, Name};
 
 use crate::blocks::Wish;
 use crate::locks::SessionId;
-use crate::record::{Block, Counters, Inode, Lease, LockSession, Retry, Totals, XAttr};
+use crate::record::{Block, Counters, Inode, Lease, LockSession, Loss, Retry, Totals, XAttr};
 
 /// A consistent picture of what is stored. Reads do not fail: a store that cannot read its own disk ends the process,
 /// because there is nothing right to answer.
@@ -45,6 +45,8 @@ pub trait View {
     fn lock_sessions(&self, after: Option<SessionId>, limit: usize) -> Vec<(SessionId, LockSession)>;
     /// What operators want of single datanodes, by uuid: those that shall not serve.
     fn node_wishes(&self) -> Vec<(DatanodeUuid, Wish)>;
+    /// Losses whose replicas are kept, oldest first.
+    fn losses(&self) -> Vec<Loss>;
     /// The counters; none in a store that was never formatted.
     fn counters(&self) -> Option<Counters>;
 }

@@ -35,6 +35,8 @@ use owner::Owner;
 
 /// Waiters for replicas are told apart by this many bits of the block id.
 const WAIT_SHARDS: usize = 64;
+/// Small copies of a datanode may be more than its streams, while all together are no more than so many bytes.
+const LIGHT_COPIES: u64 = 64 << 20;
 /// Threads that compare reports with the namespace.
 const REPORT_THREADS: usize = 2;
 /// Parts of reports that wait for them; their senders wait beyond that.
@@ -85,6 +87,7 @@ impl Blocks {
             max_transfers_per_node: nodes.max_transfers_per_node,
             streams_per_node: config.replication.streams_per_node,
             max_incoming_per_node: config.replication.incoming_per_node,
+            light_copies: LIGHT_COPIES,
             copy_bandwidth: config.replication.bytes_per_second,
             avoid_slow: config.replication.avoid_slow_nodes,
             transfer_timeout: millis(nodes.transfer_timeout_ms),

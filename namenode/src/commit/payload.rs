@@ -62,6 +62,10 @@ pub(crate) const fn operation(command: &Command) -> (u8, &'static str) {
         Command::TouchAccessTime { .. } => (20, "touch_access_time"),
         Command::Reclaim { .. } => (21, "reclaim"),
         Command::ForgetCalls { .. } => (22, "forget_calls"),
+        Command::AcceptLoss { .. } => (80, "accept_loss"),
+        Command::ForgetLosses => (81, "forget_losses"),
+        Command::RepairFolder { .. } => (82, "repair_folder"),
+        Command::RepairCounters { .. } => (83, "repair_counters"),
         Command::Concat { .. } => (23, "concat"),
         Command::Truncate { .. } => (24, "truncate"),
         Command::MakeFolder { .. } => (60, "make_folder"),
@@ -109,7 +113,6 @@ pub(crate) fn encode(transactions: &[Transaction], changes: &Changes) -> Vec<u8>
 }
 
 /// The batch in these bytes.
-#[cfg(test)]
 pub(crate) fn decode(bytes: &[u8]) -> Result<(Vec<Transaction>, Changes), CodecError> {
     let mut input = Reader::new("journal entry", bytes);
     let transactions = read_transactions(&mut input)?;

@@ -67,7 +67,8 @@ impl NamespaceDoor {
                 avoid_local: false,
             };
             // The file is there: what is wrong with its first block is told to who has something to write.
-            let placed = self.service.submit(caller, None, first).await.and_then(|placed| self.placed(placed));
+            let placed =
+                self.service.submit(caller, None, first).await.and_then(|placed| self.placed(placed));
             placed.unwrap_or_else(|error| {
                 tracing::debug!(%error, "a new file has no first block yet");
                 None

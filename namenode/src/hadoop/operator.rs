@@ -160,7 +160,9 @@ pub(super) async fn get_slow_datanode_report(
     asked.service.operator_question("slowDataNodesReport", &asked.caller)?;
     let nodes = asked.service.datanodes();
     let slow = nodes.iter().filter(|node| node.live && node.slow);
-    Ok(GetSlowDatanodeReportResponseProto { datanode_info_proto: slow.map(|node| convert::datanode(node)).collect() })
+    Ok(GetSlowDatanodeReportResponseProto {
+        datanode_info_proto: slow.map(|node| convert::datanode(node)).collect(),
+    })
 }
 
 /// Files with blocks without any good replica, page by page: the cookie is the last block looked at.

@@ -329,6 +329,7 @@ mod tests {
             blocks: 9,
             open_files: 0,
             datanodes: vec![node(true), node(true)],
+            data_problems: Vec::new(),
             missing_blocks: Vec::new(),
             kubernetes: Default::default(),
         }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use parking_lot::Mutex;
 
 /// What a copy of the journal is doing.
@@ -29,6 +31,10 @@ pub struct CopyHealth {
 #[derive(Clone, Debug, Default)]
 pub struct JournalHealth {
     copies: Arc<Mutex<Vec<CopyHealth>>>,
+    /// The first index that is still kept: raised before files are removed, so that nobody brings one back.
+    pub(super) kept: Arc<AtomicU64>,
+    /// The first index of the open segment.
+    pub(super) open: Arc<AtomicU64>,
 }
 
 impl JournalHealth {
@@ -36,6 +42,25 @@ impl JournalHealth {
     #[must_use]
     pub fn copies(&self) -> Vec<CopyHealth> {
         self.copies.lock().clone()
+    }
+
+    /// The folders of copies that are complete.
+    pub(crate) fn complete(&self) -> Vec<PathBuf> {
+        let copies = self.copies.lock();
+        let complete = copies.iter().filter(|copy| copy.state == CopyState::Complete);
+        complete.map(|copy| copy.folder.clone()).collect()
+    }
+
+    /// Whether the open segment of a copy that is written is not where it should be: its folder is gone.
+    pub(crate) fn misses_a_file(&self) -> bool {
+        let name = super::segment::file_name(self.open.load(Ordering::Acquire));
+        let copies = self.copies.lock();
+        copies.iter().any(|copy| {
+            let path = copy.folder.join(&name);
+            let missing =
+                std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+            missing && !matches!(copy.state, CopyState::Left(_))
+        }) && name == super::segment::file_name(self.open.load(Ordering::Acquire))
     }
 
     /// Whether a copy is not complete.

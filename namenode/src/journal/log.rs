@@ -12,7 +12,7 @@ use super::copies::{Copies, Failure, Spares};
 use super::entry::{self, EntryHead, EntryKind};
 use super::health::{CopyState, JournalHealth};
 use super::recover::{self, Chain};
-use super::refill::{Kept, Refill};
+use super::refill::Refill;
 use super::segment::{self, HEADER_BYTES, SegmentHead};
 use super::{Journal, JournalError, Position, notes};
 
@@ -38,7 +38,6 @@ pub struct SegmentedJournal {
     least_copies: usize,
     health: JournalHealth,
     refill: Refill,
-    kept: Kept,
 }
 
 /// What opening a journal found.
@@ -124,6 +123,7 @@ impl SegmentedJournal {
         segments.dedup();
         let health = JournalHealth::default();
         health.begin(folders);
+        health.open.store(head.first, Ordering::Release);
         let mut journal = Self {
             folders: folders.to_vec(),
             segment_bytes,
@@ -140,7 +140,6 @@ impl SegmentedJournal {
             least_copies: 1,
             health,
             refill: Refill::default(),
-            kept: Kept::default(),
         };
         journal.leave(failures)?;
         journal.write(EntryKind::Seal, &[])?;
@@ -213,6 +212,7 @@ impl SegmentedJournal {
             self.segments.push_back(head.first);
         }
         self.head = head;
+        self.health.open.store(head.first, Ordering::Release);
         self.offset = HEADER_BYTES;
         let back = (0..self.folders.len()).filter(|copy| !was_live[*copy] && self.copies.is_live(*copy));
         for copy in back.collect::<Vec<_>>() {
@@ -255,7 +255,7 @@ impl SegmentedJournal {
             return;
         }
         let live = self.copies.live().map(|copy| self.folders[copy].clone()).collect();
-        if let Err(error) = self.refill.start((behind, live), self.head.first, self.kept.clone()) {
+        if let Err(error) = self.refill.start((behind, live), self.head.first, self.health.kept.clone()) {
             tracing::warn!(%error, "no thread to fill a copy of the journal: tried again with the next segment");
         }
     }
@@ -348,7 +348,7 @@ impl Journal for SegmentedJournal {
         while self.segments.get(spared.saturating_add(1)).is_some_and(|next| *next <= through + 1)
             && let Some(first) = self.segments.pop_front()
         {
-            self.kept.store(first + 1, Ordering::Release);
+            self.health.kept.store(first + 1, Ordering::Release);
             for copy in self.copies.live() {
                 let path = self.folders[copy].join(segment::file_name(first));
                 if let Err(error) = std::fs::remove_file(&path)

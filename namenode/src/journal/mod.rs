@@ -24,18 +24,23 @@ mod entry;
 mod health;
 pub(crate) mod history;
 mod log;
+mod look;
 mod notes;
 mod recover;
 mod refill;
 mod segment;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use segment::SegmentHead;
 
 pub use crate::store::Position;
 pub use entry::EntryKind;
 pub use health::{CopyHealth, CopyState, JournalHealth};
 pub use log::{Recovered, SegmentedJournal};
+pub use look::{SeenEntry, Verified, read_all, verify};
+pub(crate) use refill::scrub;
 
 /// Where commands become durable.
 pub trait Journal: Send {
@@ -130,6 +135,30 @@ pub enum JournalError {
         /// What is wrong.
         problem: String,
     },
+}
+
+/// Whether the journal in `folder` goes back to the first entry there ever was.
+pub(crate) fn begins_at_the_first(folder: &Path) -> bool {
+    segment::list(folder).is_ok_and(|segments| {
+        segments.first().is_some_and(|(first, path)| *first == 1 && segment::has_head(path, 1))
+    })
+}
+
+/// The first index of the oldest segment in `folder`, if there is one.
+pub(crate) fn oldest(folder: &Path) -> Option<u64> {
+    let segments = segment::list(folder).ok()?;
+    segments.into_iter().find(|(first, path)| segment::has_head(path, *first)).map(|(first, _)| first)
+}
+
+/// Makes an empty journal in `folder` that goes on after `position`, in the life after `epoch`.
+///
+/// # Errors
+/// The disk says no.
+pub(crate) fn begin_after(folder: &Path, position: Position, epoch: u64, bytes: u64) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let salt = uuid::Uuid::new_v4().as_u64_pair().1;
+    let head = SegmentHead { first: position.index + 1, previous: position.hash, bytes, salt, epoch };
+    segment::rewrite(folder, &head, &[])
 }
 
 impl JournalError {

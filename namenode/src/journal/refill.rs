@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread;
 
-use super::JournalError;
-use super::segment::{self, Scan};
+use super::health::JournalHealth;
+use super::segment::{self, Scan, SegmentHead};
+use super::{JournalError, entry};
 
 /// The first index that is still kept: raised before files are removed, so that none comes back.
 pub(super) type Kept = Arc<AtomicU64>;
@@ -78,6 +79,18 @@ fn run(folders: &[PathBuf], open: u64, kept: &Kept) -> Result<(), JournalError> 
     Ok(())
 }
 
+/// The first indexes of the closed segments that some folder has.
+fn closed(folders: &[PathBuf], open: u64) -> Result<Vec<u64>, JournalError> {
+    let mut firsts: Vec<u64> = Vec::new();
+    for folder in folders {
+        firsts
+            .extend(segment::list(folder)?.into_iter().map(|(first, _)| first).filter(|first| *first < open));
+    }
+    firsts.sort_unstable();
+    firsts.dedup();
+    Ok(firsts)
+}
+
 /// Removes what the others gave up while a copy was away.
 fn give_up(folders: &[PathBuf], first: u64) {
     for folder in folders {
@@ -92,33 +105,105 @@ fn is_whole(scan: &Scan, first: u64, end: u64) -> bool {
     scan.intact && (first..end).all(|index| entries.next() == Some(index)) && entries.next().is_none()
 }
 
-fn fill(folders: &[PathBuf], first: u64, end: u64, kept: &Kept) -> Result<(), JournalError> {
+/// The bytes of the entries from `first` to before `end`, each from a copy that has it.
+fn assemble(scans: &[Option<Scan>], head: &SegmentHead, end: u64) -> Option<Vec<u8>> {
+    let (mut out, mut previous) = (Vec::new(), head.previous);
+    for index in head.first..end {
+        let (found, scan) = scans.iter().flatten().find_map(|scan| {
+            let found = scan.entries.iter().find(|found| found.head.index == index);
+            found.filter(|found| found.head.previous == previous).map(|found| (*found, scan))
+        })?;
+        // Copies of one segment may have been begun with other salts.
+        out.extend(entry::encode(head.salt, found.head, scan.payload(&found)).0);
+        previous = found.hash;
+    }
+    Some(out)
+}
+
+/// What was done about one segment.
+#[derive(Default)]
+struct Filled {
+    bytes: u64,
+    rewritten: Vec<PathBuf>,
+    /// Some entry is good in no copy.
+    lost: bool,
+}
+
+fn fill(folders: &[PathBuf], first: u64, end: u64, kept: &Kept) -> Result<Filled, JournalError> {
     let path = |folder: &Path| folder.join(segment::file_name(first));
-    let read = |folder: &Path| Scan::read(&path(folder), first).ok();
-    let scans: Vec<Option<Scan>> = folders.iter().map(|folder| read(folder)).collect();
-    let good = scans.iter().flatten().find(|scan| is_whole(scan, first, end));
-    let Some((good, head)) = good.and_then(|good| Some((good, good.head?))) else {
-        // Only a start puts one together from several.
-        return Ok(());
-    };
-    let last = good.entries.last().map_or(segment::HEADER_BYTES, super::entry::Found::end);
-    let entries = &good.bytes[segment::HEADER_BYTES..last];
-    for (folder, scan) in folders.iter().zip(&scans) {
-        let whole = scan.as_ref().is_some_and(|scan| is_whole(scan, first, end));
-        if whole || first < kept.load(Ordering::Acquire) {
-            continue;
-        }
-        segment::rewrite(folder, &head, entries).map_err(JournalError::io(path(folder)))?;
+    let read = |folder: &Path| {
         forget_pages(&path(folder));
+        Scan::read(&path(folder), first).ok()
+    };
+    let scans: Vec<Option<Scan>> = folders.iter().map(|folder| read(folder)).collect();
+    let mut filled = Filled {
+        bytes: scans.iter().flatten().map(|scan| scan.bytes.len() as u64).sum(),
+        ..Filled::default()
+    };
+    let behind = || {
+        let each = folders.iter().zip(&scans);
+        each.filter(|(_, scan)| !scan.as_ref().is_some_and(|scan| is_whole(scan, first, end)))
+    };
+    if behind().next().is_none() || first < kept.load(Ordering::Acquire) {
+        return Ok(filled);
+    }
+    let head = scans.iter().flatten().find_map(|scan| scan.head);
+    let Some((head, entries)) = head.and_then(|head| Some((head, assemble(&scans, &head, end)?))) else {
+        filled.lost = true;
+        return Ok(filled);
+    };
+    for (folder, _) in behind() {
+        segment::rewrite(folder, &head, &entries).map_err(JournalError::io(path(folder)))?;
         if !read(folder).is_some_and(|scan| is_whole(&scan, first, end)) {
             let error = io::Error::other("what was written is not what is read");
             return Err(JournalError::Io { path: path(folder), error });
         }
+        filled.rewritten.push(path(folder));
         if first < kept.load(Ordering::Acquire) {
             give_up(std::slice::from_ref(folder), first);
         }
     }
-    Ok(())
+    Ok(filled)
+}
+
+/// What reading all closed segments found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scrubbed {
+    /// Bytes read.
+    pub(crate) bytes: u64,
+    /// Files that were not as they should be, and are again.
+    pub(crate) healed: Vec<PathBuf>,
+    /// Segments of which entries are good in no copy.
+    pub(crate) lost: Vec<String>,
+}
+
+/// Reads the closed segments of all complete copies from the disk, and writes anew what rotted. `pace` is told what was
+/// read, and may end it.
+///
+/// # Errors
+/// A disk says no, or `pace` does.
+pub(crate) fn scrub(
+    health: &JournalHealth,
+    mut pace: impl FnMut(u64) -> anyhow::Result<()>,
+) -> anyhow::Result<Scrubbed> {
+    let folders = health.complete();
+    let open = health.open.load(Ordering::Acquire);
+    let mut scrubbed = Scrubbed::default();
+    let firsts = closed(&folders, open)?;
+    for (place, first) in firsts.iter().enumerate() {
+        let end = firsts.get(place + 1).copied().unwrap_or(open);
+        if *first < health.kept.load(Ordering::Acquire) {
+            continue;
+        }
+        let filled = fill(&folders, *first, end, &health.kept)?;
+        scrubbed.bytes += filled.bytes;
+        scrubbed.healed.extend(filled.rewritten);
+        if filled.lost && *first >= health.kept.load(Ordering::Acquire) {
+            scrubbed.lost.push(segment::file_name(*first));
+        }
+        pace(filled.bytes)?;
+    }
+    Ok(scrubbed)
 }
 
 /// Has the next read come from the disk and not from memory, as far as the system lets us.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use steadfs_common::IpRange;
 use steadfs_namenode_core::locality::{MAX_POD_ADDRESSES, Role};
 
 use super::objects::{NodeObject, PodObject, PodSpec, SpaceObject};
@@ -64,6 +65,8 @@ pub(super) enum Stay {
 pub(super) struct NodeFacts {
     pub(super) name: String,
     pub(super) ips: Vec<IpAddr>,
+    /// Out of which its pods are said to have their addresses.
+    pub(super) ranges: Vec<IpRange>,
     pub(super) rack: Option<Arc<str>>,
     pub(super) stay: Stay,
 }
@@ -192,6 +195,15 @@ impl Watched for NodeObject {
         Some(NodeFacts {
             name: metadata.name.filter(|name| !name.is_empty())?,
             ips: addresses(status.addresses.iter().flatten().map(|address| address.address.as_str())),
+            ranges: {
+                let mut ranges: Vec<IpRange> = (spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr))
+                    .filter_map(|text| text.parse().ok())
+                    .take(MAX_POD_ADDRESSES)
+                    .collect();
+                ranges.sort_unstable();
+                ranges.dedup();
+                ranges
+            },
             rack: rack(metadata.labels.as_ref(), labels),
             stay,
         })

@@ -66,8 +66,12 @@ pub(super) struct NodeObject {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct NodeSpec {
+    #[serde(rename = "podCIDR")]
+    pub(super) pod_cidr: Option<String>,
+    #[serde(rename = "podCIDRs")]
+    pub(super) pod_cidrs: Option<Vec<String>>,
     pub(super) unschedulable: Option<bool>,
     pub(super) taints: Option<Vec<Taint>>,
 }

@@ -43,6 +43,7 @@ pub(super) fn picture<'a>(
     let nodes = nodes.map(|node| HostNode {
         name: node.name.clone(),
         ips: node.ips.clone(),
+        ranges: node.ranges.clone(),
         rack: node.rack.clone(),
     });
     Ok(Pods::new(pods.iter().map(as_pod).collect())?.with_nodes(nodes.collect()))

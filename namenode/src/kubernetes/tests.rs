@@ -258,8 +258,10 @@ fn racks_are_made_of_labels() {
     assert_eq!(rack(json!({"rack": "r1"})).as_deref(), Some("/unlabelled/r1"));
     assert_eq!(rack(json!({keys[0]: "zone-a"})).as_deref(), Some("/zone-a/unlabelled"));
     assert_eq!((rack(json!({})), rack(json!(null))), (None, None));
-    let facts = node_facts(node(json!({})), &keys).unwrap();
+    let ranged = with(node(json!({})), "/spec/podCIDR", json!("10.244.1.0/24"));
+    let facts = node_facts(with(ranged, "/spec/podCIDRs", json!(["10.244.1.0/24", "odd"])), &keys).unwrap();
     assert_eq!((facts.ips, facts.stay), (vec![ip("192.168.0.1")], Stay::Stays));
+    assert_eq!(facts.ranges, ["10.244.1.0/24".parse().unwrap()]);
 }
 
 #[test]

@@ -60,11 +60,12 @@ impl Locality {
         renames(asked, &reader).then(|| Namer { pods: pods.clone(), caller })
     }
 
-    /// The addresses of the pods on a node, at most `MAX_PEERS`.
+    /// The ranges and addresses of the pods on a node, at most `MAX_PEERS`.
     #[must_use]
     pub fn peers_on(&self, node: &str) -> Vec<String> {
         let pods = self.pods.load();
-        pods.addresses_on(node).iter().take(MAX_PEERS).map(IpAddr::to_string).collect()
+        let ranges = pods.ranges_of(node).map(|range| range.to_string());
+        ranges.chain(pods.addresses_on(node).iter().map(IpAddr::to_string)).take(MAX_PEERS).collect()
     }
 
     /// Reads the file now and whenever it has changed, until `shutdown`. A file that cannot be used changes nothing.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, StorageId};
 use steadfs_namenode_core::Effect;
-use steadfs_namenode_core::blocks::{BalanceGoal, BalanceStatus, BlocksOn, Condition, Roster, StopCheck, WorkLists};
+use steadfs_namenode_core::blocks::{
+    BalanceGoal, BalanceStatus, BlocksOn, Condition, Roster, StopCheck, WorkLists,
+};
 use steadfs_namenode_core::command::BlockRef;
 use steadfs_namenode_core::locality::Pods;
 use steadfs_namenode_core::placement::{Cluster, PlacementRequest};

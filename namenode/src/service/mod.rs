@@ -7,6 +7,7 @@
 mod admin;
 mod attributes;
 mod audit;
+mod check;
 pub mod effects;
 mod follow;
 mod groups;
@@ -24,6 +25,7 @@ mod reads;
 mod tokens;
 mod trash;
 pub mod types;
+pub(crate) mod upkeep;
 mod walk;
 pub(crate) mod watch;
 mod workers;
@@ -35,7 +37,7 @@ pub(crate) mod test_sink;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use steadfs_common::{DatanodeUuid, FsError, FsResult, Millis, StorageId};
@@ -57,6 +59,7 @@ use crate::kubernetes;
 use crate::locality::Locality;
 use crate::locks::Locks;
 use crate::store::Store;
+use crate::upkeep::{Health, Upkeep};
 
 use admin::Desk;
 use audit::Audit;
@@ -72,6 +75,8 @@ pub use types::{
     BlockOnNode, ClusterReport, Defaults, FileBlocks, FileStatus, FsStats, Listing, LocatedBlock, Location,
     Node, NodeReport, RecentOperation, StorageReport,
 };
+use upkeep::BackupDesk;
+pub(crate) use upkeep::BackupPiece;
 pub(crate) use walk::{Found, Walk};
 pub(crate) use workers::start as start_workers;
 
@@ -104,6 +109,10 @@ pub struct Service {
     /// How long what was thrown away is kept; 0 leaves it to clients.
     trash_minutes: u64,
     identity: Identity,
+    health: Health,
+    backups: BackupDesk,
+    /// Reads everything and makes good what rotted, once it is there.
+    scrubber: OnceLock<Arc<Upkeep>>,
     /// The namenode's own user, for what nobody asked for.
     own: Caller,
     superuser: String,
@@ -134,6 +143,7 @@ pub(crate) struct ServiceParts {
     pub(crate) settings: Arc<Settings>,
     pub(crate) clock: SharedClock,
     pub(crate) identity: Identity,
+    pub(crate) health: Health,
 }
 
 impl Service {
@@ -164,6 +174,9 @@ impl Service {
             trash_minutes: config.trash.interval_minutes,
             desk: Desk::new(config),
             identity: parts.identity,
+            health: parts.health,
+            backups: BackupDesk::new(&config.data_dirs),
+            scrubber: OnceLock::new(),
             own: own_caller(),
             superuser: config.users.superuser.clone(),
             started: parts.clock.now(),
@@ -189,6 +202,12 @@ impl Service {
     #[must_use]
     pub const fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// How the namenode's own data is.
+    #[must_use]
+    pub const fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Who runs where.

@@ -76,6 +76,10 @@ pub(super) fn touch(view: &dyn View, command: &Command) {
         Command::Format
         | Command::Reclaim { .. }
         | Command::ForgetCalls { .. }
+        | Command::AcceptLoss { .. }
+        | Command::ForgetLosses
+        | Command::RepairFolder { .. }
+        | Command::RepairCounters { .. }
         | Command::SetNodeWish { .. }
         | Command::OpenLockSession { .. }
         | Command::CloseLockSession { .. } => {}

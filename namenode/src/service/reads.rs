@@ -280,6 +280,8 @@ impl Service {
             open_files: open_files as u64,
             datanodes: self.blocks.datanodes(),
             missing_blocks: self.blocks.missing_blocks(BlockId(0), MISSING_SHOWN),
+            data_problems: self.health.problems(),
+            kubernetes: self.kubernetes.problems(),
         })
     }
 }

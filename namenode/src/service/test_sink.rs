@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, Millis, StorageId};
 use steadfs_namenode_core::Effect;
-use steadfs_namenode_core::blocks::{AdminState, BalanceGoal, BalanceStatus, BlocksOn, Condition, Lacking, Roster, StopCheck, WorkLists};
+use steadfs_namenode_core::blocks::{
+    AdminState, BalanceGoal, BalanceStatus, BlocksOn, Condition, Lacking, Roster, StopCheck, WorkLists,
+};
 use steadfs_namenode_core::command::BlockRef;
 use steadfs_namenode_core::locality::Pods;
 use steadfs_namenode_core::placement::{Cluster, PlacementRequest};

@@ -267,6 +267,8 @@ pub struct ClusterReport {
     pub datanodes: Vec<NodeReport>,
     /// The first few blocks without any good replica.
     pub missing_blocks: Vec<BlockId>,
+    /// What is wrong with the namenode's own data, a sentence each.
+    pub data_problems: Vec<String>,
     /// Why what is known of Kubernetes may be old, by what is watched.
     pub kubernetes: BTreeMap<&'static str, String>,
 }

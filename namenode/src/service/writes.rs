@@ -271,6 +271,10 @@ impl Subject {
             Command::Format
             | Command::Reclaim { .. }
             | Command::ForgetCalls { .. }
+            | Command::AcceptLoss { .. }
+            | Command::ForgetLosses
+            | Command::RepairFolder { .. }
+            | Command::RepairCounters { .. }
             | Command::CloseLockSession { .. } => Self::Nothing,
         }
     }

@@ -37,6 +37,8 @@ const LOG_FILE_BYTES: usize = 8 << 20;
 const BLOOM_BITS: f64 = 10.0;
 const BLOCK_BYTES: usize = 8 << 10;
 const SYNC_STEP_BYTES: u64 = 1 << 20;
+/// Who reads all rows is told after so many bytes.
+const READ_STEP_BYTES: u64 = 1 << 20;
 
 pub(super) struct Database {
     pub(super) db: DB,
@@ -106,6 +108,37 @@ impl Database {
         }
     }
 
+    /// Hard links to all files as of now, in a folder that is not there yet. What is in memory is flushed first.
+    pub(super) fn checkpoint(&self, folder: &Path) -> anyhow::Result<()> {
+        let checkpoint =
+            rocksdb::checkpoint::Checkpoint::new(&self.db).context("the store makes no checkpoint")?;
+        checkpoint
+            .create_checkpoint(folder)
+            .with_context(|| format!("the store makes no checkpoint in {}", folder.display()))
+    }
+
+    pub(super) fn read_through(&self, mut pace: impl FnMut(u64) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        for table in Table::ALL {
+            let mut options = rocksdb::ReadOptions::default();
+            options.fill_cache(false);
+            let mut rows = self.db.raw_iterator_cf_opt(self.family(*table), options);
+            rows.seek_to_first();
+            let mut bytes = 0;
+            while let Some((key, value)) = rows.item() {
+                bytes += (key.len() + value.len()) as u64;
+                if bytes >= READ_STEP_BYTES {
+                    pace(std::mem::take(&mut bytes))?;
+                }
+                rows.next();
+            }
+            if let Err(error) = rows.status() {
+                self.failed(&error);
+            }
+            pace(bytes)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn count_row(&self) {
         self.rows_read.fetch_add(1, Ordering::Relaxed);
     }
@@ -132,6 +165,9 @@ impl Database {
 
     /// RocksDB failed: the process ends.
     pub(super) fn failed(&self, error: &rocksdb::Error) -> ! {
+        if error.kind() == rocksdb::ErrorKind::Corruption {
+            self.mark_rotten(error);
+        }
         fatal::end(
             format!("the store in {} failed: {error}", self.folder.display()),
             "Check that the disk is healthy and has room, then start again: the journal replays what the store misses",
@@ -140,10 +176,97 @@ impl Database {
 
     /// A row is not what it should be: the process ends.
     pub(super) fn damaged(&self, error: &CodecError) -> ! {
+        self.mark_rotten(error);
         fatal::end(
             format!("the store in {} holds a damaged row: {error}", self.folder.display()),
             "Put back a copy of the store's folder from before and start again: the journal replays what came after",
         )
+    }
+}
+
+/// Where it is noted that a store holds what it should not: beside its folder.
+pub(crate) fn rotten_mark(store: &Path) -> PathBuf {
+    store.with_extension("rotten")
+}
+
+impl Database {
+    /// Has the next start put a good copy in place of this, if there is one.
+    fn mark_rotten(&self, why: &dyn std::fmt::Display) {
+        // The process ends anyway: without the note the next start finds out by itself.
+        let _ = std::fs::write(rotten_mark(&self.folder), format!("{why}\n"));
+    }
+}
+
+/// A store that nobody writes, and that is not changed by reading it.
+pub struct ReadOnlyStore {
+    db: DB,
+    folder: PathBuf,
+}
+
+impl ReadOnlyStore {
+    /// Opens the store in `folder`. Tables that it does not have yet are empty.
+    ///
+    /// # Errors
+    /// It is damaged, of a newer release, or no store.
+    pub fn open(folder: &Path) -> anyhow::Result<Self> {
+        let shown = || format!("the store in {} cannot be read", folder.display());
+        let options = Options::default();
+        let there = DB::list_cf(&options, folder).with_context(shown)?;
+        let known = |name: &&String| Table::ALL.iter().any(|table| table.family() == name.as_str());
+        let families = there.iter().filter(known).map(String::as_str);
+        let families: Vec<&str> =
+            std::iter::once(rocksdb::DEFAULT_COLUMN_FAMILY_NAME).chain(families).collect();
+        let db = DB::open_cf_for_read_only(&options, folder, families, false).with_context(shown)?;
+        Ok(Self { db, folder: folder.to_owned() })
+    }
+
+    fn shown(&self) -> String {
+        format!("the store in {} cannot be read", self.folder.display())
+    }
+
+    /// The journal position that it stands at.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn try_position(&self) -> anyhow::Result<Position> {
+        let position = self.db.get(POSITION_KEY).with_context(|| self.shown())?;
+        let position = position.map_or(Ok(Position::default()), |bytes| decode_position(&bytes));
+        position.with_context(|| self.shown())
+    }
+
+    /// The last transaction in it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn last_tx(&self) -> anyhow::Result<u64> {
+        use super::records::Stored as _;
+        let Some(family) = self.db.cf_handle(Table::Counters.family()) else { return Ok(0) };
+        let row = self.db.get_cf(family, keys::counters::encode()).with_context(|| self.shown())?;
+        let Some(bytes) = row else { return Ok(0) };
+        let counters =
+            steadfs_namenode_core::record::Counters::decode(&bytes).with_context(|| self.shown())?;
+        Ok(counters.last_tx.0)
+    }
+
+    /// Hands every row to `take`, by table and key.
+    ///
+    /// # Errors
+    /// A row cannot be read, or `take` says so.
+    pub fn for_each(
+        &self,
+        mut take: impl FnMut(Table, &[u8], &[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        for table in Table::ALL {
+            let Some(family) = self.db.cf_handle(table.family()) else { continue };
+            let mut rows = self.db.raw_iterator_cf(family);
+            rows.seek_to_first();
+            while let Some((key, value)) = rows.item() {
+                take(*table, key, value)?;
+                rows.next();
+            }
+            rows.status().with_context(|| self.shown())?;
+        }
+        Ok(())
     }
 }
 

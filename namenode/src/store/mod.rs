@@ -26,6 +26,8 @@ use steadfs_namenode_core::{Changes, Key, Record};
 use cache::Cache;
 use database::Database;
 pub use database::Position;
+pub use database::ReadOnlyStore;
+pub(crate) use database::rotten_mark;
 pub use view::{MemoryOnly, StoreView};
 
 use crate::config::StoreConfig;
@@ -88,6 +90,23 @@ impl Store {
         self.flushed_index()
     }
 
+    /// Reads every row of every table past the caches; RocksDB checks each block on the way, and an error ends the process.
+    /// `pace` is told how many bytes came, and may end it.
+    ///
+    /// # Errors
+    /// `pace` says so.
+    pub(crate) fn read_through(&self, pace: impl FnMut(u64) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        self.database.read_through(pace)
+    }
+
+    /// Hard links to the store's files as of now, in a folder that is not there yet.
+    ///
+    /// # Errors
+    /// The disk says no.
+    pub(crate) fn checkpoint(&self, folder: &Path) -> anyhow::Result<()> {
+        self.database.checkpoint(folder)
+    }
+
     /// The journal index up to which everything is durable here.
     #[must_use]
     pub fn flushed_index(&self) -> u64 {
@@ -105,6 +124,15 @@ impl Store {
     pub fn sizes(&self) -> (u64, u64) {
         self.database.sizes()
     }
+}
+
+/// The position and the last transaction of a store that nobody writes.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn read_position(folder: &Path) -> anyhow::Result<(Position, u64)> {
+    let store = ReadOnlyStore::open(folder)?;
+    Ok((store.try_position()?, store.last_tx()?))
 }
 
 impl StoreWriter {

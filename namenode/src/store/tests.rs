@@ -87,6 +87,7 @@ fn record(key: &Key, number: u64) -> Record {
             value: Vec::new(),
         }]),
         Key::NodeWishes => Record::NodeWishes(Vec::new()),
+        Key::Losses => Record::Losses(Vec::new()),
         Key::Counters => Record::Counters(Counters {
             next_inode: InodeId(number),
             next_block: BlockId(1),

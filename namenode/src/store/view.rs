@@ -8,13 +8,13 @@ use steadfs_common::{BlockId, CallKey, DatanodeUuid, InodeId, Name};
 use steadfs_namenode_core::View;
 use steadfs_namenode_core::blocks::Wish;
 use steadfs_namenode_core::locks::SessionId;
-use steadfs_namenode_core::record::{Block, Counters, Inode, Lease, LockSession, Retry, Totals, XAttr};
+use steadfs_namenode_core::record::{Block, Counters, Inode, Lease, LockSession, Loss, Retry, Totals, XAttr};
 
 use super::cache::Cache;
 use super::codec::CodecError;
 use super::database::{Database, Position, Snapshot};
 use super::keys::{self, Table};
-use super::records::{Entry, FileBlock, NodeWishes, Reclaim, Stored, XAttrs};
+use super::records::{Entry, FileBlock, Losses, NodeWishes, Reclaim, Stored, XAttrs};
 
 /// A consistent picture of the namespace. Everything read from it is as of [`StoreView::position`].
 ///
@@ -60,6 +60,13 @@ impl StoreView {
         self.rows().range(Table::Block, &keys::block::encode(from), &[], None, limit, |_, value| {
             Block::decode(value)
         })
+    }
+
+    /// Up to `limit` inodes past `after`, in order of id.
+    #[must_use]
+    pub fn inodes_after(&self, after: InodeId, limit: usize) -> Vec<Inode> {
+        let first = keys::inode::encode(after.next());
+        self.rows().range(Table::Inode, &first, &[], None, limit, |_, value| Inode::decode(value))
     }
 
     const fn rows(&self) -> Rows<'_> {
@@ -319,6 +326,11 @@ macro_rules! view_by_rows {
 
             fn lock_sessions(&self, after: Option<SessionId>, limit: usize) -> Vec<(SessionId, LockSession)> {
                 self.rows().lock_sessions(after, limit)
+            }
+
+            fn losses(&self) -> Vec<Loss> {
+                let row = self.rows().point::<Losses>(Table::Losses, &keys::losses::encode());
+                row.map_or_else(Vec::new, |row| row.0)
             }
 
             fn node_wishes(&self) -> Vec<(DatanodeUuid, Wish)> {

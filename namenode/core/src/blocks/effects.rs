@@ -137,8 +137,10 @@ impl BlockMap {
             .collect();
         if !targets.is_empty() {
             let deadline = now.plus(self.settings.completion_grace);
-            self.pending
-                .insert(block, Pending { targets, sources: SmallVec::new(), deadline, spreads: false });
+            self.pending.insert(
+                block,
+                Pending { targets, sources: SmallVec::new(), deadline, bytes: entry.length, spreads: false },
+            );
         }
     }
 

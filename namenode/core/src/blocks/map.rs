@@ -55,6 +55,8 @@ pub struct BlockSettings {
     pub streams_per_node: u32,
     /// Copies that are made to one datanode at a time.
     pub max_incoming_per_node: u32,
+    /// Small copies may be more, while all of a datanode's together are no more than so many bytes.
+    pub light_copies: u64,
     /// Bytes a second that a datanode uses for each of its copies; 0 for no bound.
     pub copy_bandwidth: u64,
     /// Whether datanodes that others find slow are avoided.
@@ -129,6 +131,8 @@ pub(super) struct Pending {
     /// Datanodes that copy; none if the writer's pipeline is still to report.
     pub(super) sources: SmallVec<[NodeIndex; 1]>,
     pub(super) deadline: Millis,
+    /// Bytes of the block.
+    pub(super) bytes: u64,
     /// The block has enough replicas: this one is to lie in another rack.
     pub(super) spreads: bool,
 }
@@ -550,8 +554,9 @@ impl BlockMap {
         pending.targets.retain(|target| *target != storage);
         let (came, empty) = (pending.targets.len() < before, pending.targets.is_empty());
         let copied = !pending.sources.is_empty();
+        let bytes = pending.bytes;
         if came && copied {
-            self.less_incoming(storage);
+            self.less_incoming(storage, bytes);
         }
         if empty {
             self.end_pending(id);
@@ -562,18 +567,16 @@ impl BlockMap {
     pub(super) fn end_pending(&mut self, id: BlockId) {
         let Some(pending) = self.pending.remove(&id) else { return };
         if !pending.sources.is_empty() {
-            pending.targets.iter().for_each(|target| self.less_incoming(*target));
+            pending.targets.iter().for_each(|target| self.less_incoming(*target, pending.bytes));
         }
         for source in pending.sources {
-            let outgoing = &mut self.nodes.node_mut(source).orders.outgoing;
-            *outgoing = outgoing.saturating_sub(1);
+            self.nodes.node_mut(source).orders.outgoing.end(pending.bytes);
         }
     }
 
-    fn less_incoming(&mut self, target: StorageIndex) {
+    fn less_incoming(&mut self, target: StorageIndex, bytes: u64) {
         let node = self.nodes.storage(target).node;
-        let incoming = &mut self.nodes.node_mut(node).orders.incoming;
-        *incoming = incoming.saturating_sub(1);
+        self.nodes.node_mut(node).orders.incoming.end(bytes);
     }
 
     /// Forgets a complete block.

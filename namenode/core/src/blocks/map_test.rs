@@ -25,6 +25,7 @@ pub(super) fn settings() -> BlockSettings {
         max_transfers_per_node: 4,
         streams_per_node: 4,
         max_incoming_per_node: 100,
+        light_copies: 0,
         copy_bandwidth: 0,
         avoid_slow: true,
         transfer_timeout: Duration::from_secs(20),

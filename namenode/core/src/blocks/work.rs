@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, Millis, StorageId};
 
 use super::admin::{AdminState, Standing};
+use super::load::Load;
 use super::map::{BlockMap, Pending, SPREAD};
 use super::nodes::{Heartbeat, NodeIndex};
 use super::places::StorageIndex;
@@ -106,9 +107,9 @@ pub(super) struct Orders {
     pub(super) transfers: VecDeque<Copy>,
     recovers: VecDeque<BlockId>,
     /// Copies it was told to make, or will be, that have not ended.
-    pub(super) outgoing: u32,
+    pub(super) outgoing: Load,
     /// Copies to it that have not ended.
-    pub(super) incoming: u32,
+    pub(super) incoming: Load,
     /// Moves from or to it, for the sake of balance, that have not ended.
     pub(super) moving: u32,
     /// It has replicas that could not be judged in safe mode.
@@ -460,7 +461,7 @@ impl BlockMap {
             true => usize::from(targets.is_empty()),
             false => self.enough(replication, tally).saturating_sub(tally.serving + targets.len()),
         };
-        let sources = self.free_sources(&places, priority);
+        let sources = self.free_sources(&places, block.length, priority);
         if wanted == 0 || sources.is_empty() {
             return;
         }
@@ -470,7 +471,7 @@ impl BlockMap {
             wanted,
             writer: None,
             existing: &existing,
-            excluded: &self.unfit_for(id),
+            excluded: &self.unfit_for(id, block.length),
             favored: &[],
             avoid_local: false,
             block_size: block.length.max(1),
@@ -493,7 +494,12 @@ impl BlockMap {
 
     /// Replicas that can be copied from: the datanode lives and has a hand free. Those that nothing is known against come
     /// before those of slow datanodes.
-    fn free_sources(&self, places: &[StorageIndex], priority: usize) -> SmallVec<[StorageIndex; 8]> {
+    fn free_sources(
+        &self,
+        places: &[StorageIndex],
+        bytes: u64,
+        priority: usize,
+    ) -> SmallVec<[StorageIndex; 8]> {
         let settings = &self.settings;
         let most = match priority {
             0 => settings.max_transfers_per_node,
@@ -502,7 +508,8 @@ impl BlockMap {
         let node = |place: &StorageIndex| self.nodes.node(self.nodes.storage(*place).node);
         let free = |place: &&StorageIndex| {
             let node = node(place);
-            node.orders.outgoing < most && node.live && node.admin != AdminState::InMaintenance
+            let room = node.orders.outgoing.has_room(bytes, most, settings.light_copies);
+            room && node.live && node.admin != AdminState::InMaintenance
         };
         let mut sources: SmallVec<[StorageIndex; 8]> = places.iter().filter(free).copied().collect();
         if sources.iter().any(|place| !node(place).slow) {
@@ -522,10 +529,10 @@ impl BlockMap {
         let bytes_per_second = self.settings.copy_bandwidth;
         for target in &targets {
             let node = self.nodes.storage(*target).node;
-            self.nodes.node_mut(node).orders.incoming += 1;
+            self.nodes.node_mut(node).orders.incoming.begin(block.length);
         }
         let orders = &mut self.nodes.node_mut(source).orders;
-        orders.outgoing += 1;
+        orders.outgoing.begin(block.length);
         let copy = Copy { block, targets: targets.clone(), bytes_per_second, for_balance: false };
         orders.transfers.push_back(copy);
         let deadline = now.plus(self.patience(block.length, targets.len(), bytes_per_second));
@@ -533,6 +540,7 @@ impl BlockMap {
             targets: SmallVec::new(),
             sources: SmallVec::new(),
             deadline,
+            bytes: block.length,
             spreads,
         });
         // Of a pipeline that was to report nothing counted as a copy until now.
@@ -542,7 +550,7 @@ impl BlockMap {
         pending.deadline = deadline;
         for target in waited_for {
             let node = self.nodes.storage(target).node;
-            self.nodes.node_mut(node).orders.incoming += 1;
+            self.nodes.node_mut(node).orders.incoming.begin(block.length);
         }
         self.evaluate(block.id);
     }
@@ -558,11 +566,12 @@ impl BlockMap {
     }
 
     /// Datanodes that must not get a copy: they have a bad replica, or get as many copies as they may.
-    fn unfit_for(&self, id: BlockId) -> Vec<DatanodeUuid> {
+    fn unfit_for(&self, id: BlockId, bytes: u64) -> Vec<DatanodeUuid> {
         let marks = self.bad.get(&id).into_iter().flatten();
         let spoilt = marks.map(|bad| self.nodes.storage(bad.storage).node);
-        let most = self.settings.max_incoming_per_node;
-        let busy = self.nodes.indexes().filter(|at| self.nodes.node(*at).orders.incoming >= most);
+        let (most, light) = (self.settings.max_incoming_per_node, self.settings.light_copies);
+        let incoming = |at: NodeIndex| self.nodes.node(at).orders.incoming;
+        let busy = self.nodes.indexes().filter(|at| !incoming(*at).has_room(bytes, most, light));
         spoilt.chain(busy).map(|at| self.nodes.node(at).uuid).collect()
     }
 }
@@ -578,7 +587,10 @@ impl BlockMap {
                 moves.map(|going| usize::from(node(going.from)) + usize::from(node(going.to))).sum();
             let orders = &self.nodes.node(at).orders;
             assert!(!self.nodes.node(at).live || orders.moving as usize <= moving + 1_000);
-            assert!(orders.outgoing < 1_000 && orders.incoming < 1_000, "a count went below zero");
+            assert!(
+                orders.outgoing.copies < 1_000 && orders.incoming.copies < 1_000,
+                "a count went below zero"
+            );
         }
     }
 }

@@ -6,10 +6,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use steadfs_common::BlockId;
+use steadfs_common::{BlockId, IpRange};
 
 /// Most addresses of one pod, or of one node.
 pub const MAX_POD_ADDRESSES: usize = 16;
+/// Most ranges of a node that are looked at.
+const MAX_RANGES: usize = 16;
 
 /// What a pod is to its application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -51,6 +53,8 @@ pub struct HostNode {
     pub name: String,
     /// Its own addresses.
     pub ips: Vec<IpAddr>,
+    /// The ranges out of which its pods are said to have their addresses.
+    pub ranges: Vec<IpRange>,
     /// Its rack, beginning with `/`; none if that is not known.
     pub rack: Option<Arc<str>>,
 }
@@ -89,6 +93,8 @@ impl Executor {
 #[derive(Clone, Debug)]
 struct Place {
     node: String,
+    /// It is the node's own address.
+    host: bool,
     application: String,
     role: Role,
     opted_out: bool,
@@ -103,6 +109,8 @@ pub struct Pods {
     opted_out: BTreeSet<String>,
     by_node: BTreeMap<String, Vec<IpAddr>>,
     racks: BTreeMap<String, Arc<str>>,
+    /// Ranges of pods' addresses and their nodes, by the lowest address.
+    ranges: BTreeMap<IpAddr, (IpRange, String)>,
     pods: usize,
 }
 
@@ -153,13 +161,15 @@ impl Pods {
     }
 
     /// The same picture with what is known of nodes. Whoever calls from a node's own address is on that node, and of no
-    /// application.
+    /// application; so is a pod that is not known yet, if its address is in a range of the node's that is believed.
     #[must_use]
     pub fn with_nodes(mut self, nodes: Vec<HostNode>) -> Self {
+        self.ranges = self.believed_ranges(&nodes);
         for node in nodes {
             for ip in node.ips.iter().map(IpAddr::to_canonical).take(MAX_POD_ADDRESSES) {
                 let place = Place {
                     node: node.name.clone(),
+                    host: true,
                     application: String::new(),
                     role: Role::Other,
                     opted_out: false,
@@ -176,6 +186,29 @@ impl Pods {
         self
     }
 
+    /// The ranges that the known pods agree with. A node tells a range even where something else gives pods their
+    /// addresses: one is believed if a pod of the node is in it, and no pod of another.
+    fn believed_ranges(&self, nodes: &[HostNode]) -> BTreeMap<IpAddr, (IpRange, String)> {
+        let mut told: BTreeMap<IpAddr, (IpRange, &str)> = BTreeMap::new();
+        let mut doubted = BTreeSet::new();
+        for node in nodes {
+            for range in node.ranges.iter().take(MAX_RANGES) {
+                if told.insert(range.first(), (*range, &node.name)).is_some() {
+                    doubted.insert(range.first());
+                }
+            }
+        }
+        let mut shown = BTreeSet::new();
+        for (ip, place) in self.places.iter().filter(|(_, place)| !place.host) {
+            if let Some((first, (_, node))) = find_range(&told, *ip) {
+                let _ = if *node == place.node { shown.insert(*first) } else { doubted.insert(*first) };
+            }
+        }
+        let believed =
+            told.into_iter().filter(|(first, _)| shown.contains(first) && !doubted.contains(first));
+        believed.map(|(first, (range, node))| (first, (range, node.to_owned()))).collect()
+    }
+
     fn put(&mut self, pod: &Pod) -> Result<(), PodError> {
         let calls_as = if pod.host_network { "" } else { pod.application.as_str() };
         for ip in pod.ips.iter().map(IpAddr::to_canonical) {
@@ -183,6 +216,7 @@ impl Pods {
                 None => {
                     let place = Place {
                         node: pod.node.clone(),
+                        host: pod.host_network,
                         application: calls_as.to_owned(),
                         role: pod.role,
                         opted_out: pod.opted_out,
@@ -224,7 +258,11 @@ impl Pods {
     /// Who calls from `ip`, if that is known.
     #[must_use]
     pub fn reader(&self, ip: IpAddr) -> Option<Reader<'_>> {
-        let place = self.places.get(&ip.to_canonical())?;
+        let ip = ip.to_canonical();
+        let Some(place) = self.places.get(&ip) else {
+            let (_, (_, node)) = find_range(&self.ranges, ip)?;
+            return Some(Reader { node, role: Role::Other, application: None });
+        };
         let listens =
             !place.application.is_empty() && !place.opted_out && !self.opted_out.contains(&place.application);
         Some(Reader {
@@ -252,6 +290,11 @@ impl Pods {
         self.by_node.get(node).map_or(&[], Vec::as_slice)
     }
 
+    /// The believed ranges of a node's pods' addresses.
+    pub fn ranges_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = IpRange> + 'a {
+        self.ranges.values().filter(move |(_, name)| name == node).map(|(range, _)| *range)
+    }
+
     /// How many pods there are.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -263,6 +306,11 @@ impl Pods {
     pub const fn is_empty(&self) -> bool {
         self.pods == 0
     }
+}
+
+/// The range that holds the address.
+fn find_range<N>(ranges: &BTreeMap<IpAddr, (IpRange, N)>, ip: IpAddr) -> Option<(&IpAddr, &(IpRange, N))> {
+    ranges.range(..=ip).next_back().filter(|(_, (range, _))| range.holds(ip))
 }
 
 /// An address as an executor on Kubernetes calls itself by: IPv6 in brackets.

@@ -158,7 +158,12 @@ fn a_pod_in_its_nodes_network_is_named_but_nobody_calls_as_it() {
 #[test]
 fn who_calls_from_a_nodes_address_is_on_that_node() {
     let rack: std::sync::Arc<str> = "/zone-a".into();
-    let node = |name: &str, at: &str, rack| HostNode { name: name.into(), ips: vec![ip(at)], rack };
+    let node = |name: &str, at: &str, rack| HostNode {
+        name: name.into(),
+        ips: vec![ip(at)],
+        ranges: Vec::new(),
+        rack,
+    };
     let pods = picture(executors(&[1]))
         .with_nodes(vec![node("n-0", "192.168.0.1", Some(rack.clone())), node("n-1", "192.168.0.2", None)]);
     let reader = pods.reader(ip("::ffff:192.168.0.1")).unwrap();
@@ -166,6 +171,33 @@ fn who_calls_from_a_nodes_address_is_on_that_node() {
     assert_eq!((pods.rack("n-0"), pods.rack("n-1"), pods.rack("n-2")), (Some(&rack), None, None));
     assert_eq!(pods.addresses_on("n-0"), [ip("10.0.0.1"), ip("192.168.0.1")]);
     assert_eq!(pods.reader(ip("10.0.0.1")).unwrap().application(), Some(APP), "pods are as they were");
+}
+
+#[test]
+fn a_pod_that_is_not_known_yet_is_where_its_range_is() {
+    let node = |name: &str, range: &str| HostNode {
+        name: name.into(),
+        ips: Vec::new(),
+        ranges: vec![range.parse().unwrap()],
+        rack: None,
+    };
+    // The executors of `n-0` and `n-1` have 10.0.0.x and 10.0.1.x; there is none on `n-2`.
+    let ranges = vec![node("n-0", "10.0.0.0/24"), node("n-1", "10.0.1.0/24"), node("n-2", "10.0.2.0/24")];
+    let at = |pods: &Pods, address: &str| pods.reader(ip(address)).map(|reader| reader.node.to_owned());
+    let pods = picture(executors(&[1, 1])).with_nodes(ranges.clone());
+    let reader = pods.reader(ip("10.0.0.77")).unwrap();
+    assert_eq!((reader.node, reader.role, reader.application()), ("n-0", Role::Other, None));
+    assert_eq!(at(&pods, "10.0.2.77"), None, "nobody shows that it is used");
+    assert_eq!(pods.ranges_of("n-1").map(|range| range.to_string()).collect::<Vec<_>>(), ["10.0.1.0/24"]);
+    // Something else gives the addresses: a pod of another node is in the range.
+    let mut all = executors(&[1, 1]);
+    all.push(pod("astray", "10.0.1.9", "n-0", "", Role::Other));
+    let pods = picture(all).with_nodes(ranges);
+    assert_eq!((at(&pods, "10.0.0.77").as_deref(), at(&pods, "10.0.1.77")), (Some("n-0"), None));
+    // Two nodes tell the same range.
+    let pods =
+        picture(executors(&[1])).with_nodes(vec![node("n-0", "10.0.0.0/24"), node("n-1", "10.0.0.0/24")]);
+    assert_eq!(at(&pods, "10.0.0.77"), None);
 }
 
 #[test]

@@ -211,7 +211,7 @@ impl Checker<'_> {
                     stored += 1;
                     true
                 }
-                Key::Retry(_) | Key::Counters | Key::NodeWishes | Key::LockSession(_) => true,
+                Key::Retry(_) | Key::Counters | Key::NodeWishes | Key::Losses | Key::LockSession(_) => true,
             };
             require!(wanted, "nothing leads to {key:?}: {record:?}");
             require!(agree(key, record), "{key:?} stands for {record:?}");
@@ -238,6 +238,7 @@ const fn agree(key: &Key, record: &Record) -> bool {
             | (Key::Counters, Record::Counters(_))
             | (Key::XAttrs(_), Record::XAttrs(_))
             | (Key::NodeWishes, Record::NodeWishes(_))
+            | (Key::Losses, Record::Losses(_))
             | (Key::LockSession(_), Record::LockSession(_))
     )
 }

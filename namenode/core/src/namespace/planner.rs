@@ -24,6 +24,8 @@ pub(crate) struct Planner<'p> {
     pub(crate) counters: Counters,
     before: Counters,
     effects: Vec<Effect>,
+    /// Transaction ids after this command's own that are not given out.
+    passed_over: u64,
     pub(super) events: Vec<EventBatch>,
 }
 
@@ -40,6 +42,7 @@ impl<'p> Planner<'p> {
             counters,
             before: counters,
             effects: Vec::new(),
+            passed_over: 0,
             events: Vec::new(),
         })
     }
@@ -47,10 +50,16 @@ impl<'p> Planner<'p> {
     /// The changes, under the next transaction if there are any, and what to answer.
     pub(crate) fn finish(mut self, reply: Reply) -> (Changes, Outcome) {
         if self.counters != self.before || self.tx.is_changed() || !self.events.is_empty() {
-            self.counters.last_tx = self.events.last().map_or(self.id(), |batch| batch.tx);
+            let last = self.events.last().map_or(self.id(), |batch| batch.tx);
+            self.counters.last_tx = TxId(last.0 + self.passed_over);
             self.tx.put(Key::Counters, Record::Counters(self.counters));
         }
         (self.tx.into_changes(), Outcome { reply, effects: self.effects, events: self.events })
+    }
+
+    /// Gives none of so many transaction ids out that would be next.
+    pub(super) const fn pass_over_transactions(&mut self, count: u64) {
+        self.passed_over = count;
     }
 
     /// Replicas that make a block safe.

@@ -10,6 +10,7 @@ mod folders;
 mod follower;
 mod inode_paths;
 mod leases;
+mod losses;
 mod model;
 mod quotas;
 mod reads;

@@ -296,6 +296,7 @@ fn pods(callers: &[(u8, &str)], racks: &[(&str, &str)]) -> std::sync::Arc<crate:
     let node = |(name, rack): &(&str, &str)| HostNode {
         name: (*name).to_owned(),
         ips: Vec::new(),
+        ranges: Vec::new(),
         rack: Some((*rack).into()),
     };
     let pods = Pods::new(callers.iter().map(pod).collect()).unwrap();

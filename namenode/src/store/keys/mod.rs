@@ -9,6 +9,7 @@ pub mod file_block;
 pub mod inode;
 pub mod lease;
 pub mod lock_session;
+pub mod losses;
 pub mod node_wishes;
 pub mod reclaim;
 pub mod retry;
@@ -77,6 +78,8 @@ tables! {
     XAttrs = 10, "xattrs";
     /// One row: what operators want of single datanodes. Lives while they want anything.
     NodeWishes = 12, "node_wishes";
+    /// One row: losses that operators accepted. Lives until what is kept since is let go.
+    Losses = 16, "losses";
     /// Session → whose it is. Lives until it is closed, or its holder is gone.
     LockSession = 11, "lock_session";
 }
@@ -96,6 +99,7 @@ pub const fn table_of(key: &Key) -> Table {
         Key::Counters => Table::Counters,
         Key::XAttrs(_) => Table::XAttrs,
         Key::NodeWishes => Table::NodeWishes,
+        Key::Losses => Table::Losses,
         Key::LockSession(_) => Table::LockSession,
     }
 }
@@ -115,6 +119,7 @@ pub fn encode(key: &Key) -> Vec<u8> {
         Key::Counters => counters::encode().to_vec(),
         Key::XAttrs(id) => xattrs::encode(*id).to_vec(),
         Key::NodeWishes => node_wishes::encode().to_vec(),
+        Key::Losses => losses::encode().to_vec(),
         Key::LockSession(id) => lock_session::encode(*id).to_vec(),
     }
 }
@@ -144,6 +149,10 @@ pub fn decode(table: Table, bytes: &[u8]) -> Result<Key, CodecError> {
             Key::Counters
         }
         Table::XAttrs => Key::XAttrs(xattrs::decode(bytes)?),
+        Table::Losses => {
+            losses::decode(bytes)?;
+            Key::Losses
+        }
         Table::NodeWishes => {
             node_wishes::decode(bytes)?;
             Key::NodeWishes

@@ -24,6 +24,7 @@ pub(crate) fn key() -> impl Strategy<Value = Key> {
         (any::<[u8; 16]>(), any::<i32>()).prop_map(|(client, call)| Key::Retry(CallKey { client, call })),
         Just(Key::Counters),
         Just(Key::NodeWishes),
+        Just(Key::Losses),
     ]
 }
 
@@ -39,7 +40,7 @@ fn ordinals_are_unique_and_found() {
 
 #[test]
 fn golden_bytes() {
-    let cases: [(Key, &[u8]); 12] = [
+    let cases: [(Key, &[u8]); 13] = [
         (Key::Inode(InodeId(16_385)), &[0, 0, 0, 0, 0, 0, 0x40, 1]),
         (Key::Entry(InodeId(258), Name::new("ü").unwrap()), &[0, 0, 0, 0, 0, 0, 1, 2, 0xc3, 0xbc]),
         (Key::Totals(InodeId(1)), &[0, 0, 0, 0, 0, 0, 0, 1]),
@@ -53,6 +54,7 @@ fn golden_bytes() {
         ),
         (Key::Counters, &[0]),
         (Key::NodeWishes, &[0]),
+        (Key::Losses, &[0]),
         (Key::XAttrs(InodeId(16_385)), &[0, 0, 0, 0, 0, 0, 0x40, 1]),
         (Key::LockSession(SessionId(3)), &[0, 0, 0, 0, 0, 0, 0, 3]),
     ];

@@ -4,6 +4,7 @@
 mod block;
 mod inode;
 mod lock_session;
+mod losses;
 mod node_wishes;
 mod small;
 mod xattrs;
@@ -70,6 +71,7 @@ pub fn encode(record: &Record) -> Vec<u8> {
         Record::Counters(counters) => counters.encode(),
         Record::XAttrs(attributes) => xattrs::write(attributes),
         Record::NodeWishes(wishes) => node_wishes::write(wishes),
+        Record::Losses(losses) => losses::write(losses),
         Record::LockSession(session) => session.encode(),
     }
 }
@@ -90,11 +92,13 @@ pub fn decode(table: Table, bytes: &[u8]) -> Result<Record, CodecError> {
         Table::Retry => Record::Retry(record::Retry::decode(bytes)?),
         Table::Counters => Record::Counters(record::Counters::decode(bytes)?),
         Table::XAttrs => Record::XAttrs(XAttrs::decode(bytes)?.0),
+        Table::Losses => Record::Losses(Losses::decode(bytes)?.0),
         Table::NodeWishes => Record::NodeWishes(NodeWishes::decode(bytes)?.0),
         Table::LockSession => Record::LockSession(record::LockSession::decode(bytes)?),
     })
 }
 
+pub use losses::Losses;
 pub use node_wishes::NodeWishes;
 pub use small::{Entry, FileBlock, Reclaim};
 pub use xattrs::XAttrs;

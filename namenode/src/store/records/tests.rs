@@ -5,7 +5,7 @@ use steadfs_namenode_core::Record;
 use steadfs_namenode_core::blocks::Wish;
 use steadfs_namenode_core::record::{
     Acl, AclEntry, AclKind, Block, BlockState, Counters, FileBody, Inode, InodeKind, Layout, Lease,
-    LockSession, Quota, Recovery, Retry, RetryReply, Settled, Totals, XAttr, XAttrName, XAttrNamespace,
+    LockSession, Loss, Quota, Recovery, Retry, RetryReply, Settled, Totals, XAttr, XAttrName, XAttrNamespace,
 };
 use uuid::Uuid;
 
@@ -161,6 +161,14 @@ pub(crate) fn record() -> impl Strategy<Value = (Table, Record)> {
         retry().prop_map(|retry| (Table::Retry, Record::Retry(retry))),
         counters.prop_map(|record| (Table::Counters, record)),
         xattrs().prop_map(|list| (Table::XAttrs, Record::XAttrs(list))),
+        proptest::collection::vec(any::<[u64; 5]>(), 1..4).prop_map(|losses| {
+            let loss = |[incarnation, a, b, c, d]: [u64; 5]| Loss {
+                incarnation,
+                blocks: (BlockId(a), BlockId(b)),
+                stamps: (GenStamp(c), GenStamp(d)),
+            };
+            (Table::Losses, Record::Losses(losses.into_iter().map(loss).collect()))
+        }),
         node_wishes().prop_map(|wishes| (Table::NodeWishes, Record::NodeWishes(wishes))),
         ("\\PC{0,30}", "\\PC{0,30}", any::<u64>()).prop_map(|(user, client, opened)| {
             let session = LockSession { user, client, opened: Millis(opened) };
@@ -330,6 +338,15 @@ fn golden_bytes() {
                 (DatanodeUuid(Uuid::from_u128(2)), Wish::Maintenance { until: Some(Millis(200)) }),
             ]),
             "0102 00000000000000000000000000000001 01 00000000000000000000000000000002 02c801",
+        ),
+        (
+            Table::Losses,
+            Record::Losses(vec![Loss {
+                incarnation: 300,
+                blocks: (BlockId(5), BlockId(6)),
+                stamps: (GenStamp(7), GenStamp(8)),
+            }]),
+            "0101 ac02 05 06 07 08",
         ),
         (
             Table::Counters,

@@ -1,0 +1,253 @@
+//! What the namenode does for its own data while it runs: it looks after room and copies of the journal, keeps a second
+//! copy of the store, and reads everything now and then to find what rotted while it can still be made good.
+
+pub(crate) mod heal;
+mod health;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use steadfs_common::format_bytes;
+use steadfs_daemon::clock::SharedClock;
+use steadfs_daemon::pool::DiskPool;
+use steadfs_daemon::shutdown::Shutdown;
+
+use crate::backup::files::Pace;
+use crate::backup::second::SecondCopy;
+use crate::backup::{SECOND, Stamp};
+use crate::blocks::Blocks;
+use crate::commit::Commits;
+use crate::config::UpkeepConfig;
+use crate::identity::Identity;
+use crate::journal;
+use crate::service::EffectSink as _;
+use crate::store::{Position, Store};
+pub use health::Health;
+pub(crate) use health::Topic;
+
+/// A copy of the store that failed is tried again this much sooner than it would be renewed.
+const RETRY_SOONER: u32 = 10;
+
+/// What is looked after.
+pub(crate) struct Upkeep {
+    config: UpkeepConfig,
+    store: Arc<Store>,
+    health: Health,
+    identity: Identity,
+    clock: SharedClock,
+    /// The first of the data folders, which holds the store.
+    folder: PathBuf,
+    second: Option<Mutex<SecondCopy>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Upkeep {
+    pub(crate) fn new(
+        config: &UpkeepConfig,
+        (store, opened_at): (Arc<Store>, Position),
+        folders: &[PathBuf],
+        health: Health,
+        identity: Identity,
+        clock: SharedClock,
+    ) -> Arc<Self> {
+        let folder = folders.first().cloned().unwrap_or_default();
+        let second = folders.get(1).filter(|_| config.store_copy);
+        let second = second
+            .map(|second| Mutex::new(SecondCopy::at(second.join(SECOND), folder.join("store"), opened_at)));
+        Arc::new(Self {
+            config: config.clone(),
+            store,
+            health,
+            identity,
+            clock,
+            folder,
+            second,
+            stop: Arc::default(),
+        })
+    }
+
+    /// Begins to look after everything, until `shutdown`.
+    ///
+    /// # Errors
+    /// The operating system has no room for threads.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        blocks: &Blocks,
+        commits: &Commits,
+        shutdown: &Shutdown,
+    ) -> std::io::Result<()> {
+        let (looking, caring) = (DiskPool::new("upkeep-check", 1, 1)?, DiskPool::new("upkeep", 1, 1)?);
+        shutdown.spawn(look(self.clone(), looking, blocks.clone(), commits.clone(), shutdown.clone()));
+        shutdown.spawn(care(self.clone(), caring, shutdown.clone()));
+        let (stop, told) = (self.stop.clone(), shutdown.clone());
+        shutdown.spawn(async move {
+            told.triggered().await;
+            stop.store(true, Ordering::Relaxed);
+        });
+        Ok(())
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.folder.join("store-checkpoint")
+    }
+
+    /// Whether the first folder has less room than is reserved.
+    fn is_low(&self) -> bool {
+        let Ok(room) = room_in(&self.folder) else {
+            // A disk that does not even say how full it is takes nothing either.
+            self.health
+                .problem(Topic::Room, Some(format!("{} does not say how full it is", self.folder.display())));
+            return true;
+        };
+        self.health.room(room);
+        let low = room < self.config.reserved_bytes;
+        let problem = low.then(|| {
+            format!(
+                "{} has {} of room left, less than upkeep.reserved_bytes ({}): changes are refused until there is more",
+                self.folder.display(),
+                format_bytes(room),
+                format_bytes(self.config.reserved_bytes)
+            )
+        });
+        self.health.problem(Topic::Room, problem);
+        low
+    }
+
+    /// Renews the second copy of the store, if anything was journalled since.
+    pub(crate) fn renew(&self) -> anyhow::Result<()> {
+        let Some(second) = &self.second else { return Ok(()) };
+        let mut second = second.lock();
+        let applied = self.store.view_guard().position().index;
+        if second.is_current(applied) {
+            return Ok(());
+        }
+        let pace = Pace::new(self.config.store_copy_bytes_per_second, self.stop.clone());
+        let stamp = Stamp { identity: self.identity.clone(), taken_ms: self.clock.now().0 };
+        let healed = second.renew(&self.store, &self.scratch(), &stamp, &pace)?;
+        self.tell_healed(0, &healed, &[]);
+        self.health.copied(second.manifest().map_or(0, |last| last.position.index));
+        Ok(())
+    }
+
+    fn tell_healed(&self, bytes: u64, healed: &[String], lost: &[String]) {
+        for path in healed {
+            self.health.found(format!("{path} had rotted and was made good from the other copy"));
+        }
+        self.health.scrubbed(bytes, healed.len(), lost.len());
+    }
+
+    /// Reads everything once and makes good what rotted.
+    pub(crate) fn scrub(&self) -> anyhow::Result<()> {
+        let pace = Pace::new(self.config.scrub_bytes_per_second, self.stop.clone());
+        let (began, mut read) = (Instant::now(), 0);
+        let segments = journal::scrub(&self.health.journal(), |bytes| {
+            read += bytes;
+            pace.keep(began, read)
+        })?;
+        let healed: Vec<String> = segments.healed.iter().map(|path| path.display().to_string()).collect();
+        let mut lost = segments.lost;
+        self.tell_healed(segments.bytes, &healed, &lost);
+        match &self.second {
+            Some(second) => {
+                let checked = second.lock().scrub(&pace)?;
+                self.tell_healed(checked.bytes, &checked.healed, &checked.lost);
+                lost.extend(checked.lost);
+                // What was rotten in the copy is copied anew at once.
+                self.renew()?;
+            }
+            // The store checks each of its blocks as it is read; an error there ends the process.
+            None => self.store.read_through(|bytes| {
+                read += bytes;
+                pace.keep(began, read)
+            })?,
+        }
+        let problem = (!lost.is_empty()).then(|| {
+            format!(
+                "ROTTEN IN EVERY COPY: {}. Take a backup now; see OPERATIONS.md, \"The namenode's own data\"",
+                lost.join(", ")
+            )
+        });
+        self.health.problem(Topic::Rot, problem);
+        tracing::info!(took = ?began.elapsed(), "journal and store were read and checked");
+        Ok(())
+    }
+}
+
+/// Bytes that may still be written in a folder's file system.
+fn room_in(folder: &Path) -> std::io::Result<u64> {
+    let about = rustix::fs::statvfs(folder)?;
+    Ok(about.f_bavail.saturating_mul(about.f_frsize))
+}
+
+async fn look(upkeep: Arc<Upkeep>, pool: DiskPool, blocks: Blocks, commits: Commits, shutdown: Shutdown) {
+    let every = Duration::from_millis(upkeep.config.check_interval_ms);
+    loop {
+        let asked = upkeep.clone();
+        let (low, roll) = pool
+            .run(move || {
+                let journal = asked.health.journal();
+                (asked.is_low(), journal.is_degraded() || journal.misses_a_file())
+            })
+            .await;
+        blocks.set_low_resources(low);
+        // With a new segment a copy that was left may come back, and one whose folder is gone is found out.
+        if roll && let Err(error) = commits.roll().await {
+            tracing::debug!(%error, "no new segment");
+        }
+        let kept = blocks.kept();
+        upkeep.health.problem(
+            Topic::Kept,
+            (kept.0 > 0).then(|| {
+                format!(
+                    "{} blocks ({}) that no file has are kept, because they were made after the restored state: copy what \
+                     you need from the datanodes, then let them go (steadfs admin kept --delete)",
+                    kept.0,
+                    format_bytes(kept.1)
+                )
+            }),
+        );
+        upkeep.health.read();
+        tokio::select! {
+            () = shutdown.triggered() => return,
+            () = tokio::time::sleep(every) => {}
+        }
+    }
+}
+
+async fn care(upkeep: Arc<Upkeep>, pool: DiskPool, shutdown: Shutdown) {
+    let renew_every = Duration::from_millis(upkeep.config.store_copy_interval_ms);
+    let scrub_every = Duration::from_millis(upkeep.config.scrub_interval_ms);
+    let mut scrubbed = tokio::time::Instant::now();
+    loop {
+        let asked = upkeep.clone();
+        let renewed = pool.run(move || asked.renew()).await;
+        let wait = if renewed.is_ok() { renew_every } else { renew_every / RETRY_SOONER };
+        let failed = |what: &str, error: anyhow::Error| format!("{what}: {error:#}");
+        let problem =
+            renewed.err().map(|error| failed("the second copy of the store could not be renewed", error));
+        if !shutdown.is_triggered() {
+            upkeep.health.problem(Topic::StoreCopy, problem);
+        }
+        if !scrub_every.is_zero() && scrubbed.elapsed() >= scrub_every {
+            scrubbed = tokio::time::Instant::now();
+            let asked = upkeep.clone();
+            if let Err(error) = pool.run(move || asked.scrub()).await {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "journal and store could not be checked to the end"
+                );
+            }
+        }
+        let next = if scrub_every.is_zero() { wait } else { wait.min(scrub_every) };
+        tokio::select! {
+            () = shutdown.triggered() => return,
+            () = tokio::time::sleep(next) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

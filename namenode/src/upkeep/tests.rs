@@ -1,0 +1,366 @@
+//! A namenode's own data is lost, rots, or goes back, and comes right again.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use steadfs_common::FsPath;
+use steadfs_daemon::shutdown::Shutdown;
+use steadfs_namenode_core::{Command, View as _};
+
+use crate::config::NamenodeConfig;
+use crate::run::Namenode;
+use crate::service::BackupPiece;
+use crate::{backup, offline};
+
+fn config(folder: &Path) -> NamenodeConfig {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut config = NamenodeConfig {
+        listen: any,
+        http_listen: any,
+        data_dirs: vec![folder.join("a"), folder.join("b")],
+        ..NamenodeConfig::default()
+    };
+    config.insecure.simple = true;
+    config.safe_mode.extension_ms = 0;
+    config.journal.segment_bytes = 64 << 10;
+    // Nothing old is kept: what is lost must come from the copy.
+    config.journal.kept_bytes = 0;
+    config.upkeep.reserved_bytes = 0;
+    config
+}
+
+struct Life {
+    namenode: Namenode,
+    shutdown: Shutdown,
+}
+
+impl Life {
+    async fn begin(config: &NamenodeConfig) -> anyhow::Result<Self> {
+        let shutdown = Shutdown::new();
+        let namenode = Namenode::start(config.clone(), shutdown.clone()).await?;
+        let service = namenode.service();
+        service.set_safe_mode(&service.own_caller().clone(), false).unwrap();
+        Ok(Self { namenode, shutdown })
+    }
+
+    async fn mkdir(&self, name: &str) {
+        let service = self.namenode.service();
+        let path = FsPath::parse(name).unwrap();
+        let mkdirs = Command::Mkdirs { path, mode: 0o755, unmasked: None, create_parent: true };
+        service.submit(&service.own_caller().clone(), None, mkdirs).await.unwrap();
+    }
+
+    async fn folders(&self) -> u64 {
+        let service = self.namenode.service();
+        let root = FsPath::root();
+        service.content_summary(&service.own_caller().clone(), &root).await.unwrap().directories
+    }
+
+    async fn scrub(&self) {
+        let service = self.namenode.service();
+        service.scrub(&service.own_caller().clone()).await.unwrap();
+    }
+
+    async fn end(self) {
+        self.shutdown.trigger();
+        self.namenode.stopped().await;
+    }
+
+    /// Takes a backup as the command line does.
+    async fn backup(&self, to: &Path) {
+        let service = self.namenode.service();
+        let files = to.join(backup::FILES);
+        std::fs::create_dir_all(&files).unwrap();
+        let mut pieces = service.backup(&service.own_caller().clone()).unwrap();
+        while let Some(piece) = pieces.recv().await {
+            match piece.unwrap() {
+                BackupPiece::Part { file, data, .. } => {
+                    use std::io::Write as _;
+                    let path = files.join(file);
+                    let mut file = std::fs::File::options().create(true).append(true).open(path).unwrap();
+                    file.write_all(&data).unwrap();
+                }
+                BackupPiece::Manifest(bytes) => {
+                    std::fs::write(to.join(backup::manifest::FILE), bytes).unwrap()
+                }
+            }
+        }
+    }
+}
+
+/// A namenode with 300 folders in several lives, and its copy of the store.
+async fn filled(folder: &Path) -> NamenodeConfig {
+    let config = config(folder);
+    for life in 0..3 {
+        let namenode = Life::begin(&config).await.unwrap();
+        for number in 0..100 {
+            namenode.mkdir(&format!("/{life}/{number}")).await;
+        }
+        namenode.scrub().await;
+        namenode.end().await;
+    }
+    config
+}
+
+const FOLDERS: u64 = 304;
+
+fn tables(store: &Path) -> Vec<PathBuf> {
+    let items = std::fs::read_dir(store).unwrap().map(|item| item.unwrap().path());
+    let mut found: Vec<PathBuf> = items.filter(|path| path.to_string_lossy().contains(".sst")).collect();
+    found.sort();
+    found
+}
+
+fn flip(path: &Path) {
+    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    let at = file.metadata().unwrap().len() / 3;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    byte[0] ^= 0x10;
+    file.write_all_at(&byte, at).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn either_data_folder_may_be_lost() {
+    for lost in ["a", "b"] {
+        let keep = tempfile::tempdir().unwrap();
+        let config = filled(keep.path()).await;
+        std::fs::remove_dir_all(keep.path().join(lost)).unwrap();
+        let life = Life::begin(&config).await.unwrap();
+        assert_eq!(life.folders().await, FOLDERS, "without {lost}");
+        life.mkdir("/after").await;
+        life.scrub().await;
+        life.end().await;
+        // And then the other.
+        let other = if lost == "a" { "b" } else { "a" };
+        std::fs::remove_dir_all(keep.path().join(other)).unwrap();
+        let life = Life::begin(&config).await.unwrap();
+        assert_eq!(life.folders().await, FOLDERS + 1);
+        life.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_cannot_be_opened_or_was_found_rotten_is_made_again() {
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 5] = [
+        ("CURRENT gone", |store| std::fs::remove_file(store.join("CURRENT")).unwrap()),
+        ("MANIFEST gone", |store| {
+            let name = std::fs::read_to_string(store.join("CURRENT")).unwrap();
+            std::fs::remove_file(store.join(name.trim())).unwrap();
+        }),
+        ("MANIFEST rotten", |store| {
+            let name = std::fs::read_to_string(store.join("CURRENT")).unwrap();
+            flip(&store.join(name.trim()));
+        }),
+        ("a table gone", |store| std::fs::remove_file(&tables(store)[0]).unwrap()),
+        ("marked", |store| std::fs::write(store.with_extension("rotten"), "a block\n").unwrap()),
+    ];
+    let keep = tempfile::tempdir().unwrap();
+    let config = filled(keep.path()).await;
+    for (what, damage) in damages {
+        damage(&keep.path().join("a/store"));
+        let life = Life::begin(&config).await.unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        assert_eq!(life.folders().await, FOLDERS, "{what}");
+        let findings = life.namenode.service().health().findings();
+        assert!(findings.iter().any(|finding| finding.contains("made again from")), "{what}: {findings:?}");
+        assert!(!keep.path().join("a/store.rotten").exists());
+        life.scrub().await;
+        life.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rot_in_the_store_its_copy_or_a_journal_is_found_and_made_good_while_it_runs() {
+    let keep = tempfile::tempdir().unwrap();
+    let mut config = filled(keep.path()).await;
+    config.journal.kept_bytes = 64 << 20;
+    let life = Life::begin(&config).await.unwrap();
+    for number in 0..2_000 {
+        life.mkdir(&format!("/more/{number}")).await;
+    }
+    life.scrub().await;
+    let health = life.namenode.service().health().clone();
+    let known = health.findings().len();
+    let segment = || {
+        let items = std::fs::read_dir(keep.path().join("b/journal")).unwrap();
+        items
+            .map(|item| item.unwrap().path())
+            .filter(|path| path.extension().unwrap() == "log")
+            .min()
+            .unwrap()
+    };
+    let store = keep.path().join("a/store");
+    let copies = keep.path().join("b/store-copy/files");
+    let rotten = [tables(&store)[0].clone(), tables(&copies)[1].clone(), segment()];
+    let before: Vec<Vec<u8>> = rotten.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    rotten.iter().for_each(|path| flip(path));
+    life.scrub().await;
+    assert_eq!(health.findings().len(), known + 3, "{:?}", health.findings());
+    assert_eq!(health.problems(), Vec::<String>::new());
+    assert_eq!(std::fs::read(&rotten[0]).unwrap(), before[0]);
+    assert_eq!(std::fs::read(&rotten[2]).unwrap(), before[2]);
+    backup::verify(&keep.path().join("b/store-copy")).unwrap();
+    life.end().await;
+    let life = Life::begin(&config).await.unwrap();
+    assert_eq!(life.folders().await, FOLDERS + 2_001);
+    life.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_goes_back_into_empty_folders_and_nowhere_else() {
+    let keep = tempfile::tempdir().unwrap();
+    let config = filled(keep.path()).await;
+    let saved = keep.path().join("saved");
+    let life = Life::begin(&config).await.unwrap();
+    life.backup(&saved).await;
+    life.mkdir("/lost").await;
+    assert!(!keep.path().join("a/backup-checkpoint").exists(), "nothing is left behind");
+    life.end().await;
+    let error = offline::restore(&config, &saved).unwrap_err().to_string();
+    assert!(error.contains("into empty folders"), "{error}");
+
+    let other = NamenodeConfig { data_dirs: vec![keep.path().join("c"), keep.path().join("d")], ..config };
+    let table = tables(&saved.join("files"))[0].clone();
+    let whole = std::fs::read(&table).unwrap();
+    for damage in 0..4 {
+        let manifest = std::fs::read(saved.join("BACKUP")).unwrap();
+        match damage {
+            0 => flip(&table),
+            1 => std::fs::write(&table, &whole[..whole.len() / 2]).unwrap(),
+            2 => std::fs::remove_file(&table).unwrap(),
+            _ => std::fs::remove_file(saved.join("BACKUP")).unwrap(),
+        }
+        let error = format!("{:#}", offline::restore(&other, &saved).unwrap_err());
+        assert!(error.contains("not whole") || error.contains("is no backup"), "{damage}: {error}");
+        std::fs::write(&table, &whole).unwrap();
+        std::fs::write(saved.join("BACKUP"), manifest).unwrap();
+    }
+    let manifest = offline::restore(&other, &saved).unwrap();
+    let life = Life::begin(&other).await.unwrap();
+    assert_eq!(life.folders().await, FOLDERS);
+    let identity = life.namenode.service().identity().clone();
+    assert_eq!(identity.cluster_id, manifest.cluster_id);
+    assert!(identity.epoch > manifest.epoch);
+    life.mkdir("/new").await;
+    life.end().await;
+
+    let before = crate::store::read_position(&keep.path().join("c/store")).unwrap();
+    let incarnation = offline::accept_loss(&other).unwrap();
+    let life = Life::begin(&other).await.unwrap();
+    assert_eq!(life.namenode.service().identity().incarnation, incarnation);
+    assert!(life.namenode.service().durable_transaction().0 > before.1 + (1 << 31));
+    assert_eq!(life.folders().await, FOLDERS + 1);
+    life.mkdir("/newer").await;
+    let losses = life.namenode.service().losses();
+    assert_eq!(losses.len(), 1);
+    let service = life.namenode.service();
+    service.forget_losses(&service.own_caller().clone()).await.unwrap();
+    assert!(life.namenode.service().losses().is_empty());
+    life.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_datanode_that_knows_better_makes_an_old_copy_known_as_such() {
+    let keep = tempfile::tempdir().unwrap();
+    let life = Life::begin(&config(keep.path())).await.unwrap();
+    let service = life.namenode.service();
+    let ours = service.durable_transaction().0;
+    let words = service.tell_stale((0, ours + 9), ours);
+    assert!(words.contains("accept-loss") && words.contains(&format!("transaction {ours},")), "{words}");
+    assert_eq!(service.health().problems(), [words]);
+    life.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_changes_until_there_is_room() {
+    let keep = tempfile::tempdir().unwrap();
+    let mut config = config(keep.path());
+    config.upkeep.reserved_bytes = u64::MAX;
+    config.upkeep.check_interval_ms = 10;
+    let shutdown = Shutdown::new();
+    let namenode = Namenode::start(config, shutdown.clone()).await.unwrap();
+    let service = namenode.service();
+    let low = || service.safe_mode().is_some_and(|reason| reason.starts_with("Resources are low on NN."));
+    while !low() {
+        tokio::task::yield_now().await;
+    }
+    service.set_safe_mode(&service.own_caller().clone(), false).unwrap();
+    assert!(low(), "an operator cannot make room by words");
+    assert!(service.health().problems()[0].contains("upkeep.reserved_bytes"));
+    shutdown.trigger();
+    namenode.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_namespace_is_checked_and_what_can_be_is_repaired() {
+    let keep = tempfile::tempdir().unwrap();
+    let config = filled(keep.path()).await;
+    let life = Life::begin(&config).await.unwrap();
+    let service = life.namenode.service();
+    let root = service.own_caller().clone();
+    let checked = service.check_namespace(&root, false).await.unwrap();
+    assert_eq!((checked.inodes, checked.problems), (FOLDERS, vec![]));
+    life.end().await;
+
+    // What a bug might leave: a wrong total, a wrong count, a name that leads nowhere, a counter that is off.
+    offline::tests_support::harm(&config);
+    let life = Life::begin(&config).await.unwrap();
+    let service = life.namenode.service();
+    let checked = service.check_namespace(&root, false).await.unwrap();
+    assert!(checked.problems.len() >= 3 && checked.repaired.is_empty(), "{checked:?}");
+    let checked = service.check_namespace(&root, true).await.unwrap();
+    assert_eq!(checked.problems, Vec::<String>::new());
+    assert!(checked.repaired.len() >= 3);
+    assert_eq!(life.folders().await, FOLDERS);
+    life.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn journal_and_store_are_shown_and_compared_without_being_changed() {
+    let keep = tempfile::tempdir().unwrap();
+    let config = config(keep.path());
+    let life = Life::begin(&config).await.unwrap();
+    life.mkdir("/d").await;
+    life.end().await;
+    let mut text = Vec::new();
+    offline::dump_journal(&keep.path().join("a"), &mut text).unwrap();
+    let lines: Vec<serde_json::Value> = text
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    let kinds: Vec<&str> = lines.iter().map(|line| line["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["seal", "batch", "batch", "seal"]);
+    assert_eq!(lines[2]["transactions"][0]["operation"], 2);
+    let names: Vec<&str> =
+        lines[2]["changes"].as_array().unwrap().iter().filter_map(|row| row["name"].as_str()).collect();
+    assert_eq!(names, ["d", "d"], "an inode and its entry");
+
+    let mut image = Vec::new();
+    offline::dump_image(&keep.path().join("a"), &mut image).unwrap();
+    let image = String::from_utf8(image).unwrap();
+    let inode = image
+        .lines()
+        .find(|line| line.contains("\"name\":\"d\"") && line.contains("\"table\":\"inode\""))
+        .unwrap();
+    assert!(inode.contains("\"kind\":\"directory\"") && inode.contains("\"mode\":\"755\""), "{inode}");
+    assert!(image.lines().last().unwrap().starts_with("{\"rows\":"));
+
+    let verified = offline::verify_journal(&config.data_dirs).unwrap();
+    assert_eq!((verified.range, verified.damaged, verified.lost), (Some((1, 4)), vec![], vec![]));
+    let segment = keep.path().join("b/journal/segment-00000000000000000001.log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[64 + 10] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    let verified = offline::verify_journal(&config.data_dirs).unwrap();
+    assert_eq!((verified.damaged.len(), verified.lost), (1, vec![]));
+    let verified = offline::verify_journal(&config.data_dirs[1..]).unwrap();
+    assert_eq!(verified.range, Some((2, 4)));
+    assert_eq!(std::fs::read(&segment).unwrap(), bytes, "nothing is changed");
+    assert_eq!(
+        Life::begin(&config).await.unwrap().namenode.service().store_view().counters().unwrap().last_tx.0,
+        2
+    );
+}
