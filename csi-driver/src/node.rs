@@ -267,7 +267,9 @@ impl<N: Namespace> Node<N> {
         request: csi::NodeGetVolumeStatsRequest,
     ) -> Outcome<csi::NodeGetVolumeStatsResponse> {
         required(&request.volume_id, "volume_id")?;
-        let at = absolute(&request.volume_path, "volume_path")?;
+        required(&request.volume_path, "volume_path")?;
+        let at = absolute(&request.volume_path, "volume_path")
+            .map_err(|_| Failure::NotFound(format!("there is no place {}", request.volume_path)))?;
         let place = places::mounted(&at)?
             .ok_or_else(|| Failure::NotFound(format!("nothing is mounted on {}", at.display())))?;
         let condition = condition(&self.mounts.health_of(&place.device));

@@ -315,19 +315,14 @@ impl<N: Namespace> Volumes<N> {
     /// Deletes a volume; done if there is none.
     pub(crate) async fn delete(&self, handle: &Handle) -> Outcome<()> {
         let (entry, deleting) = (self.entry(&handle.key), self.deleting(&handle.key, &handle.token));
-        if let Some(record) = self.record(&entry).await? {
-            if record.token != handle.token.to_string() {
-                return Err(Failure::Invalid(format!(
-                    "{handle} is not the handle of the volume `{}`: nothing is deleted",
-                    record.name
-                )));
-            }
-            if let Err(error) = self.namespace.rename(&entry, &deleting).await
-                && self.namespace.stat(&deleting).await?.is_none()
-            {
-                return Err(error.into());
-            }
+        let known = self.record(&entry).await?;
+        if known.is_some_and(|record| record.token == handle.token.to_string())
+            && let Err(error) = self.namespace.rename(&entry, &deleting).await
+            && self.namespace.stat(&deleting).await?.is_none()
+        {
+            return Err(error.into());
         }
+        // Gone already, whoever has its name now; or somebody made the handle up.
         let Some(record) = self.record(&deleting).await? else { return Ok(()) };
         let folder = inode_path(handle.inode);
         // Only what is surely the volume's; an inode that says something else is somebody's.
