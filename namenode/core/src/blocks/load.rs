@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn small_copies_go_beyond_the_streams_and_large_ones_do_not() {
         let mut load = Load::default();
-        assert!(load.has_room(1 << 40, 1, 100) && !load.has_room(0, 0, 0));
+        assert!(load.has_room(1 << 40, 1, 100) && !load.has_room(1, 0, 0));
         load.begin(60);
         assert!(load.has_room(40, 1, 100) && !load.has_room(41, 1, 100) && load.has_room(41, 2, 100));
         load.begin(0);
