@@ -224,6 +224,13 @@ class Release:
             wait_pod("default", name)
         kubectl("-n", "default", "delete", "pod", *cleaners, "--wait=false")
 
+    def storage_class(self):
+        """The name of the release's class; None if it has none."""
+        for found in items("storageclasses", "-l", f"app.kubernetes.io/instance={self.name}"):
+            if found["metadata"].get("annotations", {}).get("meta.helm.sh/release-namespace") == self.namespace:
+                return found["metadata"]["name"]
+        return None
+
     def parts(self, part):
         """The pods of a part, by name."""
         label = f"app.kubernetes.io/instance={self.name},app.kubernetes.io/component={part}"

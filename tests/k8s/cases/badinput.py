@@ -166,12 +166,9 @@ def claim(name, storage_class, size, mode="ReadWriteMany"):
 
 
 def driver_of(release):
-    for storage_class in kube.items("storageclasses"):
-        if storage_class["metadata"]["labels" if "labels" in storage_class["metadata"] else "name"] and storage_class[
-            "provisioner"
-        ].endswith("csi.steadfs.dev"):
-            return storage_class["provisioner"]
-    return None
+    """The driver of the release; None if it is switched off."""
+    storage_class = release.storage_class()
+    return storage_class and kube.get("storageclass", storage_class)["provisioner"]
 
 
 def case_a_storage_class_with_an_unknown_parameter(release):
@@ -207,20 +204,13 @@ def case_a_claim_larger_than_the_cluster(release):
     if not driver:
         return "the driver is switched off"
     space = "steadfs-badinput"
-    storage_class = next(c["metadata"]["name"] for c in kube.items("storageclasses") if c["provisioner"] == driver)
+    storage_class = release.storage_class()
     kube.namespace(space)
     try:
         kube.apply(claim("huge", storage_class, "9Ei"), space)
         said = kube.until(
             "an event of the claim tells of the space",
-            lambda: next(
-                (
-                    m
-                    for m in events_of(space, "huge")
-                    if "space" in m.lower() or "capacity" in m.lower() or "larger" in m.lower()
-                ),
-                None,
-            ),
+            lambda: next((text for text in events_of(space, "huge") if "than the cluster has" in text), None),
         )
         same(kube.get("-n", space, "pvc", "huge")["status"]["phase"], "Pending", "the claim")
         return said[:250]

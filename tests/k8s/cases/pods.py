@@ -6,23 +6,13 @@ from kube import has, same
 SPACE = "steadfs-pods"
 
 
-def storage_class(release):
-    for found in kube.items("storageclasses"):
-        if (
-            found["provisioner"].endswith("csi.steadfs.dev")
-            and found["metadata"].get("labels", {}).get("app.kubernetes.io/instance") == release.name
-        ):
-            return found["metadata"]["name"]
-    raise kube.Failed("the release has no storage class")
-
-
 def claim(release, name, mode="ReadWriteMany"):
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {"name": name},
         "spec": {
-            "storageClassName": storage_class(release),
+            "storageClassName": release.storage_class(),
             "accessModes": [mode],
             "resources": {"requests": {"storage": "1Gi"}},
         },
