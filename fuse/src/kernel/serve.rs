@@ -14,8 +14,6 @@ use crate::device::Device;
 pub(crate) const MAX_IO: u32 = 1 << 20;
 /// Room for one request: what a program writes, and what is said about it.
 const BUFFER: usize = MAX_IO as usize + 4_096;
-/// A request that leaves so much of its buffer unused is copied out of it.
-const LITTLE: usize = BUFFER / 2;
 
 /// Who carries requests out. Called by the threads that read them, which take no other request meanwhile.
 pub(crate) trait Handler: Sync + Send + 'static {
@@ -42,8 +40,11 @@ pub(crate) fn serve(device: &Device, handler: &Arc<impl Handler>, threads: usize
 }
 
 fn read(device: &Device, handler: &impl Handler) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(BUFFER);
+    // The same memory for every request, and all of it touched: a process that is killed while the kernel has yet to find
+    // pages for a request takes that request with it, and its program is told EIO.
+    let mut buffer = vec![1; BUFFER];
     loop {
+        buffer.clear();
         match device.read(&mut buffer) {
             Ok(()) => {}
             // A request was taken back while it was read.
@@ -51,13 +52,7 @@ fn read(device: &Device, handler: &impl Handler) -> io::Result<()> {
             Err(rustix::io::Errno::NODEV) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
-        let bytes = if buffer.len() < LITTLE {
-            let bytes = Bytes::copy_from_slice(&buffer);
-            buffer.clear();
-            bytes
-        } else {
-            Bytes::from(std::mem::replace(&mut buffer, Vec::with_capacity(BUFFER)))
-        };
+        let bytes = Bytes::copy_from_slice(&buffer);
         let Some(request) = parse(&bytes) else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the kernel sent what is no request"));
         };
