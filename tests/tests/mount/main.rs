@@ -3,12 +3,16 @@
 #![cfg(test)]
 
 mod beyond;
+mod driver;
 mod files;
+mod limits;
 mod locks;
 mod model;
 mod mounted;
+mod names;
 mod survival;
 mod together;
+mod volumes;
 
 /// The program that mounts.
 const BINARY: &str = env!("CARGO_BIN_EXE_steadfs-under-test");

@@ -55,7 +55,8 @@ impl Both<'_> {
         let (found, expected) = (ours.tree()?, theirs.tree()?);
         anyhow::ensure!(found == expected, "left is {found:#?}, but on the disk {expected:#?}");
         for (path, bytes) in expected.iter().filter_map(|(path, left)| Some((path, left.bytes.as_ref()?))) {
-            let read = self.client.read(&format!("/{name}/{path}"), bytes.len() + 1);
+            let at = format!("/{name}/{path}");
+            let read = self.client.read(&at, bytes.len() + 1);
             let read = self.runtime.block_on(read).with_context(|| format!("{path} through the client"))?;
             anyhow::ensure!(read == *bytes, "the client reads other bytes in {path}");
         }
@@ -89,16 +90,25 @@ async fn compare(cases: usize, kills: bool) -> anyhow::Result<()> {
     let outcome = std::thread::scope(|scope| {
         scope
             .spawn(|| {
-                let both = Both { local: local.path(), mounted: &mounted, client: &client, runtime, cases: AtomicUsize::new(0) };
+                let both = Both {
+                    local: local.path(),
+                    mounted: &mounted,
+                    client: &client,
+                    runtime,
+                    cases: AtomicUsize::new(0),
+                };
                 let config = Config {
                     cases: u32::try_from(cases).unwrap_or(u32::MAX),
                     max_shrink_iters: SHRINKS,
                     failure_persistence: None,
                     ..Config::default()
                 };
-                TestRunner::new(config).run(&prop::collection::vec(operations(kills), 1..length), |operations| {
-                    both.run(&operations).map_err(|error| TestCaseError::fail(format!("{error:#}")))
-                })
+                TestRunner::new(config).run(
+                    &prop::collection::vec(operations(kills), 1..length),
+                    |operations| {
+                        both.run(&operations).map_err(|error| TestCaseError::fail(format!("{error:#}")))
+                    },
+                )
             })
             .join()
     });

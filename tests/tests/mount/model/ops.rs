@@ -10,30 +10,90 @@ const ATTRIBUTES: [&str; 2] = ["user.one", "user.two"];
 /// One operation. Slots are counted among those that are open, around.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Op {
-    Open { path: String, how: How, mode: u32 },
+    Open {
+        path: String,
+        how: How,
+        mode: u32,
+    },
     Close(usize),
     Duplicate(usize),
-    Read { slot: usize, length: usize },
-    Write { slot: usize, data: Data },
-    ReadAt { slot: usize, at: u64, length: usize },
-    WriteAt { slot: usize, at: u64, data: Data },
-    Seek { slot: usize, from: From, by: i64 },
-    SetLength { slot: usize, length: u64 },
-    Reach { slot: usize, at: u64, length: u64 },
+    Read {
+        slot: usize,
+        length: usize,
+    },
+    Write {
+        slot: usize,
+        data: Data,
+    },
+    ReadAt {
+        slot: usize,
+        at: u64,
+        length: usize,
+    },
+    WriteAt {
+        slot: usize,
+        at: u64,
+        data: Data,
+    },
+    Seek {
+        slot: usize,
+        from: From,
+        by: i64,
+    },
+    SetLength {
+        slot: usize,
+        length: u64,
+    },
+    Reach {
+        slot: usize,
+        at: u64,
+        length: u64,
+    },
     Sync(usize),
     StatusOf(usize),
-    ModeOf { slot: usize, mode: u32 },
+    ModeOf {
+        slot: usize,
+        mode: u32,
+    },
     Status(String),
-    Truncate { path: String, length: u64 },
-    Rename { from: String, to: String, replace: bool },
+    Truncate {
+        path: String,
+        length: u64,
+    },
+    Rename {
+        from: String,
+        to: String,
+        replace: bool,
+    },
     Unlink(String),
-    MakeFolder { path: String, mode: u32 },
+    MakeFolder {
+        path: String,
+        mode: u32,
+    },
     RemoveFolder(String),
-    Mode { path: String, mode: u32 },
-    Times { path: String, accessed: u64, modified: u64 },
-    SetAttribute { path: String, name: &'static str, value: Vec<u8>, flag: Flag },
-    GetAttribute { path: String, name: &'static str },
-    RemoveAttribute { path: String, name: &'static str },
+    Mode {
+        path: String,
+        mode: u32,
+    },
+    Times {
+        path: String,
+        accessed: u64,
+        modified: u64,
+    },
+    SetAttribute {
+        path: String,
+        name: &'static str,
+        value: Vec<u8>,
+        flag: Flag,
+    },
+    GetAttribute {
+        path: String,
+        name: &'static str,
+    },
+    RemoveAttribute {
+        path: String,
+        name: &'static str,
+    },
     Attributes(String),
     List(String),
     ReadAll(String),

@@ -45,8 +45,8 @@ pub(super) struct Status {
     /// Of files.
     length: u64,
     links: u64,
-    /// Only if they were set just now: of access (of files) and of content, in milliseconds.
-    times: Option<(u64, u64)>,
+    /// The time of the content in milliseconds, if it was set just now.
+    modified: Option<u64>,
 }
 
 /// What is left of a case.
@@ -145,7 +145,8 @@ impl World {
         };
         let Some((file, folder)) = self.slot(slot) else { return Some(Ok(Seen::Nothing)) };
         if *op == Op::Duplicate(slot) {
-            let made = (self.open.len() < MAX_OPEN).then(|| rustix::io::dup(file).map(|file| (file, *folder)));
+            let made =
+                (self.open.len() < MAX_OPEN).then(|| rustix::io::dup(file).map(|file| (file, *folder)));
             return Some(made.transpose().map(|made| {
                 self.open.extend(made);
                 Seen::Nothing
@@ -165,6 +166,10 @@ impl World {
                 Ok(Seen::Nothing)
             }
             Op::Rename { from, to, replace } => {
+                if from != to && self.is_open(to) {
+                    // Who has a file open that another takes the place of goes on with it on a disk only.
+                    return Ok(Seen::Nothing);
+                }
                 let flags = if *replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
                 rustix::fs::renameat_with(CWD, self.at(from), CWD, self.at(to), flags)?;
                 Ok(Seen::Nothing)
@@ -174,9 +179,7 @@ impl World {
                 nothing(rustix::fs::mkdir(self.at(path), Mode::from_raw_mode(*mode)))
             }
             Op::RemoveFolder(path) => nothing(rustix::fs::rmdir(self.at(path))),
-            Op::Mode { path, mode } => {
-                nothing(rustix::fs::chmod(self.at(path), Mode::from_raw_mode(*mode)))
-            }
+            Op::Mode { path, mode } => nothing(rustix::fs::chmod(self.at(path), Mode::from_raw_mode(*mode))),
             Op::Times { path, accessed, modified } => self.set_times(path, *accessed, *modified),
             Op::List(path) => self.list(path),
             Op::ReadAll(path) => {
@@ -188,6 +191,13 @@ impl World {
         }
     }
 
+    fn is_open(&self, path: &str) -> bool {
+        let number = |found: rustix::fs::Stat| found.st_ino;
+        rustix::fs::stat(self.at(path)).map(number).is_ok_and(|wanted| {
+            self.open.iter().any(|(file, _)| rustix::fs::fstat(file).map(number) == Ok(wanted))
+        })
+    }
+
     fn set_times(&self, path: &str, accessed: u64, modified: u64) -> Done {
         let spec = |millis: u64| Timespec {
             tv_sec: (millis / 1_000) as i64,
@@ -197,10 +207,8 @@ impl World {
         rustix::fs::utimensat(CWD, self.at(path), &times, AtFlags::empty())?;
         let found = rustix::fs::stat(self.at(path))?;
         let mut seen = status(&found);
-        let millis = |seconds: i64, nanos: u64| seconds as u64 * 1_000 + nanos / 1_000_000;
-        // Folders have no time of access in the cluster.
-        let accessed = if seen.folder { 0 } else { millis(found.st_atime, found.st_atime_nsec as u64) };
-        seen.times = Some((accessed, millis(found.st_mtime, found.st_mtime_nsec as u64)));
+        // Whoever looks for a file's bytes meanwhile moves the time of access.
+        seen.modified = Some(found.st_mtime as u64 * 1_000 + found.st_mtime_nsec as u64 / 1_000_000);
         Ok(Seen::Status(seen))
     }
 
@@ -244,7 +252,8 @@ impl World {
     fn attributes(&self, path: &std::path::Path) -> Result<Vec<String>, Errno> {
         let mut list = vec![0; MAX_ATTRIBUTE];
         let length = rustix::fs::listxattr(path, &mut list[..])?;
-        let names = list[..length].split(|byte| *byte == 0).map(|name| String::from_utf8_lossy(name).into_owned());
+        let names =
+            list[..length].split(|byte| *byte == 0).map(|name| String::from_utf8_lossy(name).into_owned());
         let mut names: Vec<_> = names.filter(|name| name.starts_with("user.")).collect();
         names.sort();
         Ok(names)
@@ -293,7 +302,7 @@ fn status(found: &rustix::fs::Stat) -> Status {
         mode: found.st_mode & 0o7777,
         length: if folder { 0 } else { found.st_size as u64 },
         links: if folder { 2 } else { found.st_nlink },
-        times: None,
+        modified: None,
     }
 }
 
