@@ -10,6 +10,7 @@ mod error;
 mod ids;
 pub mod limits;
 mod path;
+mod range;
 mod storage;
 pub mod trash;
 mod units;
@@ -22,5 +23,6 @@ pub use ids::{
     GenStamp, IdError, InodeId, ROOT_INODE, StorageId, TxId,
 };
 pub use path::{FsPath, Name};
+pub use range::{IpRange, NoIpRange};
 pub use storage::StorageType;
 pub use units::{Millis, format_bytes, parse_bytes};

@@ -9,6 +9,7 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use steadfs_common::IpRange;
 
 /// Most addresses of this node that are kept: as many as the namenode tells.
 const MAX_PEERS: usize = 1_024;
@@ -25,11 +26,24 @@ struct PeerLabel {
     peer: Where,
 }
 
+/// Whose addresses are on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Here {
+    addresses: BTreeSet<IpAddr>,
+    ranges: Vec<IpRange>,
+}
+
+impl Here {
+    fn holds(&self, ip: IpAddr) -> bool {
+        self.addresses.contains(&ip) || self.ranges.iter().any(|range| range.holds(ip))
+    }
+}
+
 /// Bytes sent to readers by where they are. Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub struct PeerMetrics {
     served: Family<PeerLabel, Counter>,
-    here: Arc<RwLock<BTreeSet<IpAddr>>>,
+    here: Arc<RwLock<Here>>,
 }
 
 impl PeerMetrics {
@@ -42,10 +56,15 @@ impl PeerMetrics {
         registry.register("datanode_served_bytes", help, self.served.clone());
     }
 
-    /// The addresses of the pods on this node, as the namenode tells them. What is no address is passed over.
-    pub(crate) fn on_this_node(&self, addresses: &[String]) {
-        let parsed = addresses.iter().take(MAX_PEERS).filter_map(|text| text.parse::<IpAddr>().ok());
-        let new: BTreeSet<IpAddr> = parsed.map(|ip| ip.to_canonical()).collect();
+    /// The addresses of the pods on this node, and ranges of such, as the namenode tells them. What is neither is passed
+    /// over.
+    pub(crate) fn on_this_node(&self, told: &[String]) {
+        let told = || told.iter().take(MAX_PEERS);
+        let addresses = told().filter_map(|text| text.parse::<IpAddr>().ok());
+        let new = Here {
+            addresses: addresses.map(|ip| ip.to_canonical()).collect(),
+            ranges: told().filter_map(|text| text.parse().ok()).collect(),
+        };
         if *self.here.read() != new {
             *self.here.write() = new;
         }
@@ -54,7 +73,7 @@ impl PeerMetrics {
     /// Counts bytes sent to `peer`; `own` is this datanode's address.
     pub(crate) fn served(&self, peer: IpAddr, own: IpAddr, bytes: u64) {
         let peer = peer.to_canonical();
-        let local = peer == own.to_canonical() || self.here.read().contains(&peer);
+        let local = peer == own.to_canonical() || self.here.read().holds(peer);
         let label = PeerLabel { peer: if local { Where::local } else { Where::remote } };
         self.served.get_or_create(&label).inc_by(bytes);
     }
@@ -88,6 +107,10 @@ mod tests {
         peers.on_this_node(&[]);
         peers.served(ip("10.0.0.2"), own, 1_000);
         assert_eq!(peers.counts(), (107, 1_010));
+        peers.on_this_node(&["10.0.0.0/24".into()]);
+        peers.served(ip("::ffff:10.0.0.77"), own, 10_000);
+        peers.served(ip("10.0.1.77"), own, 100_000);
+        assert_eq!(peers.counts(), (10_107, 101_010));
     }
 
     #[test]
