@@ -32,7 +32,7 @@ async fn a_killed_server_is_followed_by_another() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_and_writers_go_on_when_servers_are_killed() -> anyhow::Result<()> {
-    const KILLS: usize = 6;
+    const KILLS: usize = 20;
     let test = TestCluster::in_process(3).await?;
     let client = test.client().await?;
     let mounted = Mounted::new(&test.cluster.url(), &["--block-size", "16MiB"]).await?;
@@ -77,7 +77,7 @@ async fn readers_and_writers_go_on_when_servers_are_killed() -> anyhow::Result<(
     });
     let killer = async {
         for _ in 0..KILLS {
-            tokio::time::sleep(Duration::from_millis(700)).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
             mounted.kill_server()?;
         }
         anyhow::Ok(())
