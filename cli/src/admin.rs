@@ -35,6 +35,7 @@ struct ReportJson<'a> {
     live_datanodes: usize,
     dead_datanodes: usize,
     missing_blocks: &'a [String],
+    data_problems: &'a [String],
     datanodes: Vec<DatanodeJson<'a>>,
 }
 
@@ -190,6 +191,7 @@ fn report_json(report: &ClusterReport) -> ReportJson<'_> {
         live_datanodes: live,
         dead_datanodes: report.datanodes.len() - live,
         missing_blocks: &report.missing_blocks,
+        data_problems: &report.data_problems,
         datanodes: report.datanodes.iter().map(datanode_json).collect(),
     }
 }
@@ -262,6 +264,9 @@ fn describe(report: &ClusterReport, url: &str) -> String {
             format!("{} replicas to make, {} to delete", report.pending_replication, report.pending_deletion),
         ),
     ];
+    for problem in &report.data_problems {
+        lines.push(("PROBLEM", printable(problem)));
+    }
     if !report.missing_blocks.is_empty() {
         lines.push((
             "missing",
@@ -282,6 +287,9 @@ fn state(report: &ClusterReport) -> String {
     let mut troubles = Vec::new();
     if let Some(reason) = &report.safe_mode {
         troubles.push(format!("in safe mode ({})", printable(reason)));
+    }
+    if !report.data_problems.is_empty() {
+        troubles.push("the namenode's own data is not whole".into());
     }
     if report.datanodes.is_empty() {
         troubles.push("no datanode has registered".into());
@@ -385,7 +393,16 @@ fn volume_table(nodes: &[DatanodeReport]) -> String {
     });
     table(
         &[
-            "address", "volume", "kind", "state", "size", "use%", "left", "blocks", "bad", "all checked",
+            "address",
+            "volume",
+            "kind",
+            "state",
+            "size",
+            "use%",
+            "left",
+            "blocks",
+            "bad",
+            "all checked",
             "compared",
         ],
         &[4, 5, 6, 7, 8],
@@ -491,6 +508,7 @@ mod tests {
                 failures: vec![],
             }],
             missing_blocks: vec![],
+            data_problems: vec![],
             misplaced: 0,
             endangered: 0,
         }

@@ -570,6 +570,21 @@ pub enum AdminCommand {
     SaveNamespace,
     /// Begin a new segment of the namenode's journal
     RollJournal,
+    /// Copy the namespace into a new folder here, while it is served; `steadfs namenode restore` puts it back
+    Backup {
+        /// A folder that is not there yet
+        folder: std::path::PathBuf,
+    },
+    /// How the namenode's own data is: copies of the journal, findings; exit code 1 if anything is wrong
+    DataHealth,
+    /// Have the namenode read journal and store now, and make good what rotted
+    Scrub,
+    /// Blocks that no file has and that are kept, because they were made after a restored state
+    Kept {
+        /// Let them go: datanodes delete them
+        #[arg(long)]
+        delete: bool,
+    },
     /// Have the namenode write a report on datanodes and blocks to a file in its folder `reports`
     SaveReport {
         /// A plain file name
@@ -684,4 +699,10 @@ pub struct FsckArgs {
     /// Healthy files as well
     #[arg(short, long)]
     pub all: bool,
+    /// Not the replicas of files, but whether the namespace is sound in itself
+    #[arg(long, conflicts_with_all = ["path", "all"])]
+    pub namespace: bool,
+    /// As --namespace, and put right what can be
+    #[arg(long, conflicts_with_all = ["path", "all"])]
+    pub repair: bool,
 }

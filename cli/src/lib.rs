@@ -21,6 +21,7 @@ mod session;
 mod stream;
 mod transfer;
 mod trash;
+mod upkeep;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -103,6 +104,13 @@ async fn admin_command(session: &Session, command: AdminCommand, json: bool, run
         AdminCommand::Quota(args) => quotas::quota(session, args, run).await,
         AdminCommand::Datanodes => admin::datanodes(session, json).await,
         AdminCommand::Safemode(command) => admin::safemode(session, command, json).await,
+        AdminCommand::Fsck(args) if args.namespace || args.repair => {
+            upkeep::check_namespace(session, args.repair, json, run).await
+        }
+        AdminCommand::Backup { folder } => upkeep::backup(session, folder).await,
+        AdminCommand::DataHealth => upkeep::health(session, json, run).await,
+        AdminCommand::Scrub => upkeep::scrub(session, json, run).await,
+        AdminCommand::Kept { delete } => upkeep::kept(session, delete, json).await,
         AdminCommand::Fsck(args) => fsck::fsck(session, args, json, run).await,
         AdminCommand::Decommission(args) => nodes::decommission(session, args).await,
         AdminCommand::Maintenance(args) => nodes::maintenance(session, args).await,
@@ -169,6 +177,10 @@ const fn admin_name(command: &AdminCommand) -> &'static str {
         AdminCommand::OpenFiles(_) => "open-files",
         AdminCommand::SaveNamespace => "save-namespace",
         AdminCommand::RollJournal => "roll-journal",
+        AdminCommand::Backup { .. } => "backup",
+        AdminCommand::DataHealth => "data-health",
+        AdminCommand::Scrub => "scrub",
+        AdminCommand::Kept { .. } => "kept",
         AdminCommand::SaveReport { .. } => "save-report",
         AdminCommand::BalancerBandwidth { .. } => "balancer-bandwidth",
     }

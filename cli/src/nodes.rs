@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use steadfs_client::{BalanceStatus, Client, DatanodeReport, Millis, NodeNames, NodeStop, NodeWish, StopAnswer};
+use steadfs_client::{
+    BalanceStatus, Client, DatanodeReport, Millis, NodeNames, NodeStop, NodeWish, StopAnswer,
+};
 use tokio::time::Instant;
 
 use crate::args::{BalanceArgs, DecommissionArgs, MaintenanceArgs, NodeArgs, WaitArgs};
@@ -222,8 +224,7 @@ pub(crate) async fn balance(session: &Session, args: BalanceArgs, json: bool, ru
     let client = session.client().await?;
     let mut out = session.out();
     if args.status || args.stop {
-        let status =
-            if args.stop { client.stop_balance().await? } else { client.balance_status().await? };
+        let status = if args.stop { client.stop_balance().await? } else { client.balance_status().await? };
         if json {
             out.json(&balance_json(&status)).await?;
         } else {

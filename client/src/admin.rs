@@ -43,13 +43,17 @@ pub struct ClusterReport {
     pub misplaced: u64,
     /// Blocks that the loss of one more replica would lose.
     pub endangered: u64,
+    /// What is wrong with the namenode's own data, a sentence each.
+    pub data_problems: Vec<String>,
 }
 
 impl ClusterReport {
-    /// Whether nothing needs a person: no block missing or corrupt, no datanode dead, no safe mode.
+    /// Whether nothing needs a person: no block missing or corrupt, no datanode dead, no safe mode, and
+    /// the namenode's own data whole.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.safe_mode.is_none()
+            && self.data_problems.is_empty()
             && self.stats.missing == 0
             && self.stats.corrupt == 0
             && !self.datanodes.is_empty()
@@ -263,6 +267,7 @@ impl Client {
             open_files: answer.open_files,
             datanodes: answer.datanodes.into_iter().map(datanode).collect::<FsResult<_>>()?,
             missing_blocks: answer.missing_blocks,
+            data_problems: answer.data_problems,
             misplaced: answer.misplaced,
             endangered: answer.endangered,
         })
@@ -320,8 +325,7 @@ fn datanode(report: pb::DatanodeReport) -> FsResult<DatanodeReport> {
         lacking: report.lacking,
         lacking_open: report.lacking_open,
         slow: report.slow,
-        latency: (report.latency_micros > 0)
-            .then(|| std::time::Duration::from_micros(report.latency_micros)),
+        latency: (report.latency_micros > 0).then(|| std::time::Duration::from_micros(report.latency_micros)),
         node: report.node,
         uuid: address.uuid,
         address: format!("{ip}:{}", address.data_port),

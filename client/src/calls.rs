@@ -13,6 +13,7 @@ use steadfs_proto::steadfs::attributes_client::AttributesClient;
 use steadfs_proto::steadfs::mounts_client::MountsClient;
 use steadfs_proto::steadfs::namespace_client::NamespaceClient;
 use steadfs_proto::steadfs::nodes_client::NodesClient;
+use steadfs_proto::steadfs::upkeep_client::UpkeepClient;
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -161,6 +162,17 @@ impl Calls {
         Fut: Future<Output = Result<Response<R>, Status>>,
     {
         let client = NodesClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        self.repeat(limit, || send(client.clone(), self.request(request.clone()))).await
+    }
+
+    /// Calls the service of the namenode's own data within `limit`.
+    pub(crate) async fn upkeep<Q, R, F, Fut>(&self, limit: Duration, request: Q, send: F) -> FsResult<R>
+    where
+        Q: Clone,
+        F: Fn(UpkeepClient<Channel>, Request<Q>) -> Fut,
+        Fut: Future<Output = Result<Response<R>, Status>>,
+    {
+        let client = UpkeepClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
         self.repeat(limit, || send(client.clone(), self.request(request.clone()))).await
     }
 

@@ -59,6 +59,7 @@ mod options;
 mod quotas;
 mod read;
 mod types;
+mod upkeep;
 mod url;
 mod watch;
 mod write;
@@ -83,6 +84,7 @@ pub use steadfs_common::{
 };
 pub use steadfs_common::{StorageType, acl, xattr};
 pub use types::{BlockLocation, Defaults, FileStatus, FsStats, Replica};
+pub use upkeep::{BackupPiece, DataHealth, KeptBlocks, NamespaceCheck};
 pub use url::{DEFAULT_PORT, FsUrl};
 pub use watch::{Change, ChangeKind, WatchFilter, Watched};
 pub use write::{Append, Create, Replace, Writer};

@@ -4,6 +4,7 @@
 
 pub mod dev;
 mod nodes;
+mod offline;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -26,6 +27,12 @@ enum Command {
     Threaded(Threaded),
     /// Mount a folder of a cluster on a folder of this machine
     Mount(steadfs_fuse::MountArgs),
+    /// Look at a namenode's journal, which is not changed
+    #[command(subcommand)]
+    Journal(offline::JournalCommand),
+    /// Look at a namenode's store or a backup, which is not changed
+    #[command(subcommand)]
+    Image(offline::ImageCommand),
     /// Take a mount away
     Umount(steadfs_fuse::UmountArgs),
     /// Keep descriptors for the processes that mount volumes
@@ -40,8 +47,8 @@ enum Command {
 /// What runs on the threads of one runtime.
 #[derive(Subcommand, Debug)]
 enum Threaded {
-    /// Serve the namespace
-    Namenode(NodeArguments),
+    /// Serve the namespace, or look after the folders of a namenode that does not run
+    Namenode(offline::NamenodeArguments),
     /// Serve replicas
     Datanode(DatanodeArguments),
     /// Run a whole cluster on this machine
@@ -100,6 +107,8 @@ pub fn main() -> ExitCode {
         // The processes of a mount choose their own threads: the one that must not die has as few as can be.
         Command::Mount(arguments) => return steadfs_fuse::mount(arguments),
         Command::Umount(arguments) => return steadfs_fuse::umount(&arguments),
+        Command::Journal(command) => return offline::journal(&command),
+        Command::Image(command) => return offline::image(&command),
         Command::MountKeeper(arguments) => return steadfs_fuse::keep(&arguments),
         Command::Completions { shell } => return completions(shell),
         Command::Threaded(command) => command,
@@ -123,7 +132,13 @@ fn completions(shell: clap_complete::Shell) -> ExitCode {
 
 async fn run(command: Threaded) -> ExitCode {
     let done = match command {
-        Threaded::Namenode(arguments) => nodes::namenode(&arguments).await,
+        Threaded::Namenode(arguments) => match arguments.command {
+            Some(command) => offline::namenode(&command),
+            None => match &arguments.node {
+                Some(node) => nodes::namenode(node).await,
+                None => Err(anyhow::anyhow!("name a configuration (--config FILE)")),
+            },
+        },
         Threaded::Datanode(arguments) => nodes::datanode(&arguments).await,
         Threaded::Dev(arguments) => dev::run(arguments).await,
         Threaded::Fs(arguments) => return steadfs_cli::run_fs(arguments).await,
