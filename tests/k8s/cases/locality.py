@@ -10,7 +10,9 @@ SPACE = "steadfs-locality"
 SIZE = 48 << 20
 # What a reader may get elsewhere: nothing but the odd packet.
 LEAST_LOCAL = 95.0
-HADOOP = "java -XX:TieredStopAtLevel=1 -cp '/opt/spark/jars/*' org.apache.hadoop.fs.FsShell"
+# The shell insists on a core-site.xml; there is nothing in it.
+HADOOP = "java -XX:TieredStopAtLevel=1 -cp '/tmp/conf:/opt/spark/jars/*' org.apache.hadoop.fs.FsShell"
+CONF = "mkdir -p /tmp/conf && echo '<configuration/>' > /tmp/conf/core-site.xml"
 
 
 def before(release):
@@ -77,7 +79,7 @@ def case_racks_are_the_labels_of_nodes(release):
 def case_the_first_replica_is_on_the_writers_node(release):
     """One replica, so that it is the first: with our client, and with stock Hadoop's FsShell."""
     ours = f"head -c {SIZE} /dev/zero > /tmp/f && steadfs fs put --fs {release.url} --quiet --replication 1 /tmp/f /near/ours-NODE"
-    stock = (f"head -c {SIZE} /dev/zero > /tmp/f && {HADOOP} -D dfs.replication=1 -put -f /tmp/f {release.url}/near/stock-NODE")
+    stock = (f"{CONF} && head -c {SIZE} /dev/zero > /tmp/f && {HADOOP} -D dfs.replication=1 -put -f /tmp/f {release.url}/near/stock-NODE")
     on_each_node(ours, release.image, "ours")
     on_each_node(stock, spark_jobs.image(spark_jobs.VERSIONS[0]), "stock")
     for node in kube.nodes():
@@ -94,7 +96,7 @@ def case_reads_are_served_by_the_readers_node(release):
     seen = []
     for kind, image, command in (
         ("our client", release.image, f"steadfs fs cat --fs {release.url} /near/all"),
-        ("FsShell", spark_jobs.image(spark_jobs.VERSIONS[0]), f"{HADOOP} -cat {release.url}/near/all"),
+        ("FsShell", spark_jobs.image(spark_jobs.VERSIONS[0]), f"{CONF} && {HADOOP} -cat {release.url}/near/all"),
     ):
         start = served(release)
         logs = on_each_node(f"{command} | wc -c", image, "reader")

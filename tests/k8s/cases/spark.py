@@ -61,6 +61,39 @@ def case_tasks_run_beside_their_data(release):
     return "\n".join(beside_their_data(release, version) for version in VERSIONS)
 
 
+COUNT = """
+import sys
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.getOrCreate()
+url = sys.argv[1]
+spark.range(100_000).write.mode("overwrite").parquet(f"{url}/numbers")
+print("COUNTED", spark.read.parquet(f"{url}/numbers").count())
+"""
+
+
+def case_the_guides_command_works(release):
+    """The command of docs/KUBERNETES.md, with this release's address and sizes for small nodes."""
+    page = (kube.HERE.parent.parent / "docs" / "KUBERNETES.md").read_text()
+    command = page.split("## Spark\n", 1)[1].split("```text\n", 1)[1].split("```", 1)[0]
+    command = command.replace("hdfs://steadfs-namenode.steadfs.svc:8020", release.url)
+    small = ("--conf spark.kubernetes.container.image.pullPolicy=IfNotPresent --conf spark.executor.memory=600m "
+             "--conf spark.driver.memory=600m --conf spark.kubernetes.driver.request.cores=0.3 "
+             "--conf spark.kubernetes.executor.request.cores=0.3 --conf spark.kubernetes.driver.pod.name=count "
+             "--conf spark.kubernetes.submission.waitAppCompletion=false ")
+    with Spark(release, NEWEST) as spark:
+        release.fs("mkdir", "-p", "/user/spark/events")
+        release.fs("chown", "-R", "spark", "/user/spark")
+        pod = f"{release.name}-namenode-0"
+        kube.run("kubectl", "-n", release.namespace, "exec", "-i", pod, "--", "steadfs", "fs", "put", "--force", "-",
+                 "/user/spark/count.py", text=COUNT)
+        setting = f"NAMESPACE={spark.namespace} IMAGE={spark_jobs.image(NEWEST)}\n"
+        kube.execute(spark.namespace, "submitter", "bash", "-ec",
+                     setting + command.replace("spark-submit ", f"spark-submit {small}"), limit=300)
+        job = spark_jobs.Job(spark, "count")
+        job.said("COUNTED 100000")
+        kube.has(release.fs("ls", "/user/spark/events"), "spark-")
+
+
 def case_without_names_no_task_is_local(release):
     release.install(**{"watch.nameExecutors": "false"})
     release.wait()
@@ -124,11 +157,11 @@ def case_a_folder_between_two_jobs(release):
         feeder.said("FEED 8 ")
         follower.kill()
         follower = spark.submit("follow", "follow", conf=small, wait=False)
-        feeder.said("FEED 14 ")
+        feeder.said("FEED 12 ")
         feeder.kill()
         feeder = spark.submit("feed", "feed", conf=small, wait=False)
         begun = feeder.said("FEED begins at ").log().split("FEED begins at ")[1].split()[0]
-        feeder.said(f"FEED {int(begun) + 6} ")
+        feeder.said(f"FEED {int(begun) + 15} ")
         release.fs("touch", f"/jobs/{NEWEST}/stop")
         fed, seen = feeder.wait().result, follower.wait().result
         release.fs("rm", "-r", "--skip-trash", f"/jobs/{NEWEST}/stop", f"/jobs/{NEWEST}/in", f"/jobs/{NEWEST}/out",
