@@ -7,6 +7,8 @@ use futures::{Stream, TryStreamExt};
 use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis};
 use steadfs_proto::steadfs as pb;
 
+use tokio::sync::Semaphore;
+
 use crate::calls::Calls;
 use crate::data::IdleConnections;
 use crate::lease::Leases;
@@ -43,6 +45,9 @@ pub struct Client {
     pub(crate) inner: Arc<Inner>,
 }
 
+/// Second tries of slow reads at a time: a cluster that is slow altogether is not asked twice as much.
+const MAX_HEDGES: usize = 16;
+
 /// What a client and all its readers and writers share.
 pub(crate) struct Inner {
     pub(crate) calls: Calls,
@@ -52,6 +57,8 @@ pub(crate) struct Inner {
     pub(crate) name: String,
     pub(crate) idle: IdleConnections,
     pub(crate) leases: Leases,
+    /// Second tries of slow reads that may be under way at a time.
+    pub(crate) hedges: Semaphore,
 }
 
 impl Client {
@@ -103,7 +110,8 @@ impl Client {
         let name = options.name.clone();
         let name = name.unwrap_or_else(|| format!("steadfs-client_{}", uuid::Uuid::new_v4()));
         let (idle, leases) = (IdleConnections::default(), Leases::default());
-        Self { inner: Arc::new(Inner { calls, options, defaults, name, idle, leases }) }
+        let hedges = Semaphore::new(MAX_HEDGES);
+        Self { inner: Arc::new(Inner { calls, options, defaults, name, idle, leases, hedges }) }
     }
 
     /// The same cluster as another user, over the same connection.
@@ -118,6 +126,7 @@ impl Client {
             name: self.inner.name.clone(),
             idle: IdleConnections::default(),
             leases: Leases::default(),
+            hedges: Semaphore::new(MAX_HEDGES),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -36,6 +36,8 @@ pub(crate) struct Faults {
     pub(crate) fail_at_last: bool,
     /// Breaks the connection after so many packets of a read.
     pub(crate) break_read_after: Option<usize>,
+    /// Says nothing more after so many packets of a read.
+    pub(crate) stall_read_after: Option<usize>,
     /// Flips a bit of what it sends.
     pub(crate) corrupt: bool,
     /// Refuses every read.
@@ -426,6 +428,9 @@ impl Fake {
         stream.write_all(&answer.to_bytes()).await.ok()?;
         let mut seqno = 0;
         for (index, data) in replica.data[start as usize..end as usize].chunks(PACKET).enumerate() {
+            if faults.stall_read_after == Some(index) {
+                std::future::pending::<()>().await;
+            }
             if faults.break_read_after == Some(index) {
                 return None;
             }

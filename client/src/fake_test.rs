@@ -91,6 +91,26 @@ async fn replicas_that_break_are_read_around_and_damaged_ones_reported() {
 }
 
 #[tokio::test]
+async fn a_reader_does_not_wait_for_a_datanode_that_stalls() {
+    for after in [0, 1] {
+        let fake = Fake::start(3).await;
+        let content = bytes(30_000);
+        put(&fake, "/r", &content, 30_000).await.unwrap();
+        fake.faults(0, Faults { stall_read_after: Some(after), ..Faults::default() });
+        fake.faults(1, Faults { corrupt: true, ..Faults::default() });
+        let client = fake.client().await;
+        let reader = client.open("/r").await.unwrap();
+        // Far shorter than the time after which a silent datanode counts as failed.
+        let read = tokio::time::timeout(std::time::Duration::from_secs(30), reader.read_at(0, 30_000));
+        assert_eq!(read.await.expect("another replica is asked").unwrap(), content);
+        // From now on the others come first.
+        let asked = fake.nodes[0].lock().reads;
+        assert_eq!(reader.read_at(0, 30_000).await.unwrap(), content);
+        assert_eq!(fake.nodes[0].lock().reads, asked);
+    }
+}
+
+#[tokio::test]
 async fn when_every_replica_is_damaged_it_says_so() {
     let fake = Fake::start(2).await;
     put(&fake, "/r", &bytes(100), 100).await.unwrap();

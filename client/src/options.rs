@@ -39,6 +39,9 @@ pub struct ClientOptions {
     pub wait_for_start: bool,
     /// How long a datanode may say nothing while it is read or written. Default 60 s.
     pub data_timeout: Duration,
+    /// A reader that has waited this long for a datanode asks another one that has the block as well, and takes what comes
+    /// first; none to wait for the first alone. Default 500 ms.
+    pub hedge_after: Option<Duration>,
     /// How long a reader waits before it asks for locations anew, once no replica could be read; doubles each of three
     /// times, up to 3 s. Default 400 ms.
     pub location_wait: Duration,
@@ -95,6 +98,7 @@ impl ClientOptions {
             attempt_timeout: Duration::from_secs(20),
             wait_for_start: false,
             data_timeout: Duration::from_secs(60),
+            hedge_after: Some(Duration::from_millis(500)),
             location_wait: Duration::from_millis(400),
             read_ahead: 4 << 20,
             parallel_blocks: 4,

@@ -14,6 +14,8 @@ use crate::{BlockLocation, FileStatus};
 
 /// Bytes of the file around an offset whose blocks are asked for at once: ten blocks of the usual size, as in HDFS.
 const LOCATE_BYTES: u64 = 10 * (128 << 20);
+/// Stands for none in particular: ids begin far above.
+const NO_BLOCK: BlockId = BlockId(0);
 /// Longest list of replicas that failed a reader before it is begun anew.
 const MAX_FAILED: usize = 1_024;
 
@@ -106,6 +108,19 @@ impl Locations {
             blocks.push(last);
         }
         let mut state = self.state.lock();
+        // Bytes of two contents are never mixed: a block keeps its id for as long as its content is the file's.
+        let is_other = |block: &BlockLocation| {
+            state.blocks.get(&block.offset).is_some_and(|known| known.block != block.block)
+        };
+        if blocks.iter().any(is_other) {
+            return Err(FsError::new(
+                FsErrorKind::ContentChanged,
+                format!(
+                    "Blocklist for {} has changed: it has another content than when it was opened",
+                    self.path
+                ),
+            ));
+        }
         state.length = length;
         state.under_construction = answer.under_construction;
         for block in blocks.into_iter().filter(|block| block.length > 0) {
@@ -121,6 +136,11 @@ impl Locations {
             state.failed.clear();
         }
         state.failed.insert((block, datanode.to_owned()));
+    }
+
+    /// Remembers that others were quicker than `datanode`: they are tried before it.
+    pub(crate) fn note_slow(&self, datanode: &str) {
+        self.note_failed(NO_BLOCK, datanode);
     }
 
     /// Whether `datanode` failed to give `block`.

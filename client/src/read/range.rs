@@ -1,5 +1,6 @@
 //! Reading a range of a file from whichever replica has it.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use crate::{BlockLocation, Replica};
 const LOCATION_ROUNDS: u32 = 3;
 /// Longest wait before one of them: a datanode may be restarting, a writer may be mending its pipeline.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
+
+/// What a replica gives next, and how it goes on.
+type Advance = Result<(ReplicaRange, Option<Bytes>), DataError>;
 
 /// A part of a block: which bytes of the file it gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,18 +62,23 @@ impl RangeReader {
     /// The next bytes of the part; `None` at its end.
     pub(crate) async fn next(&mut self) -> FsResult<Option<Bytes>> {
         while self.part.len() > 0 {
-            let Some((replica, mut source)) = self.source.take() else {
-                self.connect().await?;
-                continue;
+            let (replica, source) = match (self.source.take(), self.choose(None)) {
+                (Some((replica, source)), _) => (replica, Some(source)),
+                (None, Some(replica)) => (replica, None),
+                (None, None) => {
+                    self.next_round().await?;
+                    continue;
+                }
             };
-            match source.next().await {
-                Ok(Some(bytes)) => {
+            let (replica, result) = self.first_of(replica, source).await;
+            match result {
+                Ok((source, Some(bytes))) => {
                     self.part.start += bytes.len() as u64;
                     self.rounds = 0;
                     self.source = Some((replica, source));
                     return Ok(Some(bytes));
                 }
-                Ok(None) => self.failed(&replica, DataError::protocol("fewer bytes than asked for")),
+                Ok((_, None)) => self.failed(&replica, DataError::protocol("fewer bytes than asked for")),
                 Err(error) => self.failed(&replica, error),
             }
         }
@@ -82,37 +91,82 @@ impl RangeReader {
         Ok(None)
     }
 
-    /// Opens the best replica that has not failed; asks for locations anew when all have.
-    async fn connect(&mut self) -> FsResult<()> {
-        let Some(replica) = self.choose() else {
-            return self.next_round().await;
-        };
-        let (start, end) = (self.part.start - self.block.offset, self.part.end - self.block.offset);
-        match ReplicaRange::open(self.locations.inner(), &self.block, &replica, start, end).await {
-            Ok(source) => self.source = Some((replica, source)),
-            Err(error) => self.failed(&replica, error),
+    /// The next bytes from a replica or, if it lets us wait, from it or another one, whichever is first.
+    async fn first_of(&self, replica: Replica, source: Option<ReplicaRange>) -> (Replica, Advance) {
+        let locations = Arc::clone(&self.locations);
+        let inner = locations.inner();
+        let mut first = std::pin::pin!(self.advance(&replica, source));
+        let Some(after) = inner.options.hedge_after else { return (replica.clone(), first.await) };
+        if let Ok(result) = tokio::time::timeout(after, &mut first).await {
+            return (replica.clone(), result);
         }
-        Ok(())
+        let Ok(_place) = inner.hedges.try_acquire() else { return (replica.clone(), first.await) };
+        while let Some(other) = self.choose(Some(&replica)) {
+            let block = self.block.block;
+            tracing::debug!(path = %locations.path(), %block, %replica, %other, "a read is slow: another replica is asked");
+            let mut second = std::pin::pin!(self.advance(&other, None));
+            tokio::select! {
+                result = &mut first => match result {
+                    Ok(_) => return (replica.clone(), result),
+                    Err(error) => {
+                        self.failed_at(&replica, &error);
+                        return (other.clone(), second.await);
+                    }
+                },
+                result = &mut second => match result {
+                    Ok(_) => {
+                        locations.note_slow(&replica.datanode);
+                        return (other.clone(), result);
+                    }
+                    Err(error) => self.failed_at(&other, &error),
+                },
+            }
+        }
+        (replica.clone(), first.await)
+    }
+
+    /// The next bytes of a replica, which is asked for the part first if it was not yet.
+    fn advance(
+        &self,
+        replica: &Replica,
+        source: Option<ReplicaRange>,
+    ) -> impl Future<Output = Advance> + Send + use<> {
+        let (locations, block, replica) =
+            (Arc::clone(&self.locations), Arc::clone(&self.block), replica.clone());
+        let (start, end) = (self.part.start - block.offset, self.part.end - block.offset);
+        async move {
+            let mut source = match source {
+                Some(source) => source,
+                None => ReplicaRange::open(locations.inner(), &block, &replica, start, end).await?,
+            };
+            let bytes = source.next().await?;
+            Ok((source, bytes))
+        }
     }
 
     /// The first replica in the server's order that has not failed for this block; those of datanodes that failed for
-    /// other blocks come last.
-    fn choose(&self) -> Option<Replica> {
+    /// other blocks, or were slow, come last.
+    fn choose(&self, besides: Option<&Replica>) -> Option<Replica> {
         let good = self
             .block
             .replicas
             .iter()
+            .filter(|replica| besides.is_none_or(|other| other.datanode != replica.datanode))
             .filter(|replica| !self.locations.has_failed(self.block.block, &replica.datanode));
         good.min_by_key(|replica| self.locations.is_doubtful(&replica.datanode)).cloned()
     }
 
     fn failed(&mut self, replica: &Replica, error: DataError) {
+        self.failed_at(replica, &error);
+        self.failure = Some(error);
+    }
+
+    fn failed_at(&self, replica: &Replica, error: &DataError) {
         tracing::warn!(path = %self.locations.path(), block = %self.block.block, %replica, %error, "a replica cannot be read");
         self.locations.note_failed(self.block.block, &replica.datanode);
         if matches!(error, DataError::Checksum(_)) && !self.is_being_written() {
             self.report_bad(replica);
         }
-        self.failure = Some(error);
     }
 
     /// The last block of a file that is open: its checksums change while it is read.

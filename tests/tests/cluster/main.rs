@@ -13,6 +13,7 @@ mod files;
 mod hdfs_native;
 mod kills;
 mod mounts;
+mod nodes;
 mod raw_rpc;
 mod webhdfs;
 
