@@ -306,10 +306,10 @@ exec sleep infinity
 
     CHECK = """
 cd /tmp/w; touch stop; until grep -q ended done; do sleep 0.2; done
-bad=0
+bad=0; mkdir -p back; steadfs fs get --quiet -r "$FOLDER" back
 while read -r n sum; do
     [ "$n" = ended ] && continue
-    found=$(steadfs fs cat "$FOLDER/$n" | sha256sum | cut -d' ' -f1)
+    found=$(sha256sum < "back/${FOLDER##*/}/$n" | cut -d' ' -f1)
     [ "$found" = "$sum" ] || { echo "file $n: expected $sum, found $found"; bad=$((bad + 1)); }
 done < done
 echo "acknowledged $(($(wc -l < done) - 1)) failed $(wc -l < failed) bad $bad"
