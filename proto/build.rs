@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 
 use protox::prost_reflect::{Cardinality, DescriptorPool, Kind, MessageDescriptor};
 
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
     "steadfs/common.proto",
     "steadfs/attributes.proto",
     "steadfs/mounts.proto",
     "steadfs/namespace.proto",
     "steadfs/nodes.proto",
     "steadfs/datanode.proto",
+    "steadfs/datanode_admin.proto",
     "steadfs/upkeep.proto",
 ];
 const HADOOP: [&str; 14] = [

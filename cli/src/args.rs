@@ -547,6 +547,9 @@ pub enum AdminCommand {
     Quota(QuotaArgs),
     /// Every datanode: state, space, blocks, last heartbeat
     Datanodes,
+    /// Ask something of datanodes themselves
+    #[command(subcommand)]
+    Datanode(DatanodeCommand),
     /// Show or change safe mode
     #[command(subcommand)]
     Safemode(SafemodeCommand),
@@ -595,6 +598,18 @@ pub enum AdminCommand {
         /// Bytes
         #[arg(value_parser = parse_bytes, value_name = "BYTES")]
         bytes_per_second: u64,
+    },
+}
+
+/// `admin datanode`.
+#[derive(Subcommand, Debug, Clone)]
+pub enum DatanodeCommand {
+    /// Have datanodes read their configuration again and take volumes into service and out of it; exit code 1 if one could
+    /// not do all of it
+    Reconfigure {
+        /// Datanodes: host name or address, and the RPC port if it is not 9867
+        #[arg(required = true, value_name = "HOST[:PORT]")]
+        datanodes: Vec<String>,
     },
 }
 

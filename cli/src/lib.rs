@@ -7,6 +7,7 @@ mod admin;
 mod args;
 mod attributes;
 mod change;
+mod datanode;
 mod failure;
 mod fsck;
 mod glob;
@@ -103,6 +104,7 @@ async fn admin_command(session: &Session, command: AdminCommand, json: bool, run
         AdminCommand::Report => admin::report(session, json, run).await,
         AdminCommand::Quota(args) => quotas::quota(session, args, run).await,
         AdminCommand::Datanodes => admin::datanodes(session, json).await,
+        AdminCommand::Datanode(command) => datanode::datanode(session, command, json, run).await,
         AdminCommand::Safemode(command) => admin::safemode(session, command, json).await,
         AdminCommand::Fsck(args) if args.namespace || args.repair => {
             upkeep::check_namespace(session, args.repair, json, run).await
@@ -165,6 +167,7 @@ const fn admin_name(command: &AdminCommand) -> &'static str {
     match command {
         AdminCommand::Report => "report",
         AdminCommand::Datanodes => "datanodes",
+        AdminCommand::Datanode(_) => "datanode",
         AdminCommand::Quota(_) => "quota",
         AdminCommand::Safemode(_) => "safemode",
         AdminCommand::Fsck(_) => "fsck",

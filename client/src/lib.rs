@@ -41,6 +41,7 @@ mod backoff;
 mod calls;
 mod client;
 mod data;
+mod datanodes;
 mod error;
 #[cfg(test)]
 mod fake;
@@ -64,6 +65,7 @@ mod url;
 mod watch;
 mod write;
 
+pub use datanodes::ReconfiguredProperty;
 pub use admin::{
     ClusterReport, DatanodeReport, FsckBlock, FsckFile, FsckItem, FsckSummary, SafeMode, StorageReport,
     VolumeFailure, VolumeHealth,

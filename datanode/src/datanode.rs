@@ -17,6 +17,7 @@ use steadfs_proto::steadfs as pb;
 use tokio::net::{TcpListener, UdpSocket};
 
 use crate::admin::Admin;
+use crate::admin_door::AdminDoor;
 use crate::balance::Moves;
 use crate::changes::Changes;
 use crate::config::Config;
@@ -188,8 +189,9 @@ fn serve(
     metrics.register(&mut registry);
     let rpc_metrics = steadfs_rpc::Metrics::registered(&mut registry);
     let ipc = Ipc::new(node.clone(), changes.clone(), shutdown.clone());
+    let admin = AdminDoor { node: node.clone(), changes: changes.clone(), tasks: tasks.clone() };
     let link = Link::new(node.clone(), changes.clone(), address, tasks.clone(), metrics)?;
-    let rpc = steadfs_rpc::Server::new(Arc::new(ipc), rpc_metrics).with_grpc(peer::routes(&node));
+    let rpc = steadfs_rpc::Server::new(Arc::new(ipc), rpc_metrics).with_grpc(peer::routes(&node, admin));
     tasks.spawn(rpc.serve(ports.ipc, tasks.clone()));
     tasks.spawn(server::serve(ports.data, node.clone(), TransferTimeouts::default(), tasks.clone()));
     open_local_door(&node, tasks);

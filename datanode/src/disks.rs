@@ -198,13 +198,16 @@ mod tests {
         assert!(futures::poll!(&mut waiting).is_pending());
         assert!(seat.take(&disks, first));
         assert!(futures::poll!(&mut waiting).is_pending());
-        disks.close(second);
-        assert!(futures::poll!(&mut waiting).is_pending());
         assert!(seat.take(&disks, second));
+        disks.close(first);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        disks.close(second);
         assert_eq!(waiting.await, second);
+        // Who comes later is not seated there, and is told by the store what there is.
+        assert!(seat.take(&disks, first) && seat.given_up().now_or_never().is_none());
         // Added again, it is a volume like any other.
         disks.add([second]).unwrap();
-        assert!(seat.take(&disks, first) && seat.take(&disks, second));
+        assert!(seat.take(&disks, second));
         assert!(seat.given_up().now_or_never().is_none());
     }
 }

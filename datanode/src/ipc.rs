@@ -109,7 +109,8 @@ impl Ipc {
         match call.method.as_str() {
             "startReconfiguration" => {
                 self.check(call)?;
-                reconfigure::start(&self.node, &self.changes, &self.shutdown)?;
+                // Its end is asked for by itself.
+                drop(reconfigure::start(&self.node, &self.changes, &self.shutdown)?);
                 Ok(bytes(&hadoop::StartReconfigurationResponseProto {}))
             }
             "getReconfigurationStatus" => {

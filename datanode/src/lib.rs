@@ -9,6 +9,7 @@
 //! * Commands may be lost, repeated or late: each is checked against the store when it runs.
 
 mod admin;
+mod admin_door;
 mod balance;
 mod changes;
 mod checksum;
@@ -39,6 +40,8 @@ mod transfer;
 #[cfg(test)]
 mod transfer_tests;
 mod volumes;
+#[cfg(test)]
+mod volumes_test;
 mod webhdfs;
 
 pub use config::{Config, VolumeSettings};

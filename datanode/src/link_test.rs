@@ -22,16 +22,16 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Config, Datanode, VolumeSettings};
+use crate::{Config, Datanode, Reload, VolumeSettings};
 
 /// Nothing here takes so long unless it never comes.
-const LONG: Duration = Duration::from_secs(60);
-const ID: BlockId = BlockId(1_073_741_825);
-const G1: GenStamp = GenStamp(1_001);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const ID: BlockId = BlockId(1_073_741_825);
+pub(crate) const G1: GenStamp = GenStamp(1_001);
 
 /// What the namenode was told.
 #[derive(Debug)]
-enum Told {
+pub(crate) enum Told {
     Register(pb::RegisterRequest),
     Heartbeat(pb::HeartbeatRequest),
     Report(Vec<pb::BlockReportSlice>),
@@ -138,7 +138,7 @@ impl DatanodeLink for Fake {
     }
 }
 
-struct Namenode {
+pub(crate) struct Namenode {
     address: SocketAddr,
     fake: Fake,
     told: mpsc::Receiver<Told>,
@@ -146,7 +146,7 @@ struct Namenode {
 }
 
 impl Namenode {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (told, receive) = mpsc::channel(1_000);
         let answers = Answers {
             cluster: "CID-1".into(),
@@ -167,7 +167,7 @@ impl Namenode {
     }
 
     /// Waits for what `wanted` picks from what is told; the rest is passed over.
-    async fn wait<T>(&mut self, mut wanted: impl FnMut(Told) -> Option<T>) -> T {
+    pub(crate) async fn wait<T>(&mut self, mut wanted: impl FnMut(Told) -> Option<T>) -> T {
         tokio::time::timeout(LONG, async {
             loop {
                 if let Some(found) = wanted(self.told.recv().await.unwrap()) {
@@ -179,20 +179,20 @@ impl Namenode {
         .expect("it is told in time")
     }
 
-    async fn registration(&mut self) -> pb::RegisterRequest {
+    pub(crate) async fn registration(&mut self) -> pb::RegisterRequest {
         self.wait(|told| if let Told::Register(request) = told { Some(request) } else { None }).await
     }
 
-    async fn heartbeat(&mut self) -> pb::HeartbeatRequest {
+    pub(crate) async fn heartbeat(&mut self) -> pb::HeartbeatRequest {
         self.wait(|told| if let Told::Heartbeat(request) = told { Some(request) } else { None }).await
     }
 
-    async fn report(&mut self) -> Vec<pb::BlockReportSlice> {
+    pub(crate) async fn report(&mut self) -> Vec<pb::BlockReportSlice> {
         self.wait(|told| if let Told::Report(slices) = told { Some(slices) } else { None }).await
     }
 
     /// Waits for a change of a block of this kind.
-    async fn change(&mut self, kind: Kind) -> pb::Block {
+    pub(crate) async fn change(&mut self, kind: Kind) -> pb::Block {
         self.wait(|told| {
             let Told::Changes(changes) = told else { return None };
             changes.into_iter().find(|change| change.kind() == kind).and_then(|change| change.block)
@@ -213,36 +213,44 @@ fn serve(fake: Fake, listener: TcpListener) -> tokio::task::JoinHandle<()> {
     })
 }
 
-struct Running {
-    datanode: Datanode,
-    shutdown: Shutdown,
+pub(crate) struct Running {
+    pub(crate) datanode: Datanode,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Two volumes, `a` and `b`.
+pub(crate) fn config(namenode: &Namenode, folder: &Path) -> Config {
+    let volume = |name: &str| VolumeSettings { path: folder.join(name), ..VolumeSettings::default() };
+    let any = ([127, 0, 0, 1], 0).into();
+    Config {
+        namenode: namenode.address.to_string(),
+        volumes: vec![volume("a"), volume("b")],
+        data_listen: any,
+        ipc_listen: any,
+        http_listen: Some(any),
+        rack: "/r1".into(),
+        ..Config::default()
+    }
 }
 
 impl Running {
-    async fn start(namenode: &Namenode, folder: &Path) -> Self {
-        let volume = |name: &str| VolumeSettings { path: folder.join(name), ..VolumeSettings::default() };
-        let any = ([127, 0, 0, 1], 0).into();
-        let config = Config {
-            namenode: namenode.address.to_string(),
-            volumes: vec![volume("a"), volume("b")],
-            data_listen: any,
-            ipc_listen: any,
-            http_listen: Some(any),
-            rack: "/r1".into(),
-            ..Config::default()
-        };
+    pub(crate) async fn start(namenode: &Namenode, folder: &Path) -> Self {
+        Self::start_with(config(namenode, folder), None).await
+    }
+
+    pub(crate) async fn start_with(config: Config, reload: Option<Reload>) -> Self {
         let shutdown = Shutdown::new();
-        let datanode = Datanode::start(config, shutdown.clone()).await.unwrap();
+        let datanode = Datanode::start_reloading(config, reload, shutdown.clone()).await.unwrap();
         Self { datanode, shutdown }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shutdown.trigger();
         tokio::time::timeout(LONG, self.datanode.stopped()).await.unwrap();
     }
 
     /// Why it could not go on.
-    async fn failure(&self) -> String {
+    pub(crate) async fn failure(&self) -> String {
         tokio::time::timeout(LONG, self.shutdown.triggered()).await.unwrap();
         self.shutdown.failure().unwrap()
     }
@@ -264,7 +272,7 @@ impl Running {
         node.disks.shared().run(write).await
     }
 
-    async fn finalized(&self, id: BlockId, data: &'static [u8]) -> Block {
+    pub(crate) async fn finalized(&self, id: BlockId, data: &'static [u8]) -> Block {
         let writer = self.writer(id, data).await;
         self.datanode.node().disk_of(id).run(move || writer.finalize().unwrap()).await
     }

@@ -4,19 +4,23 @@ use std::sync::Arc;
 
 use steadfs_common::{FsResult, GenStamp};
 use steadfs_proto::steadfs as pb;
+use steadfs_proto::steadfs::datanode_admin_server::DatanodeAdminServer;
 use steadfs_proto::steadfs::datanode_peer_server::{DatanodePeer, DatanodePeerServer};
 use steadfs_proto::steadfs::replicas_server::{Replicas, ReplicasServer};
 use steadfs_proto::to_status;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
+use crate::admin_door::AdminDoor;
 use crate::convert::{block, to_block, to_state};
 use crate::node::Node;
 
 /// What the port serves.
-pub(crate) fn routes(node: &Arc<Node>) -> Routes {
+pub(crate) fn routes(node: &Arc<Node>, admin: AdminDoor) -> Routes {
     let door = Door { node: node.clone() };
-    Routes::new(DatanodePeerServer::new(door.clone())).add_service(ReplicasServer::new(door))
+    Routes::new(DatanodePeerServer::new(door.clone()))
+        .add_service(ReplicasServer::new(door))
+        .add_service(DatanodeAdminServer::new(admin))
 }
 
 #[derive(Clone)]

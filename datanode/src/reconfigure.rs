@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use steadfs_common::{FsError, FsResult, Millis};
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_datanode_store::VolumeConfig;
+use tokio::sync::oneshot;
 
 use crate::changes::Changes;
 use crate::config::Config;
@@ -77,12 +78,17 @@ fn now() -> Millis {
     Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Begins to read the configuration again; [`Reconfiguration::last`] says what came of it.
+/// Begins to read the configuration again; [`Reconfiguration::last`] says what came of it, and so does what is given here.
 ///
 /// # Errors
 /// It is being done already.
-pub(crate) fn start(node: &Arc<Node>, changes: &Arc<Changes>, tasks: &Shutdown) -> FsResult<()> {
+pub(crate) fn start(
+    node: &Arc<Node>,
+    changes: &Arc<Changes>,
+    tasks: &Shutdown,
+) -> FsResult<oneshot::Receiver<Vec<Change>>> {
     node.admin.reconfiguration.begin()?;
+    let (tell, done_here) = oneshot::channel();
     let (node, changes) = (node.clone(), changes.clone());
     tasks.spawn(async move {
         let done = apply(&node, &changes).await;
@@ -96,9 +102,11 @@ pub(crate) fn start(node: &Arc<Node>, changes: &Arc<Changes>, tasks: &Shutdown) 
                 }
             }
         }
-        node.admin.reconfiguration.end(done);
+        node.admin.reconfiguration.end(done.clone());
+        // Stock tools do not wait for it.
+        let _ = tell.send(done);
     });
-    Ok(())
+    Ok(done_here)
 }
 
 async fn apply(node: &Arc<Node>, changes: &Arc<Changes>) -> Vec<Change> {

@@ -172,7 +172,10 @@ impl Cluster {
         self.write_config(Some(index), config.clone()).await?;
         let node = match self.child_spec(Some(index)) {
             Some(spec) => node::child(spec, &self.files, self.events.clone()).await,
-            None => node::datanode_here(index, config, self.events.clone()).await,
+            None => {
+                let file = self.layout.config(Some(index));
+                node::datanode_here(index, config, file, self.events.clone()).await
+            },
         };
         let node = node.with_context(|| format!("{} does not start", node_name(Some(index))))?;
         let endpoint = DatanodeEndpoint {

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -97,10 +98,12 @@ pub(crate) async fn namenode_here(
 pub(crate) async fn datanode_here(
     index: usize,
     config: steadfs_datanode::Config,
+    file: PathBuf,
     events: mpsc::Sender<Ended>,
 ) -> anyhow::Result<Node<DatanodeDoors>> {
     let stop = Shutdown::new();
-    let node = Datanode::start(config, stop.clone()).await?;
+    let reload: steadfs_datanode::Reload = Arc::new(move || Ok(steadfs_daemon::config::load(&file)?));
+    let node = Datanode::start_reloading(config, Some(reload), stop.clone()).await?;
     let doors = DatanodeDoors::of(&node);
     Ok(watch_here(Some(index), doors, stop, async move { node.stopped().await }, events))
 }
