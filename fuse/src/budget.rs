@@ -1,13 +1,15 @@
 //! The memory that the mount may take for bytes of files.
 //!
-//! It is divided, so that what waits for one purpose never stands in the way of what must go on for another:
+//! Half of it is counted: buffers of connections and what the allocator keeps for later take as much again. That is divided, so
+//! that what waits for one purpose never stands in the way of what must go on for another:
 //!
 //! | part | for | waits |
 //! | --- | --- | --- |
 //! | 1/8 | what the kernel handed over and is not yet accounted for | the thread that reads requests |
 //! | 1/4 | bytes of reads and writes under way | the request |
-//! | 3/8 | what is fetched ahead of readers | nobody: without room nothing is fetched ahead |
-//! | 1/4 | pipelines to datanodes: packets that are not acknowledged | a commit; a file that could be streamed is staged instead |
+//! | 1/4 | what is fetched ahead of readers | nobody: without room nothing is fetched ahead |
+//! | 1/4 | pipelines of files that are being written: packets that are not acknowledged | nobody: without room a file is staged on |
+//! | 1/8 | pipelines of files that are committed | the commit, for other commits alone |
 
 use std::sync::Arc;
 
@@ -24,13 +26,21 @@ pub(crate) struct Memory {
     pub(crate) arriving: Budget,
     pub(crate) data: Budget,
     pub(crate) ahead: Budget,
-    pub(crate) pipelines: Budget,
+    pub(crate) pipelines: Pipelines,
+}
+
+/// The parts for pipelines.
+#[derive(Clone)]
+pub(crate) struct Pipelines {
+    pub(crate) streams: Budget,
+    pub(crate) commits: Budget,
 }
 
 impl Memory {
     pub(crate) fn new(bytes: u64) -> Self {
-        let part = |eighths: u64| Budget::new((bytes / 8 * eighths).max(LEAST));
-        Self { arriving: part(1), data: part(2), ahead: part(3), pipelines: part(2) }
+        let part = |eighths: u64| Budget::new((bytes / 2 / 8 * eighths).max(LEAST));
+        let pipelines = Pipelines { streams: part(2), commits: part(1) };
+        Self { arriving: part(1), data: part(2), ahead: part(2), pipelines }
     }
 }
 
@@ -62,15 +72,6 @@ impl Budget {
         self.units.clone().try_acquire_many_owned(self.units_of(bytes)).ok().map(Share)
     }
 
-    /// `bytes` if that leaves half of all free: what may be needed stands behind what is.
-    pub(crate) fn spare(&self, bytes: usize) -> Option<Share> {
-        let units = self.units_of(bytes);
-        if self.units.available_permits() < units as usize + self.all as usize / 2 {
-            return None;
-        }
-        self.try_take(bytes)
-    }
-
     fn units_of(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.all)
     }
@@ -81,25 +82,23 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_may_wait_leaves_room_for_what_may_not() {
+    async fn there_is_only_so_much() {
         let budget = Budget::new(1 << 20);
-        let stream = budget.spare(512 << 10);
-        assert!(stream.is_some());
-        assert!(budget.spare(UNIT).is_none());
-        let commit = budget.take(512 << 10).await;
-        assert!(budget.try_take(UNIT).is_none());
-        drop(stream);
-        drop(commit);
+        let first = budget.take(512 << 10).await;
+        let second = budget.try_take(512 << 10);
+        assert!(second.is_some() && budget.try_take(UNIT).is_none());
+        drop((first, second));
         // More than there is takes all there is, and does not wait for ever.
         drop(budget.take(usize::MAX).await);
-        assert!(budget.spare(UNIT).is_some());
+        assert!(budget.try_take(usize::MAX).is_some());
     }
 
     #[test]
     fn the_parts_are_the_whole() {
         let memory = Memory::new(256 << 20);
-        let parts = [&memory.arriving, &memory.data, &memory.ahead, &memory.pipelines];
+        let Pipelines { streams, commits } = &memory.pipelines;
+        let parts = [&memory.arriving, &memory.data, &memory.ahead, streams, commits];
         let all: usize = parts.iter().map(|part| part.all as usize * UNIT).sum();
-        assert_eq!(all, 256 << 20);
+        assert_eq!(all, 128 << 20);
     }
 }

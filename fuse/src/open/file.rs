@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::stage::StagePlace;
 use super::task::{Op, QUEUE, Start, Task, Write, ask};
-use crate::budget::{Budget, Share};
+use crate::budget::{Pipelines, Share};
 use crate::errno::Answer;
 use crate::handoff::Backing;
 
@@ -20,7 +20,7 @@ use crate::handoff::Backing;
 pub(crate) struct OpenInodes {
     table: Mutex<HashMap<u64, Arc<OpenInode>>>,
     place: Arc<StagePlace>,
-    pipelines: Budget,
+    pipelines: Pipelines,
 }
 
 /// One of them.
@@ -145,7 +145,7 @@ fn now() -> u64 {
 }
 
 impl OpenInodes {
-    pub(crate) fn new(place: Arc<StagePlace>, pipelines: Budget) -> Self {
+    pub(crate) fn new(place: Arc<StagePlace>, pipelines: Pipelines) -> Self {
         Self { table: Mutex::default(), place, pipelines }
     }
 

@@ -15,6 +15,9 @@
 //! A task that takes over from one whose process was killed finds what was staged, has the cluster close the file, and
 //! goes on: what a program was told is written is in one of the two.
 
+mod recover;
+mod room;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +27,11 @@ use fuser::Errno;
 use steadfs_client::{Client, FsErrorKind, FsResult, Millis, Reader, Writer};
 use tokio::sync::{mpsc, oneshot};
 
+use self::room::is_room;
 use super::extents::Extents;
 use super::file::Written;
 use super::stage::{Stage, StagePlace};
-use crate::budget::{Budget, Share};
+use crate::budget::{Pipelines, Share};
 use crate::errno::{Answer, failed};
 
 /// Bytes written in order after which a file is streamed instead of staged.
@@ -38,18 +42,13 @@ const COPY_BYTES: u64 = 1 << 20;
 const MAX_EXTENTS: usize = 16_384;
 /// Bytes that the datanodes have acknowledged and that are still staged, before they are given back.
 const PUNCH_AFTER: u64 = 8 << 20;
-/// How long a file that a killed process was writing is waited for, and how often it is looked at.
-const RECOVERY_LIMIT: Duration = Duration::from_secs(120);
-const RECOVERY_LOOK: Duration = Duration::from_millis(100);
 /// Memory of a pipeline: packets that are not acknowledged, and what is being read to be sent.
 const PIPELINE: usize = PACKETS * PACKET_BYTES + COPY_BYTES as usize;
 /// Packets that are not acknowledged at most, and their bytes.
-pub(crate) const PACKETS: usize = 32;
+pub(crate) const PACKETS: usize = 24;
 pub(crate) const PACKET_BYTES: usize = 128 << 10;
 /// Old content that is written anew at most, to find room for what was appended to it.
 const MAX_SQUEEZED: u64 = 256 << 20;
-/// By how much blocks are made smaller from one try to the next.
-const SQUEEZE_BY: u64 = 8;
 /// Operations that wait for one file at most.
 pub(super) const QUEUE: usize = 32;
 /// Between two looks at a truncation that is under way, and how long it is waited for.
@@ -128,7 +127,7 @@ pub(super) struct Task {
     pub(super) path: String,
     pub(super) written: Arc<Written>,
     pub(super) place: Arc<StagePlace>,
-    pipelines: Budget,
+    pipelines: Pipelines,
     /// Whether a process that was killed may have been writing the file.
     takes_over: bool,
     /// The last request that is in what was taken over.
@@ -190,7 +189,7 @@ pub(super) struct Start {
     pub(super) path: String,
     pub(super) written: Arc<Written>,
     pub(super) place: Arc<StagePlace>,
-    pub(super) pipelines: Budget,
+    pub(super) pipelines: Pipelines,
     pub(super) length: u64,
     pub(super) fresh: Option<Writer>,
     pub(super) takes_over: bool,
@@ -249,99 +248,6 @@ impl Task {
         }
         self.written.note(self.size, false);
         self.written.end();
-    }
-
-    /// Goes on where a killed process was.
-    async fn take_over(&mut self) -> Answer<()> {
-        let found = Stage::find(self.place.clone(), self.written.inode()).await?;
-        let mut status = self.known().await?;
-        if status.under_construction {
-            let ours = self.client.is_writing(&self.path, status.inode).await;
-            status = match ours.map_err(|error| failed("a file that is taken over", &error))? {
-                true => self.closed().await?,
-                // Its recovery was begun by a process that was killed in its turn: its end tells what has arrived.
-                false if found.is_some() => self.recovered().await?,
-                // Closed in between, by the last call of the process that was killed, or written by somebody else.
-                false => self.known().await?,
-            };
-        }
-        let length = status.length;
-        (self.committed, self.kept, self.size) = (length, length, length);
-        let Some(found) = found else { return Ok(()) };
-        self.taken = found.request;
-        let mut extents = found.extents;
-        if extents.is_empty() && found.kept == found.committed {
-            found.stage.discard().await;
-            return Ok(());
-        }
-        if found.kept == found.committed
-            && length >= found.committed
-            && extents.is_exactly(&(found.committed..found.size))
-        {
-            // It was appended to: what arrived needs no sending again.
-            let arrived = length.min(found.size);
-            let rest = arrived..found.size;
-            extents = Extents::default();
-            extents.insert(rest);
-            self.kept = length;
-        } else {
-            self.kept = found.kept.min(length);
-        }
-        (self.extents, self.size) = (extents, found.size.max(if self.kept == length { length } else { 0 }));
-        self.stage = Some(found.stage);
-        self.owners.note(None);
-        Ok(())
-    }
-
-    /// What the cluster knows of the file, as soon as it answers.
-    async fn known(&self) -> Answer<steadfs_client::FileStatus> {
-        let deadline = tokio::time::Instant::now() + RECOVERY_LIMIT;
-        loop {
-            match self.client.stat(&self.path).await {
-                Err(error) if error.is_transient() && tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(RECOVERY_LOOK).await;
-                }
-                known => return known.map_err(|error| failed("a file that is taken over", &error)),
-            }
-        }
-    }
-
-    /// What the cluster knows of the file once nobody writes or recovers it any more.
-    async fn recovered(&self) -> Answer<steadfs_client::FileStatus> {
-        let deadline = tokio::time::Instant::now() + RECOVERY_LIMIT;
-        loop {
-            let status = self.known().await?;
-            if !status.under_construction {
-                return Ok(status);
-            }
-            if tokio::time::Instant::now() >= deadline {
-                tracing::error!(path = %self.path, "somebody else writes the file, or its last block is not recovered");
-                return Err(Errno::EBUSY);
-            }
-            tokio::time::sleep(RECOVERY_LOOK).await;
-        }
-    }
-
-    /// Has the cluster close a file that nobody writes any more, and waits for it.
-    async fn closed(&self) -> Answer<steadfs_client::FileStatus> {
-        let deadline = tokio::time::Instant::now() + RECOVERY_LIMIT;
-        loop {
-            let late = tokio::time::Instant::now() >= deadline;
-            let closed = match self.client.recover_lease(&self.path).await {
-                // Its last block is on its way: the datanodes have not all told of it, or agree on its length just now.
-                Err(error) if !late && (error.is_transient() || is_held(&error)) => false,
-                closed => closed.map_err(|error| failed("the lease of a killed process", &error))?,
-            };
-            let status = self.known().await?;
-            if closed && !status.under_construction {
-                return Ok(status);
-            }
-            if late {
-                tracing::error!(path = %self.path, "the last block is not recovered: are its datanodes up?");
-                return Err(Errno::EIO);
-            }
-            tokio::time::sleep(RECOVERY_LOOK).await;
-        }
     }
 
     /// Carries out one operation. Who asked may have gone away: that changes nothing.
@@ -437,7 +343,7 @@ impl Task {
         if end == self.size
             && self.change() == Change::Append
             && self.size - self.committed >= STREAM_AFTER
-            && let Some(share) = self.pipelines.spare(PIPELINE)
+            && let Some(share) = self.pipelines.streams.try_take(PIPELINE)
         {
             self.start_stream(share).await?;
         }
@@ -462,22 +368,6 @@ impl Task {
             self.punched = arrived;
         }
         Ok(())
-    }
-
-    /// A stream has failed. For want of room, and as long as everything is still staged, nothing is lost: it is tried again
-    /// when the file is committed, with smaller blocks.
-    async fn salvage(&mut self, what: &'static str, error: &steadfs_client::FsError) -> Answer<()> {
-        if let Some(writer) = self.stream.take() {
-            writer.abort().await;
-        }
-        self.streaming = None;
-        let staged = self.extents.is_exactly(&(self.committed..self.size)) && self.punched <= self.committed;
-        if !staged || !is_room(crate::errno::errno(error)) {
-            return Err(self.lost(what, error));
-        }
-        tracing::info!(path = %self.path, %error, "no room for a block: what is written waits here until it is committed");
-        self.rewrite = true;
-        self.closed().await.map(drop)
     }
 
     /// Remembers that bytes which a program was told are written are gone.
@@ -552,49 +442,6 @@ impl Task {
         writer.abort().await;
         tracing::warn!(path = %self.path, "a file was changed elsewhere while it was written here");
         Err(Errno::ESTALE)
-    }
-
-    async fn opened_to_append(&self) -> Answer<Writer> {
-        let deadline = tokio::time::Instant::now() + RECOVERY_LIMIT;
-        loop {
-            match self.client.append(&self.path).await {
-                Err(error) if is_held(&error) && tokio::time::Instant::now() < deadline => {
-                    let status = self.known().await?;
-                    let ours = status.under_construction && self.takes_over;
-                    if ours && self.client.is_writing(&self.path, status.inode).await.unwrap_or(false) {
-                        // A call of the killed process came late and opened it.
-                        self.closed().await?;
-                    } else if error.kind() == FsErrorKind::RecoveryInProgress || self.takes_over {
-                        tokio::time::sleep(RECOVERY_LOOK).await;
-                    } else {
-                        return Err(failed("a file was not opened for appending", &error));
-                    }
-                }
-                opened => {
-                    return opened.map_err(|error| failed("a file was not opened for appending", &error));
-                }
-            }
-        }
-    }
-
-    /// Whether what the cluster has up to `end` is what is staged.
-    async fn is_ours(&self, end: u64) -> Answer<bool> {
-        let Some(stage) = self.stage.as_ref().filter(|_| (self.committed..=self.size).contains(&end)) else {
-            return Ok(false);
-        };
-        let reader = self.client.open(&self.path).await;
-        let reader = reader.map_err(|error| failed("a file that is taken over", &error))?;
-        let mut at = self.committed;
-        while at < end {
-            let length = (end - at).min(COPY_BYTES) as usize;
-            let there = reader.read_at(at, length).await;
-            let there = there.map_err(|error| failed("a file that is taken over", &error))?;
-            if there != stage.read(at, length).await? {
-                return Ok(false);
-            }
-            at += length as u64;
-        }
-        Ok(true)
     }
 
     /// Sends a range of the new content.
@@ -696,7 +543,9 @@ impl Task {
             if self.change() != Change::Append {
                 return self.commit_all().await;
             }
-            let share = self.pipelines.take(PIPELINE).await;
+            let Some(share) = self.pipelines.streams.try_take(PIPELINE) else {
+                return self.commit_all().await;
+            };
             self.start_stream(share).await?;
         }
         let synced = match self.stream.as_mut() {
@@ -737,7 +586,7 @@ impl Task {
     }
 
     async fn append(&mut self) -> Answer<()> {
-        let share = self.pipelines.take(pipeline_of(self.size - self.committed)).await;
+        let share = self.pipelines.commits.take(pipeline_of(self.size - self.committed)).await;
         let mut writer = self.appender().await?;
         let sent = match self.send(&mut writer, self.committed..self.size).await {
             Ok(()) => writer.close().await.map_err(|error| failed("a file was not closed", &error)),
@@ -763,25 +612,6 @@ impl Task {
         }
     }
 
-    /// There is no room for a block of the file's size: the content is written with blocks as small as they must be.
-    async fn squeeze(&mut self, errno: Errno) -> Answer<()> {
-        let status = self.closed().await?;
-        self.rewrite = true;
-        let least = self.client.defaults().min_block_size.max(1);
-        let mut block = self.size.next_power_of_two().max(least);
-        while block < status.block_size {
-            match self.replace_with(block).await {
-                Err(errno) if is_room(errno) && block > least => block = (block / SQUEEZE_BY).max(least),
-                Ok(()) => {
-                    tracing::info!(path = %self.path, block, "no room for larger blocks: the file got smaller ones");
-                    return Ok(());
-                }
-                refused => return refused,
-            }
-        }
-        Err(errno)
-    }
-
     /// Puts the whole new content in place of the old, at once: whoever reads sees one or the other.
     async fn replace(&mut self) -> Answer<()> {
         self.close_fresh().await?;
@@ -793,7 +623,7 @@ impl Task {
 
     /// `block_size`: of the file from now on; 0: as before.
     async fn replace_with(&mut self, block_size: u64) -> Answer<()> {
-        let _share = self.pipelines.take(pipeline_of(self.size)).await;
+        let _share = self.pipelines.commits.take(pipeline_of(self.size)).await;
         self.open_base().await?;
         let mut replacement = self.client.replace(&self.path).block_size(block_size);
         if let Some(base) = &self.base {
@@ -875,19 +705,9 @@ impl Task {
     }
 }
 
-/// Whether a file is refused because somebody has it, or had it a moment ago.
-fn is_held(error: &steadfs_client::FsError) -> bool {
-    matches!(error.kind(), FsErrorKind::AlreadyBeingCreated | FsErrorKind::RecoveryInProgress)
-}
-
 /// The memory that a pipeline takes for so many bytes.
 fn pipeline_of(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX).min(PIPELINE)
-}
-
-/// Whether there was no room, by quota or on the disks.
-fn is_room(errno: Errno) -> bool {
-    [Errno::EDQUOT.code(), Errno::ENOSPC.code()].contains(&errno.code())
 }
 
 /// Truncates, and waits until the file is closed again.

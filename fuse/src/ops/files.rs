@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fuser::{Errno, FileAttr, OpenAccMode, OpenFlags};
 use parking_lot::Mutex;
-use steadfs_client::{Client, FsErrorKind, InodeId, Reader, Writer};
+use steadfs_client::{Client, FsErrorKind, FsResult, InodeId, Reader, Writer};
 
 use super::{Caller, Mount, by_number};
 use crate::budget::Share;
@@ -330,13 +330,28 @@ impl Mount {
         {
             return writer.read(offset, length).await;
         }
+        let read = self.read_once(file, offset, length).await?;
+        let read = match read {
+            // As after a write in place: whoever has the file open sees what it holds now.
+            Err(error) if error.kind() == FsErrorKind::ContentChanged => {
+                file.inode.doubt();
+                self.read_once(file, offset, length).await?
+            }
+            read => read,
+        };
+        read.map_err(|error| by_number("a read", &error))
+    }
+
+    async fn read_once(&self, file: &FileHandle, offset: u64, length: usize) -> Answer<FsResult<Bytes>> {
         let window = self.window(file).await?;
         let reader = window.reader();
         if reader.under_construction() && offset.saturating_add(length as u64) > reader.length() {
             // It may have grown.
-            reader.refresh().await.map_err(|error| by_number("a read", &error))?;
+            if let Err(error) = reader.refresh().await {
+                return Ok(Err(error));
+            }
         }
-        window.read(offset, length).await.map_err(|error| by_number("a read", &error))
+        Ok(window.read(offset, length).await)
     }
 
     /// The window of a file as it is since the last commit from here.

@@ -60,6 +60,9 @@ impl Mount {
 
     async fn commit_under(&self, file: &FileHandle, handle: u64) -> Answer<()> {
         let Some(writer) = file.inode.settled().await else { return Ok(()) };
+        if file.inode.dirty().await.is_none() {
+            return Ok(());
+        }
         self.locks.confirm(InodeId(file.inode.number), handle).await?;
         let before = file.inode.commits();
         writer.commit(None).await?;

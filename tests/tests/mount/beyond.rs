@@ -1,6 +1,7 @@
 //! What goes beyond one program on one mount: local replicas, changes by others, users, attributes.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 
 use steadfs_client::AclChange;
@@ -151,6 +152,59 @@ async fn what_is_wrong_is_said_with_its_remedy() -> anyhow::Result<()> {
     let mounted = Mounted::new(&url, &[]).await?;
     let again = mounted.mount_again(&url).await?;
     assert!(again.contains("something is mounted on") && again.contains("steadfs umount"), "{again}");
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_reads_can_be_written_and_replaced() -> anyhow::Result<()> {
+    let test = TestCluster::in_process(1).await?;
+    let client = test.client().await?;
+    let mounted = Mounted::new(&test.cluster.url(), &[]).await?;
+    let first = content("first", 100_000);
+    let written = first.clone();
+    let reader = mounted
+        .with(move |at| {
+            fs::write(at.join("f"), written)?;
+            // From now on a local replica is verified, and passed through.
+            fs::read(at.join("f"))?;
+            let reader = File::open(at.join("f"))?;
+            reader.read_exact_at(&mut [0], 0)?;
+            // Beside it, in every way.
+            let both = fs::OpenOptions::new().read(true).write(true).open(at.join("f"))?;
+            both.write_all_at(b"other", 7)?;
+            let mut seen = [0; 5];
+            both.read_exact_at(&mut seen, 7)?;
+            assert_eq!(&seen, b"other");
+            drop(both);
+            assert_eq!(&fs::read(at.join("f"))?[7..12], b"other");
+            Ok(reader)
+        })
+        .await?;
+    for round in 0..20_u8 {
+        client.write("/g", vec![round; 50_000]).await?;
+        client.rename_over("/g", "/f").await?;
+        mounted
+            .with(move |at| {
+                let reader = File::open(at.join("f"))?;
+                let mut seen = [0];
+                reader.read_exact_at(&mut seen, 49_999)?;
+                fs::OpenOptions::new().append(true).open(at.join("f"))?.write_all(&[round])?;
+                assert_eq!(fs::metadata(at.join("f"))?.len(), 50_001);
+                assert_eq!(fs::read(at.join("f"))?, vec![round; 50_001]);
+                assert_eq!(seen, [round]);
+                Ok(())
+            })
+            .await?;
+    }
+    // Who had it open reads what it was.
+    let read = on_thread(move || -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; 100_000];
+        reader.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    });
+    assert!(read.await?? == first);
     drop(mounted);
     test.stop().await;
     Ok(())

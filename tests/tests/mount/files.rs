@@ -8,11 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use steadfs_tests::{TestCluster, content, verify};
 
-use crate::mounted::{Mounted, limited};
-
-fn errno(result: std::io::Result<impl Sized>) -> i32 {
-    result.err().and_then(|error| error.raw_os_error()).unwrap_or(0)
-}
+use crate::mounted::{Mounted, errno, limited};
 
 const EPERM: i32 = 1;
 const ENOENT: i32 = 2;

@@ -34,7 +34,8 @@ fn answer(at: &Path, text: &str) -> anyhow::Result<String> {
 
 /// Two mounts of one cluster, with an empty file.
 async fn two(test: &TestCluster) -> anyhow::Result<(Mounted, Mounted)> {
-    let (one, two) = (Mounted::new(&test.cluster.url(), &[]).await?, Mounted::new(&test.cluster.url(), &[]).await?);
+    let (one, two) =
+        (Mounted::new(&test.cluster.url(), &[]).await?, Mounted::new(&test.cluster.url(), &[]).await?);
     one.with(|at| Ok(fs::write(at.join("f"), "")?)).await?;
     Ok((one, two))
 }
@@ -174,10 +175,9 @@ async fn what_was_written_under_a_lock_is_seen_under_the_next() -> anyhow::Resul
     let client = test.client().await?;
     let (one, two) = two(&test).await?;
     let mut expected = 0;
-    for (lock, unlock) in [
-        ("fcntl.flock(f, EX)", "fcntl.flock(f, UN)"),
-        ("fcntl.lockf(f, EX)", "fcntl.lockf(f, UN)"),
-    ] {
+    for (lock, unlock) in
+        [("fcntl.flock(f, EX)", "fcntl.flock(f, UN)"), ("fcntl.lockf(f, EX)", "fcntl.lockf(f, UN)")]
+    {
         let text = COUNTER.replace("UNLOCK", unlock).replace("LOCK", lock);
         let text = text.replace("int(sys.argv[2])", &ROUNDS.to_string());
         let count = |mount: &Mounted| {
@@ -204,7 +204,8 @@ async fn locks_outlive_a_killed_server() -> anyhow::Result<()> {
                 sys.stdin.readline(); say(flocked(f, EX)); fcntl.flock(f, UN); say('one less'); sys.stdin.readline()\n";
     let mut holder = one.on_thread(move |at| program(at, text)).await?;
     let mut waiter = {
-        let text = "f = open(path, 'r+'); say('waits'); fcntl.flock(f, EX); say('had it'); sys.stdin.readline()\n";
+        let text =
+            "f = open(path, 'r+'); say('waits'); fcntl.flock(f, EX); say('had it'); sys.stdin.readline()\n";
         let mut waiter = two.on_thread(move |at| program(at, text)).await?;
         holder.hears("held")?;
         waiter.hears("waits")?;

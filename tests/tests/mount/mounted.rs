@@ -97,10 +97,10 @@ impl Mounted {
     }
 
     /// As [`Mounted::with`], however long it takes, and without a borrow of the mount.
-    pub(crate) fn on_thread<T: Send + 'static>(
+    pub(crate) fn on_thread<T: Send + 'static, W: FnOnce(&Path) -> anyhow::Result<T> + Send + 'static>(
         &self,
-        work: impl FnOnce(&Path) -> anyhow::Result<T> + Send + 'static,
-    ) -> impl Future<Output = anyhow::Result<T>> + use<T> {
+        work: W,
+    ) -> impl Future<Output = anyhow::Result<T>> + use<T, W> {
         let path = self.path("");
         let done = on_thread(move || work(&path));
         async { done.await? }
@@ -149,7 +149,8 @@ impl Program {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let (to, out) = (child.stdin.take().context("its input")?, child.stdout.take().context("its output")?);
+        let (to, out) =
+            (child.stdin.take().context("its input")?, child.stdout.take().context("its output")?);
         let (told, said) = mpsc::channel();
         std::thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
@@ -186,6 +187,11 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The number of an error; 0 for none.
+pub(crate) fn errno(result: std::io::Result<impl Sized>) -> i32 {
+    result.err().and_then(|error| error.raw_os_error()).unwrap_or(0)
 }
 
 /// What a program said.

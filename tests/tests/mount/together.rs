@@ -1,7 +1,13 @@
-//! Two mounts and a client on the same files.
+//! Two mounts, our client and a Hadoop client on the same files.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 
+use anyhow::ensure;
+use bytes::Bytes;
+use hdfs_native::{ClientBuilder, WriteOptions};
+use steadfs_client::Client;
 use steadfs_tests::{TestCluster, content};
 
 use crate::mounted::Mounted;
@@ -25,6 +31,148 @@ async fn after_a_close_here_an_open_there_sees_it() -> anyhow::Result<()> {
         assert!(client.read("/f", 4 << 20).await? == bytes);
     }
     drop((one, two));
+    test.stop().await;
+    Ok(())
+}
+
+/// Who works on the files.
+struct Party {
+    one: Mounted,
+    two: Mounted,
+    ours: Client,
+    hadoop: hdfs_native::Client,
+}
+
+/// Every way to change a file, by one of the four.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    Write,
+    Append,
+    Overwrite,
+    RenameOver,
+    Truncate,
+}
+
+impl Party {
+    const SIZE: usize = 4;
+
+    fn mount(&self, who: usize) -> &Mounted {
+        if who == 0 { &self.one } else { &self.two }
+    }
+
+    /// Makes a change by one of the four; gives what the file holds then. What a client cannot do, it does not.
+    async fn change(&self, who: usize, turn: Turn, bytes: Bytes, held: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+        match who {
+            0 | 1 => self.mount(who).on_thread(move |at| by_mount(&at.join("f"), turn, &bytes, held)).await,
+            2 => match turn {
+                Turn::Append => {
+                    let mut writer = self.ours.append("/f").await?;
+                    writer.write_all(bytes.clone()).await?;
+                    writer.close().await?;
+                    Ok([held, bytes.to_vec()].concat())
+                }
+                Turn::Overwrite => {
+                    let mut writer = self.ours.replace("/f").await?;
+                    writer.write_all(bytes.clone()).await?;
+                    writer.close().await?;
+                    Ok(bytes.to_vec())
+                }
+                _ => {
+                    self.ours.write("/g", bytes.clone()).await?;
+                    self.ours.rename_over("/g", "/f").await?;
+                    Ok(bytes.to_vec())
+                }
+            },
+            _ => match turn {
+                Turn::Append => {
+                    let mut writer = self.hadoop.append("/f").await?;
+                    writer.write_bytes(bytes.clone()).await?;
+                    writer.close().await?;
+                    Ok([held, bytes.to_vec()].concat())
+                }
+                _ => {
+                    let options = WriteOptions::default().overwrite(true);
+                    let mut writer = self.hadoop.create("/f", options).await?;
+                    writer.write_bytes(bytes.clone()).await?;
+                    writer.close().await?;
+                    Ok(bytes.to_vec())
+                }
+            },
+        }
+    }
+
+    /// All four see exactly this, at once.
+    async fn see(&self, expected: &[u8]) -> anyhow::Result<()> {
+        for who in [0, 1] {
+            let expected = expected.to_vec();
+            let seen = self.mount(who).on_thread(move |at| {
+                let seen = fs::read(at.join("f"))?;
+                ensure!(fs::metadata(at.join("f"))?.len() == expected.len() as u64, "its length is another");
+                ensure!(seen == expected, "{} bytes instead of {}", seen.len(), expected.len());
+                Ok(())
+            });
+            seen.await.map_err(|error| error.context(format!("mount {who}")))?;
+        }
+        ensure!(self.ours.read("/f", 16 << 20).await? == expected, "our client sees something else");
+        let reader = self.hadoop.read("/f").await?;
+        let seen = reader.read_range(0, reader.file_length()).await?;
+        ensure!(seen == expected, "the Hadoop client sees something else");
+        Ok(())
+    }
+}
+
+fn by_mount(path: &std::path::Path, turn: Turn, bytes: &[u8], mut held: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    match turn {
+        Turn::Write => fs::write(path, bytes)?,
+        Turn::Append => {
+            OpenOptions::new().append(true).open(path)?.write_all(bytes)?;
+            held.extend_from_slice(bytes);
+            return Ok(held);
+        }
+        Turn::Overwrite => {
+            let at = held.len() / 2;
+            OpenOptions::new().write(true).open(path)?.write_all_at(bytes, at as u64)?;
+            held.resize(held.len().max(at + bytes.len()), 0);
+            held[at..at + bytes.len()].copy_from_slice(bytes);
+            return Ok(held);
+        }
+        Turn::RenameOver => {
+            let other = path.with_file_name("g");
+            fs::write(&other, bytes)?;
+            fs::rename(other, path)?;
+        }
+        Turn::Truncate => {
+            let length = held.len() * 2 / 3;
+            OpenOptions::new().write(true).open(path)?.set_len(length as u64)?;
+            held.truncate(length);
+            return Ok(held);
+        }
+    }
+    Ok(bytes.to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_changes_a_file_the_next_open_anywhere_sees_it() -> anyhow::Result<()> {
+    const TURNS: [Turn; 5] = [Turn::Write, Turn::Append, Turn::Overwrite, Turn::RenameOver, Turn::Truncate];
+    const ROUNDS: usize = 40;
+    let test = TestCluster::in_process(3).await?;
+    let party = Party {
+        one: Mounted::new(&test.cluster.url(), &[]).await?,
+        two: Mounted::new(&test.cluster.url(), &["--block-size", "1MiB"]).await?,
+        ours: test.client().await?,
+        hadoop: ClientBuilder::new().with_url(test.cluster.url()).build()?,
+    };
+    party.ours.write("/f", "the first").await?;
+    let mut held = b"the first".to_vec();
+    for round in 0..ROUNDS {
+        // Each of the four meets each way of changing, in a mixed order.
+        let (who, turn) = (round * 7 % Party::SIZE, TURNS[round * 3 % TURNS.len()]);
+        let bytes = content(&format!("round {round}"), 1 + round * 104_729 % 700_000);
+        let said = format!("round {round}, {who} makes {turn:?}");
+        held = party.change(who, turn, bytes, held).await.map_err(|error| error.context(said.clone()))?;
+        party.see(&held).await.map_err(|error| error.context(said))?;
+    }
+    drop(party);
     test.stop().await;
     Ok(())
 }

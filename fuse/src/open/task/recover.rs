@@ -1,0 +1,158 @@
+//! Going on where something was left half done: by a process that was killed, or by a commit that failed.
+
+use std::time::Duration;
+
+use fuser::Errno;
+use steadfs_client::{FsErrorKind, Writer};
+
+use super::{COPY_BYTES, Task};
+use crate::errno::{Answer, failed};
+use crate::open::extents::Extents;
+use crate::open::stage::Stage;
+
+/// How long a file that a killed process was writing is waited for, and how often it is looked at.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(120);
+const RECOVERY_LOOK: Duration = Duration::from_millis(100);
+
+impl Task {
+    /// Goes on where a killed process was.
+    pub(super) async fn take_over(&mut self) -> Answer<()> {
+        let found = Stage::find(self.place.clone(), self.written.inode()).await?;
+        let mut status = self.known().await?;
+        if status.under_construction {
+            let ours = self.client.is_writing(&self.path, status.inode).await;
+            status = match ours.map_err(|error| failed("a file that is taken over", &error))? {
+                true => self.closed().await?,
+                // Its recovery was begun by a process that was killed in its turn: its end tells what has arrived.
+                false if found.is_some() => self.recovered().await?,
+                // Closed in between, by the last call of the process that was killed, or written by somebody else.
+                false => self.known().await?,
+            };
+        }
+        let length = status.length;
+        (self.committed, self.kept, self.size) = (length, length, length);
+        let Some(found) = found else { return Ok(()) };
+        self.taken = found.request;
+        let mut extents = found.extents;
+        if extents.is_empty() && found.kept == found.committed {
+            found.stage.discard().await;
+            return Ok(());
+        }
+        if found.kept == found.committed
+            && length >= found.committed
+            && extents.is_exactly(&(found.committed..found.size))
+        {
+            // It was appended to: what arrived needs no sending again.
+            let arrived = length.min(found.size);
+            let rest = arrived..found.size;
+            extents = Extents::default();
+            extents.insert(rest);
+            self.kept = length;
+        } else {
+            self.kept = found.kept.min(length);
+        }
+        (self.extents, self.size) = (extents, found.size.max(if self.kept == length { length } else { 0 }));
+        self.stage = Some(found.stage);
+        self.owners.note(None);
+        Ok(())
+    }
+
+    /// What the cluster knows of the file, as soon as it answers.
+    pub(super) async fn known(&self) -> Answer<steadfs_client::FileStatus> {
+        let deadline = tokio::time::Instant::now() + RECOVERY_LIMIT;
+        loop {
+            match self.client.stat(&self.path).await {
+                Err(error) if error.is_transient() && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(RECOVERY_LOOK).await;
+                }
+                known => return known.map_err(|error| failed("a file that is taken over", &error)),
+            }
+        }
+    }
+
+    /// What the cluster knows of the file once nobody writes or recovers it any more.
+    pub(super) async fn recovered(&self) -> Answer<steadfs_client::FileStatus> {
+        let deadline = tokio::time::Instant::now() + RECOVERY_LIMIT;
+        loop {
+            let status = self.known().await?;
+            if !status.under_construction {
+                return Ok(status);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                tracing::error!(path = %self.path, "somebody else writes the file, or its last block is not recovered");
+                return Err(Errno::EBUSY);
+            }
+            tokio::time::sleep(RECOVERY_LOOK).await;
+        }
+    }
+
+    /// Has the cluster close a file that nobody writes any more, and waits for it.
+    pub(super) async fn closed(&self) -> Answer<steadfs_client::FileStatus> {
+        let deadline = tokio::time::Instant::now() + RECOVERY_LIMIT;
+        loop {
+            let late = tokio::time::Instant::now() >= deadline;
+            let closed = match self.client.recover_lease(&self.path).await {
+                // Its last block is on its way: the datanodes have not all told of it, or agree on its length just now.
+                Err(error) if !late && (error.is_transient() || is_held(&error)) => false,
+                closed => closed.map_err(|error| failed("the lease of a killed process", &error))?,
+            };
+            let status = self.known().await?;
+            if closed && !status.under_construction {
+                return Ok(status);
+            }
+            if late {
+                tracing::error!(path = %self.path, "the last block is not recovered: are its datanodes up?");
+                return Err(Errno::EIO);
+            }
+            tokio::time::sleep(RECOVERY_LOOK).await;
+        }
+    }
+
+    pub(super) async fn opened_to_append(&self) -> Answer<Writer> {
+        let deadline = tokio::time::Instant::now() + RECOVERY_LIMIT;
+        loop {
+            match self.client.append(&self.path).await {
+                Err(error) if is_held(&error) && tokio::time::Instant::now() < deadline => {
+                    let status = self.known().await?;
+                    let ours = status.under_construction && self.takes_over;
+                    if ours && self.client.is_writing(&self.path, status.inode).await.unwrap_or(false) {
+                        // A call of the killed process came late and opened it.
+                        self.closed().await?;
+                    } else if error.kind() == FsErrorKind::RecoveryInProgress || self.takes_over {
+                        tokio::time::sleep(RECOVERY_LOOK).await;
+                    } else {
+                        return Err(failed("a file was not opened for appending", &error));
+                    }
+                }
+                opened => {
+                    return opened.map_err(|error| failed("a file was not opened for appending", &error));
+                }
+            }
+        }
+    }
+
+    /// Whether what the cluster has up to `end` is what is staged.
+    pub(super) async fn is_ours(&self, end: u64) -> Answer<bool> {
+        let Some(stage) = self.stage.as_ref().filter(|_| (self.committed..=self.size).contains(&end)) else {
+            return Ok(false);
+        };
+        let reader = self.client.open(&self.path).await;
+        let reader = reader.map_err(|error| failed("a file that is taken over", &error))?;
+        let mut at = self.committed;
+        while at < end {
+            let length = (end - at).min(COPY_BYTES) as usize;
+            let there = reader.read_at(at, length).await;
+            let there = there.map_err(|error| failed("a file that is taken over", &error))?;
+            if there != stage.read(at, length).await? {
+                return Ok(false);
+            }
+            at += length as u64;
+        }
+        Ok(true)
+    }
+}
+
+/// Whether a file is refused because somebody has it, or had it a moment ago.
+fn is_held(error: &steadfs_client::FsError) -> bool {
+    matches!(error.kind(), FsErrorKind::AlreadyBeingCreated | FsErrorKind::RecoveryInProgress)
+}

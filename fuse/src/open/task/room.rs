@@ -1,0 +1,55 @@
+//! Where there is no room for a block, by quota or on the disks.
+
+use fuser::Errno;
+
+use super::Task;
+use crate::errno::Answer;
+
+/// By how much blocks are made smaller from one try to the next.
+const SQUEEZE_BY: u64 = 8;
+
+impl Task {
+    /// A stream has failed. For want of room, and as long as everything is still staged, nothing is lost: it is tried again
+    /// when the file is committed, with smaller blocks.
+    pub(super) async fn salvage(
+        &mut self,
+        what: &'static str,
+        error: &steadfs_client::FsError,
+    ) -> Answer<()> {
+        if let Some(writer) = self.stream.take() {
+            writer.abort().await;
+        }
+        self.streaming = None;
+        let staged = self.extents.is_exactly(&(self.committed..self.size)) && self.punched <= self.committed;
+        if !staged || !is_room(crate::errno::errno(error)) {
+            return Err(self.lost(what, error));
+        }
+        tracing::info!(path = %self.path, %error, "no room for a block: what is written waits here until it is committed");
+        self.rewrite = true;
+        self.closed().await.map(drop)
+    }
+
+    /// There is no room for a block of the file's size: the content is written with blocks as small as they must be.
+    pub(super) async fn squeeze(&mut self, errno: Errno) -> Answer<()> {
+        let status = self.closed().await?;
+        self.rewrite = true;
+        let least = self.client.defaults().min_block_size.max(1);
+        let mut block = self.size.next_power_of_two().max(least);
+        while block < status.block_size {
+            match self.replace_with(block).await {
+                Err(errno) if is_room(errno) && block > least => block = (block / SQUEEZE_BY).max(least),
+                Ok(()) => {
+                    tracing::info!(path = %self.path, block, "no room for larger blocks: the file got smaller ones");
+                    return Ok(());
+                }
+                refused => return refused,
+            }
+        }
+        Err(errno)
+    }
+}
+
+/// Whether there was no room, by quota or on the disks.
+pub(super) fn is_room(errno: Errno) -> bool {
+    [Errno::EDQUOT.code(), Errno::ENOSPC.code()].contains(&errno.code())
+}
