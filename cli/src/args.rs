@@ -16,6 +16,10 @@ pub struct Connection {
     /// Act as this user [default: the user of the operating system]
     #[arg(long, global = true, env = "HADOOP_USER_NAME", value_name = "NAME")]
     pub user: Option<String>,
+    /// How long to go on trying to reach a namenode that does not answer (such as 2m)
+    #[arg(long, global = true, env = "STEADFS_WAIT", value_name = "TIME", default_value = "3s",
+        value_parser = humantime::parse_duration)]
+    pub wait: std::time::Duration,
 }
 
 /// `steadfs fs`: work with files and folders.

@@ -1,7 +1,7 @@
 //! Which cluster a path is on, and what it stands for.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
 use steadfs_client::{Client, ClientOptions, FsErrorKind, FsUrl};
@@ -14,8 +14,11 @@ use crate::glob::{self, Component};
 use crate::out::Out;
 use crate::transfer::Temporaries;
 
-/// A person who mistyped an address wants to know soon.
+/// A person who mistyped an address wants to know soon; a script says `--wait`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Between two attempts of who waits.
+const CONNECT_AGAIN: Duration = Duration::from_millis(500);
 /// Threads for local files and standard output, and jobs that wait for them.
 const LOCAL_THREADS: usize = 4;
 const LOCAL_QUEUE: usize = 64;
@@ -26,6 +29,8 @@ const MAX_MATCHES: usize = 1_000_000;
 pub(crate) struct Session {
     url: FsUrl,
     options: ClientOptions,
+    /// How long a namenode that does not answer is tried.
+    wait: Duration,
     clients: Mutex<HashMap<FsUrl, Client>>,
     /// Threads that may block: local files and standard output.
     pub(crate) pool: DiskPool,
@@ -80,7 +85,14 @@ impl Session {
         let options = ClientOptions { connect_timeout: CONNECT_TIMEOUT, wait_for_start: true, ..base };
         let pool = DiskPool::new("local", LOCAL_THREADS, LOCAL_QUEUE)
             .map_err(|error| Failure::Other(format!("no threads for local files: {error}")))?;
-        Ok(Self { url, options, clients: Mutex::default(), pool, temporaries: Temporaries::default() })
+        Ok(Self {
+            url,
+            options,
+            wait: connection.wait,
+            clients: Mutex::default(),
+            pool,
+            temporaries: Temporaries::default(),
+        })
     }
 
     pub(crate) fn out(&self) -> Out {
@@ -97,9 +109,24 @@ impl Session {
         if let Some(client) = clients.get(url) {
             return Ok(client.clone());
         }
-        let client = Client::connect_with(&url.to_string(), self.options.clone()).await?;
+        let client = self.connect(url).await?;
         clients.insert(url.clone(), client.clone());
         Ok(client)
+    }
+
+    async fn connect(&self, url: &FsUrl) -> Outcome<Client> {
+        let begun = Instant::now();
+        loop {
+            match Client::connect_with(&url.to_string(), self.options.clone()).await {
+                Err(error)
+                    if matches!(error.kind(), FsErrorKind::Unreachable | FsErrorKind::Timeout)
+                        && begun.elapsed() < self.wait =>
+                {
+                    tokio::time::sleep(CONNECT_AGAIN).await;
+                }
+                connected => return Ok(connected?),
+            }
+        }
     }
 
     /// The one path that `text` names, taken as it is.
@@ -221,7 +248,7 @@ mod tests {
     use super::*;
 
     fn session(fs: Option<&str>) -> Outcome<Session> {
-        Session::new(&Connection { fs: fs.map(str::to_owned), user: Some("u".into()) })
+        Session::new(&Connection { fs: fs.map(str::to_owned), user: Some("u".into()), wait: CONNECT_TIMEOUT })
     }
 
     #[test]

@@ -319,7 +319,7 @@ cat failed | head -5
     def __init__(self, release, name, node=None):
         self.release, self.name = release, name
         release.fs("mkdir", "-p", f"/load/{name}")
-        env = {"STEADFS_URL": release.url, "FOLDER": f"/load/{name}", "HADOOP_USER_NAME": "steadfs"}
+        env = {"STEADFS_URL": release.url, "STEADFS_WAIT": "2m", "FOLDER": f"/load/{name}", "HADOOP_USER_NAME": "steadfs"}
         apply(pod(name, self.SCRIPT, release.image, node=node, env=env), release.namespace)
         wait_pod(release.namespace, name, "Running")
         self.wait_more(3)
@@ -346,7 +346,7 @@ cat failed | head -5
 def stock_image():
     """An image with a stock Hadoop client that the nodes have; None if there is none."""
     named = {
-        name for node in items("nodes") for image in node["status"].get("images", []) for name in image.get("names", [])
+        name for node in items("nodes") for image in node["status"].get("images") or [] for name in image.get("names") or []
     }
     return next((name for name in sorted(named) if name.startswith("localhost/steadfs-test/spark:")), None)
 
