@@ -128,6 +128,8 @@ impl Drop for Store {
             } else {
                 volume.worker.stop();
             }
+            // A check that has just ended may hold the volume for a moment more.
+            drop(volume.take_lock());
         }
     }
 }

@@ -7,6 +7,7 @@ mod faults;
 mod fixture;
 mod folders;
 mod hot;
+mod matrix;
 mod model;
 mod recovery;
 mod restart;
