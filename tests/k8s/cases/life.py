@@ -170,10 +170,19 @@ def case_a_node_is_drained(release):
     return f"{node} drained; {seen}"
 
 
+def home_and_victim(release):
+    """The namenode's node, and one that has neither it nor the name service: those are cases of their own."""
+    home = release.parts("namenode")[0]["spec"]["nodeName"]
+    names = {pod["spec"].get("nodeName") for pod in kube.items("-n", "kube-system", "pods", "-l", "k8s-app=kube-dns")}
+    for node in kube.nodes():
+        if node != home and node not in names:
+            return home, node
+    raise Failed("every node has the namenode or the name service")
+
+
 def case_a_node_is_killed_and_comes_back(release):
     """A power cut: what was acknowledged is read from the others and copied; then the node comes back as it was."""
-    home = release.parts("namenode")[0]["spec"]["nodeName"]
-    node = next(node for node in kube.nodes() if node != home)
+    home, node = home_and_victim(release)
     total = put_file(release, "/life-killed", 5_000_000, "--replication", "2")
     load = Load(release, "life-killed", home)
     old = release.by_node()[node]
@@ -201,8 +210,7 @@ case_a_node_is_killed_and_comes_back.needs_machines = True
 
 def case_a_removed_node_is_replaced(release):
     """A node that never comes back: its replicas are made again on the nodes that are left."""
-    home = release.parts("namenode")[0]["spec"]["nodeName"]
-    node = next(node for node in kube.nodes() if node != home)
+    home, node = home_and_victim(release)
     total = put_file(release, "/life-removed", 5_000_000, "--replication", "2", "--block-size", "1MiB")
     held = release.by_node()[node]["blocks"]
     Machines.kill(node)
