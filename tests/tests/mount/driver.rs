@@ -80,11 +80,9 @@ impl Driver {
         self.path(name).to_string_lossy().into_owned()
     }
 
-    fn spawn(&self, log: &str, line: &[&str]) -> anyhow::Result<Child> {
-        let log = std::fs::File::options().create(true).append(true).open(self.path(log))?;
-        let child =
-            Command::new(BINARY).args(line).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        child.context("starting the driver")
+    fn spawn(&mut self, log: &str, line: &[&str]) -> anyhow::Result<String> {
+        let log = self.text(log);
+        self.shell.spawn(&[&[BINARY], line].concat(), &log)
     }
 
     /// Starts a keeper, beside one that may be running.
@@ -109,16 +107,16 @@ impl Driver {
             (self.text("csi.sock"), self.text("keeper/keeper.sock"), self.text("state"));
         // What a killed one left is no sign of life.
         let _ = std::fs::remove_file(self.path("csi.sock"));
-        let user = steadfs_client::current_user();
+        let (url, user) = (self.url.clone(), steadfs_client::current_user());
         let line = [
             "csi",
             "both",
             "--endpoint",
             &socket,
             "--fs",
-            &self.url,
+            &url,
             "--user",
-            &steadfs_client::current_user(),
+            &user,
             "--node",
             "node-1",
             "--keeper",

@@ -1,0 +1,84 @@
+"""csi-sanity, the interface's own tests of a driver, against ours over a cluster: every test of what the driver declares.
+
+csi_suite.py --binary STEADFS --sanity CSI-SANITY      as root, with /dev/fuse
+"""
+
+import argparse
+import getpass
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+from cluster import Cluster, wait_for
+from suite import Suite
+
+SECONDS = 240
+# What the driver does not declare, in csi-sanity's words.
+UNDECLARED = ("CreateSnapshot", "DeleteSnapshot", "ListSnapshots", "Snapshot", "Volume Cloning", "GroupControllerService",
+              "NodeExpandVolume", "ControllerModifyVolume", "Modify volume", "Modify Volume", "ControllerPublishVolume",
+              "ControllerUnpublishVolume", "Controller Publish, UnpublishVolume")
+
+
+def start(binary, folder, *arguments):
+    log = open(folder / "log", "ab")
+    return subprocess.Popen([binary, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def judge(spec):
+    """One test of csi-sanity."""
+    message = (spec.get("Failure") or {}).get("Message", "")
+    if spec["State"] == "skipped":
+        if message.removesuffix(" not supported") not in UNDECLARED:
+            raise AssertionError(f"skipped: {message}")
+    elif spec["State"] not in ("passed", "pending"):
+        raise AssertionError(f"{spec['State']}: {message}")
+
+
+def nothing_left(folder):
+    left = [line.split()[4] for line in open("/proc/self/mountinfo") if str(folder) in line.split()[4]]
+    if left:
+        raise AssertionError(f"mounted still: {left}")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--sanity", required=True)
+    options = parser.parse_args()
+    suite = Suite()
+    with tempfile.TemporaryDirectory(prefix="steadfs-csi-") as work, Cluster(options.binary) as cluster:
+        work = Path(work)
+        socket, keeper, report = work / "csi.sock", work / "keeper" / "keeper.sock", work / "report.json"
+        processes = [
+            start(options.binary, work, "mount-keeper", "--socket", keeper),
+            start(options.binary, work, "csi", "both", "--endpoint", f"unix://{socket}", "--fs", cluster.url, "--user",
+                  getpass.getuser(), "--node", "node-1", "--keeper", keeper, "--state", work / "state"),
+        ]
+        try:
+            wait_for(socket.exists, 60, "the driver has its socket")
+            done = subprocess.run([options.sanity, "-csi.endpoint", f"unix://{socket}", "-csi.mountdir", work / "target",
+                                   "-csi.stagingdir", work / "staging", "-ginkgo.json-report", report],
+                                  capture_output=True, text=True, timeout=SECONDS)
+            if not report.exists():
+                raise SystemExit(f"csi-sanity: {done.stdout[-2000:]} {done.stderr[-2000:]}")
+            specs = [spec for spec in json.loads(report.read_text())[0]["SpecReports"] if spec["LeafNodeType"] == "It"]
+            for spec in specs:
+                if spec["State"] == "passed":
+                    suite.passed += 1
+                else:
+                    name = " ".join([*(spec["ContainerHierarchyTexts"] or []), spec["LeafNodeText"]])
+                    suite.check(f"{spec['State']}: {name}", judge, spec)
+            if sum(spec["State"] == "passed" for spec in specs) < 40:
+                suite.check("most is tried", judge, {"State": "failed"})
+            suite.check("nothing is mounted any more", nothing_left, work)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+            if suite.failed:
+                print((work / "log").read_text()[-3000:], flush=True)
+    suite.end()
+
+
+main()
