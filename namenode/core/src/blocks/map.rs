@@ -260,6 +260,8 @@ impl BlockMap {
             entry.recent.clear();
             if !named.contains(&entry.report.id) {
                 self.drop_storage(storage);
+                // Taken out by its operator: it is no volume of this datanode's until it is named again.
+                self.nodes.node_mut(at).storages.retain(|other| *other != storage);
             }
         }
         for volume in volumes {

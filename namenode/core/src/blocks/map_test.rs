@@ -680,6 +680,37 @@ fn a_failed_volume_loses_its_replicas() {
 }
 
 #[test]
+fn a_volume_that_was_taken_out_is_gone_until_it_is_named_again() {
+    let mut world = World::running(2);
+    world.written(1, 2, &[0, 1]);
+    let volumes = |world: &World| world.map.datanodes().iter().next().unwrap().1.count();
+    let two = vec![volume(0), volume(7)];
+    world.map.register(Registration { volumes: two, ..registration(0, 1) }, world.now).unwrap();
+    assert_eq!(volumes(&world), 2);
+    let other = Registration { volumes: vec![volume(7)], ..registration(0, 1) };
+    world.map.register(other, world.now).unwrap();
+    assert_eq!((volumes(&world), world.live(1)), (1, 1));
+    let both = vec![volume(7), volume(0)];
+    world.map.register(Registration { volumes: both, ..registration(0, 1) }, world.now).unwrap();
+    world.report(0, &[finalized(1)]);
+    assert_eq!((volumes(&world), world.live(1)), (2, 2));
+}
+
+#[test]
+fn a_replica_that_its_datanode_knows_to_be_bad_counts_as_such_from_the_first_report_on() {
+    let mut world = World::starting(3, vec![complete(1, 2)]);
+    world.report(0, &[Replica { state: ReplicaState::Bad, ..finalized(1) }]);
+    world.report(1, &[finalized(1)]);
+    world.report(2, &[]);
+    world.pass(120, &[]);
+    assert!(world.map.safe_mode(world.now).is_none());
+    assert_eq!((world.live(1), world.map.counts().corrupt), (1, 1));
+    world.change(2, finalized(1), ChangeKind::Received);
+    let orders = world.pass(5, &[]);
+    assert_eq!(invalidated(&orders), [(0, id(1))], "once enough good ones are there it goes");
+}
+
+#[test]
 fn a_namenode_that_stood_still_declares_nobody_dead() {
     let mut world = World::running(2);
     world.pass(2, &[]);

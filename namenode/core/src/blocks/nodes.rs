@@ -449,6 +449,8 @@ impl Datanodes {
                     return None;
                 }
                 self.node_mut(owner).storages.retain(|storage| *storage != at);
+            }
+            if !self.node(node).storages.contains(&at) {
                 self.node_mut(node).storages.push(at);
             }
             let storage = self.storage_mut(at);
