@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
+use steadfs_common::ChecksumKind;
 use uuid::Uuid;
 
 /// Layout of the data folders. Raised when an older release could not read what a newer one wrote: it then says so, and
@@ -73,6 +74,8 @@ pub(crate) struct DataFolders {
 
 enum State {
     Empty,
+    /// Its `VERSION` is not what was written: with why.
+    Damaged(String),
     Formatting(VersionFile),
     Ready(VersionFile),
 }
@@ -89,7 +92,8 @@ impl DataFolders {
         let states = folders.iter().map(|folder| state(folder)).collect::<anyhow::Result<Vec<_>>>()?;
         let (version, unfinished) = decide(folders, &states)?;
         for (folder, state) in folders.iter().zip(&states) {
-            if matches!(state, State::Ready(known) if *known != version) {
+            let is_other = matches!(state, State::Ready(known) if *known != version);
+            if is_other || matches!(state, State::Damaged(_)) {
                 write_version(folder, &version)?;
             }
         }
@@ -141,7 +145,7 @@ impl DataFolders {
                 State::Empty => true,
                 // An attempt of before, which was cut short.
                 State::Formatting(known) => known == version,
-                State::Ready(_) => false,
+                State::Ready(_) | State::Damaged(_) => false,
             };
             ensure!(
                 fresh,
@@ -218,11 +222,16 @@ fn lock(folder: &Path) -> anyhow::Result<File> {
 }
 
 fn state(folder: &Path) -> anyhow::Result<State> {
-    if let Some(version) = read(&folder.join(VERSION))? {
-        return Ok(State::Ready(version));
+    match read(&folder.join(VERSION))? {
+        Read::Whole(version) => return Ok(State::Ready(version)),
+        Read::Damaged(why) => return Ok(State::Damaged(why)),
+        Read::Missing => {}
     }
-    if let Some(version) = read(&folder.join(FORMATTING))? {
-        return Ok(State::Formatting(version));
+    match read(&folder.join(FORMATTING))? {
+        Read::Whole(version) => return Ok(State::Formatting(version)),
+        // Nothing was acknowledged in a folder that was being formatted: it is so again.
+        Read::Damaged(_) => return Ok(State::Empty),
+        Read::Missing => {}
     }
     for item in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let name = item?.file_name();
@@ -247,15 +256,39 @@ fn is_temporary(name: &std::ffi::OsStr) -> bool {
     name.to_str() == Some(temporary().as_str())
 }
 
-fn read(path: &Path) -> anyhow::Result<Option<VersionFile>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+/// What a file that says whose a folder is turned out to be.
+enum Read {
+    Whole(VersionFile),
+    Damaged(String),
+    Missing,
+}
+
+/// Begins the last line, behind which the CRC32C of all before stands. Files of layout 1 have none.
+const LAST_LINE: &str = "# crc32c ";
+
+fn encode(version: &VersionFile) -> anyhow::Result<String> {
+    let text = toml::to_string(version)?;
+    let crc = ChecksumKind::Crc32c.of(text.as_bytes());
+    Ok(format!("{text}{LAST_LINE}{crc:08x}\n"))
+}
+
+fn read(path: &Path) -> anyhow::Result<Read> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::Missing),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    let damaged =
-        || format!("{} is damaged: put back a copy of it from another of data_dirs", path.display());
-    let layout: LayoutOnly = toml::from_str(&text).with_context(damaged)?;
+    let damaged = |why: String| Ok(Read::Damaged(format!("{} is damaged: {why}", path.display())));
+    let Ok(text) = String::from_utf8(bytes) else { return damaged("it is no text".into()) };
+    if let Some((body, crc)) = text.rsplit_once(LAST_LINE)
+        && crc != format!("{:08x}\n", ChecksumKind::Crc32c.of(body.as_bytes()))
+    {
+        return damaged("its checksum does not match".into());
+    }
+    let layout: LayoutOnly = match toml::from_str(&text) {
+        Ok(layout) => layout,
+        Err(error) => return damaged(error.message().to_owned()),
+    };
     ensure!(
         (OLDEST_LAYOUT..=LAYOUT_VERSION).contains(&layout.layout_version),
         "{} says layout version {}, this release reads {OLDEST_LAYOUT} to {LAYOUT_VERSION}: start the release that wrote \
@@ -263,7 +296,14 @@ fn read(path: &Path) -> anyhow::Result<Option<VersionFile>> {
         path.display(),
         layout.layout_version
     );
-    toml::from_str(&text).map(Some).with_context(damaged)
+    match toml::from_str::<VersionFile>(&text) {
+        // Without its last line it was cut short.
+        Ok(_) if layout.layout_version > OLDEST_LAYOUT && !text.contains(LAST_LINE) => {
+            damaged("it was cut short".into())
+        }
+        Ok(version) => Ok(Read::Whole(version)),
+        Err(error) => damaged(error.message().to_owned()),
+    }
 }
 
 /// Which cluster the folders are of, and which of them are still to be formatted.
@@ -289,7 +329,14 @@ fn decide(folders: &[PathBuf], states: &[State]) -> anyhow::Result<(VersionFile,
                 unfinished.push(folder.clone());
             }
             State::Empty => unfinished.push(folder.clone()),
+            State::Damaged(_) => {}
         }
+    }
+    for state in states {
+        let State::Damaged(why) = state else { continue };
+        // The hashes of the journal tell whether it is of this cluster.
+        ensure!(ready.is_some(), "{why}. Put back a copy of it from another of data_dirs");
+        tracing::warn!("{why}: it is written anew");
     }
     if let Some((folder, version)) = ready {
         ensure!(
@@ -331,14 +378,14 @@ fn can_be_made_again(folders: &[PathBuf]) -> bool {
 }
 
 fn write_version(folder: &Path, version: &VersionFile) -> anyhow::Result<()> {
-    crate::backup::files::replace(&folder.join(VERSION), toml::to_string(version)?.as_bytes())
+    crate::backup::files::replace(&folder.join(VERSION), encode(version)?.as_bytes())
 }
 
 /// Marks a folder as being formatted, and throws away what an earlier attempt left.
 fn begin(folder: &Path, version: &VersionFile) -> anyhow::Result<()> {
     let temporary = folder.join(temporary());
     let mut file = File::create(&temporary)?;
-    file.write_all(toml::to_string(version)?.as_bytes())?;
+    file.write_all(encode(version)?.as_bytes())?;
     file.sync_all()?;
     fs::rename(&temporary, folder.join(FORMATTING))?;
     sync(folder)?;
@@ -448,6 +495,34 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_version_file_is_written_anew_from_another_folder() {
+        let (_keep, folders) = two();
+        let identity = formatted(&folders);
+        let path = folders[1].join(VERSION);
+        let whole = fs::read(&path).unwrap();
+        for bit in 0..whole.len() * 8 {
+            let mut damaged = whole.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, damaged).unwrap();
+            // A bit of the number may make it a newer layout's: that is not for us to say.
+            match DataFolders::open(&folders) {
+                Ok(data) => assert_eq!(data.identity(1), identity),
+                Err(error) => assert!(error.to_string().contains("layout version"), "bit {bit}: {error}"),
+            }
+        }
+        for cut in 0..whole.len() {
+            fs::write(&path, &whole[..cut]).unwrap();
+            assert_eq!(DataFolders::open(&folders).unwrap().identity(1), identity, "{cut} bytes");
+            assert_eq!(fs::read(&path).unwrap(), whole);
+        }
+        for folder in &folders {
+            fs::write(folder.join(VERSION), &whole[..20]).unwrap();
+        }
+        let error = DataFolders::open(&folders).unwrap_err().to_string();
+        assert!(error.contains("Put back a copy"), "{error}");
+    }
+
+    #[test]
     fn an_accepted_loss_is_known_in_all_folders() {
         let (_keep, folders) = two();
         formatted(&folders);
@@ -470,7 +545,8 @@ mod tests {
         assert!(error.contains("name folders of one cluster"), "{error}");
 
         let text = fs::read_to_string(folders[0].join(VERSION)).unwrap();
-        fs::write(folders[0].join(VERSION), text.replace("layout_version = 2", "layout_version = 9"))
+        let (body, _) = text.rsplit_once(LAST_LINE).unwrap();
+        fs::write(folders[0].join(VERSION), body.replace("layout_version = 2", "layout_version = 9"))
             .unwrap();
         let error = DataFolders::open(&folders).unwrap_err().to_string();
         assert!(error.contains("start the release that wrote it"), "{error}");

@@ -1,0 +1,398 @@
+#!/usr/bin/env python3
+"""Every kind of damage to every kind of file, on real files and real processes.
+
+A cell says what became of it: `healed` (it serves, all that was acknowledged is there, and what was damaged is whole
+again), `harmless` (the damage was never in the way), `refused` (it does not start, says why, and starts once the file is
+put back), `ended` (it ended, and after a restart all is there). LOST, WRONG and HUNG are failures, and so is a refusal where
+another copy could have helped.
+"""
+
+import argparse
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from bench import Cluster, Ledger, copy_tree, drop_page_cache, until
+
+COLUMNS = ["bit flip", "zeroed page", "truncation", "swapped", "stale copy", "EIO on read", "EIO on write", "ENOSPC",
+           "failing sync", "torn write"]
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    used = len(data.rstrip(b"\0")) or len(data)
+    data[used // 2] ^= 0x10
+    path.write_bytes(data)
+
+
+def zero_page(path):
+    data = bytearray(path.read_bytes())
+    used = len(data.rstrip(b"\0")) or len(data)
+    page = min(4096, used)
+    at = (used - page) // 2
+    data[at:at + page] = bytes(page)
+    path.write_bytes(data)
+
+
+def truncate(path):
+    data = path.read_bytes()
+    used = len(data.rstrip(b"\0")) or len(data)
+    path.write_bytes(data[:used // 2])
+
+
+def tear(path):
+    """The end of what was written last is missing, as after a power cut in the middle of a write."""
+    data = bytearray(path.read_bytes())
+    used = len(data.rstrip(b"\0"))
+    data[used - min(16, used):used] = bytes(min(16, used))
+    path.write_bytes(data)
+
+
+def swap(one, other):
+    a, b = one.read_bytes(), other.read_bytes()
+    one.write_bytes(b)
+    other.write_bytes(a)
+
+
+class Small:
+    """A small ext4 file system on a loop device, whose backing file lies on a tmpfs that can be filled."""
+
+    def __init__(self, root, megabytes=96):
+        self.root = pathlib.Path(root)
+        self.back, self.mount = self.root / "back", self.root / "disk"
+        self.back.mkdir()
+        self.mount.mkdir()
+        run("mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", str(self.back))
+        self.image = self.back / "image"
+        with open(self.image, "wb") as image:
+            image.truncate((megabytes - 8) << 20)
+        run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,nodiscard", "-O", "^has_journal", str(self.image))
+        self.attach()
+
+    def attach(self):
+        run("mount", "-o", "loop,errors=continue", str(self.image), str(self.mount))
+
+    def detach(self):
+        subprocess.run(["umount", "-l", str(self.mount)], capture_output=True)
+
+    def fill_back(self):
+        """Writes to the disk fail from now on, also those that the system does later."""
+        with open(self.back / "filler", "wb") as filler:
+            try:
+                while True:
+                    filler.write(bytes(1 << 20))
+            except OSError:
+                pass
+
+    def empty_back(self):
+        (self.back / "filler").unlink(missing_ok=True)
+
+    def fill_disk(self):
+        self.filler = self.mount / "filler"
+        with open(self.filler, "wb") as filler:
+            try:
+                while True:
+                    filler.write(bytes(1 << 20))
+                    filler.flush()
+            except OSError:
+                pass
+
+    def empty_disk(self):
+        self.filler.unlink(missing_ok=True)
+
+    def gone(self):
+        self.detach()
+        subprocess.run(["umount", "-l", str(self.back)], capture_output=True)
+
+
+def run(*command):
+    subprocess.run(command, check=True, capture_output=True)
+
+
+class Matrix:
+    def __init__(self, binary, root):
+        self.binary, self.root = pathlib.Path(binary), pathlib.Path(root)
+        self.cells = 0
+        self.ledger = Ledger()
+        self.template = self.root / "template"
+        self.ports = None
+
+    # The state that every cell begins with: two lives, so that there is an older copy of everything too.
+
+    def prepare(self):
+        cluster = Cluster(self.binary, self.template, datanodes=2)
+        self.ports = (cluster.port, cluster.http)
+        assert cluster.everything(), cluster.words()
+        cluster.leave_safe_mode()
+        for life in range(2):
+            for number in range(25):
+                assert self.ledger.mkdir(cluster, f"/dir-{life}/{number}")
+            for number in range(3):
+                data = bytes((number + life + place) % 251 for place in range(300_000 + 7_000 * number))
+                done = until(lambda data=data, path=f"/file-{life}-{number}": self.ledger.put(cluster, path, data), what="a put")
+                assert done
+            assert cluster.admin("scrub").returncode == 0
+            if life == 0:
+                cluster.stop()
+                copy_tree(self.template, self.root / "stale")
+                assert cluster.everything(), cluster.words()
+                cluster.leave_safe_mode()
+        cluster.stop()
+
+    def fresh(self, **folders):
+        self.cells += 1
+        root = self.root / f"cell-{self.cells}"
+        root.mkdir()
+        for item in self.template.iterdir():
+            if item.is_dir() and item.name in folders:
+                copy_tree_into(item, folders[item.name])
+            elif item.is_dir():
+                copy_tree(item, root / item.name)
+            elif item.suffix == ".toml" and item.name != "namenode.toml":
+                (root / item.name).write_text(item.read_text().replace(str(self.template), str(root)))
+        return Cluster(self.binary, root, datanodes=2, ports=self.ports, **folders)
+
+    # Files.
+
+    @staticmethod
+    def journals(cluster, copy):
+        return sorted((cluster.folders[copy] / "journal").glob("segment-*.log"))
+
+    def used_journals(self, cluster, copy):
+        """Segments that hold something, oldest first."""
+        return [path for path in self.journals(cluster, copy) if len(path.read_bytes().rstrip(b"\0")) > 200]
+
+    def targets(self, row, cluster):
+        """The files that are damaged together, each with another to swap it with and with its stale copy."""
+        store, copy = cluster.folders[0] / "store", cluster.folders[1] / "store-copy" / "files"
+        if row == "journal, one copy":
+            return [self.used_journals(cluster, 1)[-2:]]
+        if row == "journal, every copy":
+            return [self.used_journals(cluster, number)[-2:] for number in (0, 1)]
+        if row == "SST":
+            return [sorted(store.glob("*.sst"), key=lambda path: path.stat().st_size)[-2:]]
+        if row == "SST of the copy":
+            return [sorted(copy.glob("*.sst*"), key=lambda path: path.stat().st_size)[-2:]]
+        if row == "MANIFEST":
+            manifest = store / (store / "CURRENT").read_text().strip()
+            return [[manifest, sorted(store.glob("OPTIONS-*"))[-1]]]
+        if row == "version file":
+            return [[cluster.folders[1] / "VERSION", cluster.folders[1] / "store-copy" / "BACKUP"]]
+        blocks = [path for path in (cluster.root / "datanode-0").rglob("blk_*") if "finalized" in path.parts]
+        metas = sorted(path for path in blocks if path.suffix == ".meta")
+        if row == "checksum file":
+            return [metas[-2:]]
+        return [[path for path in sorted(blocks) if path.suffix != ".meta"][-2:]]
+
+    def stale_of(self, cluster, path):
+        old = self.root / "stale" / path.relative_to(cluster.root)
+        return old if old.exists() else None
+
+    # Cells.
+
+    def damage(self, row, column, cluster):
+        """Does the damage; none if there is no such thing."""
+        for files in self.targets(row, cluster):
+            path = files[-1]
+            if column == "bit flip":
+                flip(path)
+            elif column == "zeroed page":
+                zero_page(path)
+            elif column == "truncation":
+                truncate(path)
+            elif column == "torn write":
+                if not row.startswith("journal"):
+                    return None
+                tear(path)
+            elif column == "swapped":
+                swap(files[0], path)
+            elif column == "stale copy":
+                old = self.stale_of(cluster, path) or self.stale_of(cluster, files[0])
+                if old is None:
+                    return None
+                shutil.copy(old, path)
+        return True
+
+    def static_cell(self, row, column):
+        cluster = self.fresh()
+        kept = cluster.root / "kept"
+        kept.mkdir()
+        if self.damage(row, column, cluster) is None:
+            return "–"
+        try:
+            return self.judge(row, cluster)
+        except TimeoutError as error:
+            return f"HUNG ({error})"
+        finally:
+            cluster.stop(9)
+
+    def judge(self, row, cluster):
+        drop_page_cache()
+        on_datanode = row in ("block file", "checksum file")
+        started = cluster.everything()
+        if not started:
+            words = cluster.words()
+            if row == "journal, every copy" and ("nothing was changed" in words or "Put back" in words):
+                return "refused"
+            return f"REFUSED ({words})"
+        cluster.leave_safe_mode()
+        lost = self.ledger.lost_names(cluster)
+        if lost:
+            return f"LOST {lost[:3]}"
+        until(lambda: live(cluster) == 2, what="the datanodes")
+        for _ in range(3):
+            wrong, unread = self.ledger.bad_files(cluster)
+            if wrong:
+                return f"WRONG {wrong[:3]}"
+            if not unread:
+                break
+        if unread:
+            return f"LOST {unread[:3]}"
+        if on_datanode:
+            return "served from another"
+        scrub = cluster.admin("scrub")
+        if scrub.returncode != 0 and not cluster.namenode.alive():
+            # It met the rot, and ended: the next start mends it.
+            if not cluster.up():
+                return f"REFUSED ({cluster.words()})"
+            cluster.leave_safe_mode()
+            lost = self.ledger.lost_names(cluster)
+            return f"LOST {lost[:3]}" if lost else "ended, healed"
+        health = cluster.admin("data-health")
+        text = health.stdout.decode()
+        if health.returncode != 0:
+            return f"PROBLEM ({text.strip().splitlines()[-1]})"
+        return "healed" if "found" in text else "harmless"
+
+    def running_cell(self, row, column):
+        """The disk of a data folder fails under a running namenode that makes folders."""
+        which = {"journal, one copy": "b", "SST": "a"}.get(row)
+        if which is None:
+            return "–"
+        place = self.root / f"small-{self.cells}"
+        place.mkdir()
+        small = Small(place)
+        folders = {which: small.mount / which}
+        cluster = self.fresh(**folders)
+        ledger = Ledger()
+        # What the cell begins with is on the disk.
+        run("sync", "-f", str(small.mount))
+        try:
+            if not cluster.up():
+                return f"REFUSED ({cluster.words()})"
+            cluster.leave_safe_mode()
+            for number in range(5):
+                ledger.mkdir(cluster, f"/before-{number}")
+            small.fill_disk() if column == "ENOSPC" else small.fill_back()
+            for number in range(400):
+                if not ledger.mkdir(cluster, f"/during/{number}") and not cluster.namenode.alive():
+                    break
+                if which == "b" and "left" in cluster.admin("data-health").stdout.decode() and number > 20:
+                    break
+            ended = not cluster.namenode.alive()
+            degraded = not ended and "left" in cluster.admin("data-health").stdout.decode()
+            small.empty_disk() if column == "ENOSPC" else small.empty_back()
+            if degraded and column == "ENOSPC":
+                until(lambda: cluster.admin("data-health").returncode == 0, what="the copy's return")
+            cluster.stop(9)
+            if column != "ENOSPC":
+                small.detach()
+                subprocess.run(["fsck.ext4", "-y", str(small.image)], capture_output=True)
+                small.attach()
+            if not cluster.up():
+                return f"REFUSED ({cluster.words()})"
+            cluster.leave_safe_mode()
+            lost = ledger.lost_names(cluster) or self.ledger.lost_names(cluster)
+            if lost:
+                return f"LOST {lost[:3]}"
+            if ended:
+                return "ended, whole after a restart"
+            return "goes on, comes back" if degraded else "harmless"
+        except TimeoutError as error:
+            return f"HUNG ({error})"
+        finally:
+            cluster.stop(9)
+            small.gone()
+
+    def unreadable_cell(self, row):
+        """The file lies on a disk of which a part cannot be read."""
+        cluster = self.fresh()
+        files = self.targets(row, cluster)
+        if row in ("block file", "checksum file", "version file", "journal, every copy"):
+            return "–"
+        path = files[0][-1]
+        place = self.root / f"unreadable-{self.cells}"
+        place.mkdir()
+        small = Small(place)
+        try:
+            shutil.copy(path, small.mount / path.name)
+            run("sync")
+            extents = subprocess.run(["filefrag", "-v", str(small.mount / path.name)], capture_output=True, text=True)
+            blocks = [line.split() for line in extents.stdout.splitlines() if line.strip()[:2].strip(":").isdigit()]
+            # The backing file ends where the file's bytes begin.
+            first = min(int(block[3].rstrip(".")) for block in blocks) if blocks else 0
+            if not first:
+                return "–"
+            drop_page_cache()
+            with open(small.image, "r+b") as image:
+                image.truncate(first * 4096)
+            path.unlink()
+            path.symlink_to(small.mount / path.name)
+            return self.judge(row, cluster)
+        except (TimeoutError, subprocess.CalledProcessError) as error:
+            return f"HUNG ({error})" if isinstance(error, TimeoutError) else "–"
+        finally:
+            cluster.stop(9)
+            small.gone()
+
+    def cell(self, row, column):
+        if column in ("EIO on write", "ENOSPC", "failing sync"):
+            return self.running_cell(row, column)
+        if column == "EIO on read":
+            return self.unreadable_cell(row)
+        return self.static_cell(row, column)
+
+
+def live(cluster):
+    import json
+    report = cluster.run("admin", "--json", "report")
+    return json.loads(report.stdout)["live_datanodes"] if report.stdout else 0
+
+
+def copy_tree_into(source, target):
+    shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+
+
+ROWS = ["journal, one copy", "journal, every copy", "SST", "SST of the copy", "MANIFEST", "version file", "block file",
+        "checksum file"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--columns", default=",".join(COLUMNS))
+    parser.add_argument("rows", nargs="*", default=ROWS)
+    arguments = parser.parse_args()
+    columns = arguments.columns.split(",")
+    bad, lines = 0, []
+    with tempfile.TemporaryDirectory(prefix="steadfs-matrix-", ignore_cleanup_errors=True) as root:
+        matrix = Matrix(arguments.binary, root)
+        matrix.prepare()
+        for row in arguments.rows or ROWS:
+            cells = []
+            for column in columns:
+                verdict = matrix.cell(row, column)
+                cells.append(verdict)
+                bad += verdict.split(" ")[0] in ("LOST", "WRONG", "HUNG", "REFUSED", "PROBLEM")
+                print(f"{row} × {column}: {verdict}", flush=True)
+            lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    print("\n| | " + " | ".join(columns) + " |\n|" + " --- |" * (len(columns) + 1))
+    print("\n".join(lines))
+    print(f"\n{bad} cells failed")
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
