@@ -220,7 +220,6 @@ pub(super) fn parse(bytes: &Bytes) -> Option<Request> {
     Some(Request { number, inode, alias, user, thread, operation })
 }
 
-#[expect(clippy::too_many_lines, reason = "one arm for each kind of request")]
 fn operation_of(code: u32, bytes: &Bytes) -> Option<Operation> {
     let mut body = Fields(bytes.get(REQUEST_HEADER..)?);
     Some(match code {

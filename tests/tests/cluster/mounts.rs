@@ -243,3 +243,33 @@ async fn a_lock_goes_with_the_process_that_held_it() -> anyhow::Result<()> {
     test.stop().await;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_never_mixes_two_contents() -> anyhow::Result<()> {
+    const LENGTH: usize = 3 * BLOCK as usize;
+    let test = TestCluster::in_process(1).await?;
+    let client = test.client().await?;
+    let old = content("old", LENGTH);
+    client.write("/f", old.clone()).await?;
+    let reader = client.open("/f").await?;
+    assert_eq!(reader.read_at(0, 10).await?, old[..10]);
+    let mut writer = client.replace("/f").await?;
+    writer.write_all(content("new", LENGTH)).await?;
+    writer.close().await?;
+    // Once the old blocks are gone, it is said instead of reading on in the new ones.
+    let at = 2 * BLOCK;
+    eventually("the old content is gone", async || match reader.read_at(at, 10).await {
+        Ok(bytes) => {
+            anyhow::ensure!(bytes == old[at as usize..at as usize + 10], "bytes of another content");
+            Ok(false)
+        }
+        Err(error) => {
+            anyhow::ensure!(error.kind() == FsErrorKind::ContentChanged, "{error}");
+            Ok(true)
+        }
+    })
+    .await?;
+    assert_eq!(client.open("/f").await?.read_at(at, 10).await?, content("new", LENGTH)[at as usize..][..10]);
+    test.stop().await;
+    Ok(())
+}

@@ -174,6 +174,11 @@ impl Program {
         Ok(())
     }
 
+    /// Whether it says nothing for so long.
+    pub(crate) fn is_silent(&self, time: Duration) -> bool {
+        self.said.recv_timeout(time).is_err()
+    }
+
     /// Kills it, and waits until it is gone.
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
