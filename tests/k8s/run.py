@@ -63,13 +63,12 @@ class Table:
 def run_part(part, release, table, only):
     module = importlib.import_module(f"cases.{part}")
     machines = kube.Machines.here()
-    for step in ("before",):
-        if hasattr(module, step):
-            began = time.monotonic()
-            fine, seen = attempt(getattr(module, step), release)
-            if not fine:
-                table.row(part, step, "FAILED", time.monotonic() - began, seen)
-                return
+    if hasattr(module, "before"):
+        began = time.monotonic()
+        fine, seen = attempt(module.before, release)
+        if not fine:
+            table.row(part, "before", "FAILED", time.monotonic() - began, seen)
+            return
     for name, case in cases_of(module):
         title = name.removeprefix("case_").replace("_", " ")
         if only and only not in name:
@@ -85,6 +84,16 @@ def run_part(part, release, table, only):
         fine, seen = attempt(module.after, release)
         if not fine:
             table.row(part, "after", "FAILED", 0, seen)
+
+
+def prepare(part, release):
+    """Installs the release as the part wants it, or takes it away."""
+    module = importlib.import_module(f"cases.{part}")
+    if getattr(module, "ALONE", False):
+        release.uninstall()
+    else:
+        release.install(**getattr(module, "VALUES", {}))
+        release.wait()
 
 
 def main():
@@ -105,13 +114,12 @@ def main():
     table = Table()
     try:
         for part in arguments.parts or known:
-            module = importlib.import_module(f"cases.{part}")
-            if getattr(module, "ALONE", False):
-                release.uninstall()
+            began = time.monotonic()
+            fine, seen = attempt(lambda release, part=part: prepare(part, release), release)
+            if fine:
+                run_part(part, release, table, arguments.only)
             else:
-                release.install(**getattr(module, "VALUES", {}))
-                release.wait()
-            run_part(part, release, table, arguments.only)
+                table.row(part, "installation", "FAILED", time.monotonic() - began, seen)
     finally:
         if not arguments.keep:
             release.uninstall()
