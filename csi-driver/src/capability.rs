@@ -21,7 +21,17 @@ pub(crate) struct Use {
 
 /// Mount options that say what is so anyway, or what the kubelet adds.
 const PASSED_OVER: [&str; 12] = [
-    "", "rw", "defaults", "nosuid", "nodev", "noatime", "nodiratime", "relatime", "async", "exec", "bind",
+    "",
+    "rw",
+    "defaults",
+    "nosuid",
+    "nodev",
+    "noatime",
+    "nodiratime",
+    "relatime",
+    "async",
+    "exec",
+    "bind",
     "_netdev",
 ];
 
@@ -32,7 +42,9 @@ impl Use {
         let mount = match &capability.access_type {
             Some(AccessType::Mount(mount)) => mount,
             Some(AccessType::Block(_)) => {
-                return Err("a volume is a folder and cannot be a block device: say volumeMode: Filesystem".into());
+                return Err(
+                    "a volume is a folder and cannot be a block device: say volumeMode: Filesystem".into()
+                );
             }
             None => return Err("the volume capability has no access type".into()),
         };
@@ -41,7 +53,8 @@ impl Use {
             return Err("the volume capability has no access mode that is known".into());
         }
         let group = Some(mount.volume_mount_group.as_str()).filter(|group| !group.is_empty());
-        let group = group.map(|group| group.parse().map_err(|_| format!("`{group}` is not the number of a group")));
+        let group =
+            group.map(|group| group.parse().map_err(|_| format!("`{group}` is not the number of a group")));
         let mut read = Self { mode, group: group.transpose()?, options: Vec::new(), read_only: false };
         for flag in &mount.mount_flags {
             for option in flag.split(',') {
@@ -106,7 +119,10 @@ mod tests {
     fn options_are_known_ones() {
         let flags = ["noatime,cache_ttl_ms=5", "user=etl", "block_size=64Mi"];
         let read = Use::read(Some(&capability(&flags, "2000", Mode::MultiNodeMultiWriter))).unwrap();
-        assert_eq!(read.options, ["--cache-ttl-ms=5", "--user=etl", "--block-size=67108864"].map(OsString::from));
+        assert_eq!(
+            read.options,
+            ["--cache-ttl-ms=5", "--user=etl", "--block-size=67108864"].map(OsString::from)
+        );
         assert_eq!((read.group, read.read_only), (Some(2000), false));
         let read = Use::read(Some(&capability(&["ro"], "", Mode::SingleNodeWriter))).unwrap();
         assert!(read.read_only);
@@ -116,7 +132,9 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused() {
-        for flag in ["allow_other", "fd=3", "user=a b", "cache_ttl_ms=x", "memory=9Gi", "--user=x", "local=/etc"] {
+        for flag in
+            ["allow_other", "fd=3", "user=a b", "cache_ttl_ms=x", "memory=9Gi", "--user=x", "local=/etc"]
+        {
             let refused = Use::read(Some(&capability(&[flag], "", Mode::SingleNodeWriter))).unwrap_err();
             assert!(refused.contains(flag), "{refused}");
         }

@@ -43,14 +43,18 @@ impl<N: Namespace> ControllerDoor<N> {
     async fn create(&self, request: csi::CreateVolumeRequest) -> Outcome<csi::CreateVolumeResponse> {
         let name = &request.name;
         if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
-            return Err(Failure::Invalid(format!("a volume's name has 1 to {MAX_NAME} bytes and no control characters")));
+            return Err(Failure::Invalid(format!(
+                "a volume's name has 1 to {MAX_NAME} bytes and no control characters"
+            )));
         }
         uses(&request.volume_capabilities).map_err(Failure::Invalid)?;
         if request.volume_content_source.is_some() {
             return Err(Failure::Invalid("volumes are not made from snapshots or other volumes".into()));
         }
         if !request.mutable_parameters.is_empty() {
-            return Err(Failure::Invalid("parameters of volumes cannot be changed: no VolumeAttributesClass".into()));
+            return Err(Failure::Invalid(
+                "parameters of volumes cannot be changed: no VolumeAttributesClass".into(),
+            ));
         }
         let parameters = bounded(request.parameters)?;
         let _held = self.locks.take(name)?;
@@ -125,7 +129,8 @@ impl<N: Namespace> ControllerDoor<N> {
         }
         let room = self.volumes.namespace.room().await?;
         let said = request.parameters.get("replication").map(|said| replication(said));
-        let replicas = u64::from(said.transpose().map_err(Failure::Invalid)?.unwrap_or(room.replication).max(1));
+        let replicas =
+            u64::from(said.transpose().map_err(Failure::Invalid)?.unwrap_or(room.replication).max(1));
         Ok(csi::GetCapacityResponse {
             available_capacity: signed(room.remaining / replicas),
             maximum_volume_size: Some(signed(room.capacity / replicas)),
@@ -149,7 +154,10 @@ impl<N: Namespace> ControllerDoor<N> {
         let capacity = self.volumes.expand(&handle, sizes(request.capacity_range)?).await?;
         tracing::info!(%handle, capacity, "a volume has this size");
         // A quota counts at once, on every node.
-        Ok(csi::ControllerExpandVolumeResponse { capacity_bytes: signed(capacity), node_expansion_required: false })
+        Ok(csi::ControllerExpandVolumeResponse {
+            capacity_bytes: signed(capacity),
+            node_expansion_required: false,
+        })
     }
 
     async fn get(&self, id: &str) -> Outcome<csi::ControllerGetVolumeResponse> {
@@ -160,7 +168,10 @@ impl<N: Namespace> ControllerDoor<N> {
         let condition = if moved {
             csi::VolumeCondition {
                 abnormal: true,
-                message: format!("the folder is no longer at {}: somebody has renamed it", volume.record.folder),
+                message: format!(
+                    "the folder is no longer at {}: somebody has renamed it",
+                    volume.record.folder
+                ),
             }
         } else {
             well()

@@ -92,7 +92,12 @@ impl<N: Namespace> Ephemeral<N> {
     }
 
     /// Makes the folder of a volume, or finds it.
-    pub(crate) async fn make(&self, id: &str, target: &Path, said: &HashMap<String, String>) -> Outcome<Made> {
+    pub(crate) async fn make(
+        &self,
+        id: &str,
+        target: &Path,
+        said: &HashMap<String, String>,
+    ) -> Outcome<Made> {
         let folder = self.folder_of(id)?;
         let wishes = Wishes::read(&bounded(said.clone())?).map_err(Failure::Invalid)?;
         let (path, namespace) = (folder.to_string(), &self.volumes.namespace);
@@ -108,7 +113,8 @@ impl<N: Namespace> Ephemeral<N> {
         }
         namespace.set_mode(&path, wishes.mode).await?;
         let there = namespace.stat(&path).await?;
-        let there = there.ok_or_else(|| Failure::Busy(format!("{path} went away while it was being made")))?;
+        let there =
+            there.ok_or_else(|| Failure::Busy(format!("{path} went away while it was being made")))?;
         Ok(Made {
             folder,
             inode: there.inode,
@@ -119,7 +125,8 @@ impl<N: Namespace> Ephemeral<N> {
 
     fn folder_of(&self, id: &str) -> Outcome<FsPath> {
         let name = Name::new(id).ok().filter(|_| is_id(id));
-        let name = name.ok_or_else(|| Failure::Invalid(format!("`{id}` is no handle of an inline volume")))?;
+        let name =
+            name.ok_or_else(|| Failure::Invalid(format!("`{id}` is no handle of an inline volume")))?;
         Ok(self.folder.join(name))
     }
 
@@ -138,7 +145,9 @@ impl<N: Namespace> Ephemeral<N> {
             // Who is just being published has no mount yet.
             let Ok(_held) = locks.take(&id) else { continue };
             let Ok(folder) = self.folder_of(&id) else { continue };
-            let Some(bytes) = self.volumes.namespace.attribute(&folder.to_string(), RECORD).await? else { continue };
+            let Some(bytes) = self.volumes.namespace.attribute(&folder.to_string(), RECORD).await? else {
+                continue;
+            };
             let Ok(record) = serde_json::from_slice::<Record>(&bytes) else { continue };
             if record.version == 1 && places::mounted(&record.target)?.is_none() {
                 tracing::info!(%folder, "an inline volume of a pod that is gone is deleted");
@@ -159,9 +168,12 @@ mod tests {
 
     #[test]
     fn a_pod_says_how_large_and_never_where() {
-        let wishes = read(&[("size", "1Gi"), ("mode", "0700"), ("csi.storage.k8s.io/pod.name", "p")]).unwrap();
+        let wishes =
+            read(&[("size", "1Gi"), ("mode", "0700"), ("csi.storage.k8s.io/pod.name", "p")]).unwrap();
         assert_eq!((wishes.size, wishes.mode), (Some(1 << 30), 0o700));
-        for (key, value) in [("folder", "/data"), ("parent", "/x"), ("size", "-1"), ("mode", "8"), ("replication", "no")] {
+        for (key, value) in
+            [("folder", "/data"), ("parent", "/x"), ("size", "-1"), ("mode", "8"), ("replication", "no")]
+        {
             assert!(read(&[(key, value)]).unwrap_err().contains(key));
         }
     }
@@ -169,7 +181,9 @@ mod tests {
     #[test]
     fn only_a_kubelets_names_are_names() {
         assert!(is_id(&format!("csi-{}", "0a".repeat(32))));
-        for wrong in ["csi-", "csi-../../x", &format!("csi-{}", "0A".repeat(32)), &format!("x{}", "0a".repeat(33))] {
+        for wrong in
+            ["csi-", "csi-../../x", &format!("csi-{}", "0A".repeat(32)), &format!("x{}", "0a".repeat(33))]
+        {
             assert!(!is_id(wrong), "{wrong}");
         }
     }

@@ -123,7 +123,9 @@ mod tests {
         assert_eq!(text.parse(), Ok(handle));
         // The interface allows 128 bytes.
         assert!(text.len() <= 128, "{text}");
-        assert!(is_versioned(&text) && is_versioned("v2:x") && !is_versioned("v1") && !is_versioned("data:x"));
+        assert!(
+            is_versioned(&text) && is_versioned("v2:x") && !is_versioned("v1") && !is_versioned("data:x")
+        );
     }
 
     proptest! {

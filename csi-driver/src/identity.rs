@@ -29,8 +29,9 @@ impl Identity for IdentityDoor {
         &self,
         _: Request<csi::GetPluginCapabilitiesRequest>,
     ) -> Result<Response<csi::GetPluginCapabilitiesResponse>, Status> {
-        let service =
-            |kind: service::Type| csi::PluginCapability { r#type: Some(Type::Service(Service { r#type: kind.into() })) };
+        let service = |kind: service::Type| csi::PluginCapability {
+            r#type: Some(Type::Service(Service { r#type: kind.into() })),
+        };
         let mut capabilities = vec![service(service::Type::VolumeAccessibilityConstraints)];
         if self.controller {
             capabilities.push(service(service::Type::ControllerService));

@@ -115,7 +115,8 @@ impl<N: Namespace> Node<N> {
             argument.push(value);
             line.push(argument);
         };
-        let says = |name: &str| wanted.options.iter().any(|option| option.to_string_lossy().starts_with(name));
+        let says =
+            |name: &str| wanted.options.iter().any(|option| option.to_string_lossy().starts_with(name));
         add("--memory", self.settings.volume_memory.to_string().into());
         add("--local", self.settings.local.clone().into());
         if !says("--block-size") {
@@ -162,17 +163,31 @@ impl<N: Namespace> Node<N> {
                 "there is no volume {id}: a static volume says its folder in volumeAttributes, as folder: /data/x"
             ))
         })?;
-        let unknown = context.keys().find(|key| *key != FOLDER && !key.starts_with("csi.storage.k8s.io/") && !key.starts_with("storage.kubernetes.io/"));
+        let unknown = context.keys().find(|key| {
+            *key != FOLDER
+                && !key.starts_with("csi.storage.k8s.io/")
+                && !key.starts_with("storage.kubernetes.io/")
+        });
         if let Some(unknown) = unknown {
-            return Err(Failure::Invalid(format!("volumeAttributes have a key `{unknown}` that is not known: known is folder")));
+            return Err(Failure::Invalid(format!(
+                "volumeAttributes have a key `{unknown}` that is not known: known is folder"
+            )));
         }
         let folder = folder(said).map_err(|why| Failure::Invalid(format!("the folder `{said}`: {why}")))?;
         self.volumes.outside(&folder)?;
         let there = self.volumes.namespace.stat(&folder.to_string()).await?;
         let there = there.filter(|there| there.directory).ok_or_else(|| {
-            Failure::NotFound(format!("{folder} is no folder of the cluster: a static volume wants one that exists"))
+            Failure::NotFound(format!(
+                "{folder} is no folder of the cluster: a static volume wants one that exists"
+            ))
         })?;
-        Ok(Source { folder, inode: there.inode, replication: None, block_size: block_size_for(None), ours: false })
+        Ok(Source {
+            folder,
+            inode: there.inode,
+            replication: None,
+            block_size: block_size_for(None),
+            ours: false,
+        })
     }
 
     /// What a kubelet would do with a disk: the programs' group has the volume. Only the top is changed: what is made in it
@@ -213,7 +228,12 @@ impl<N: Namespace> Node<N> {
     }
 
     /// The mount that is to be bound must be there and alive, with the pod's group in it.
-    async fn see_to(&self, request: &csi::NodePublishVolumeRequest, wanted: &Use, staged: &Path) -> Outcome<()> {
+    async fn see_to(
+        &self,
+        request: &csi::NodePublishVolumeRequest,
+        wanted: &Use,
+        staged: &Path,
+    ) -> Outcome<()> {
         if places::mounted(staged)?.is_none() {
             return Err(Failure::Precondition(format!("{} is not staged", request.volume_id)));
         }
@@ -274,7 +294,10 @@ impl<N: Namespace> Node<N> {
             .ok_or_else(|| Failure::NotFound(format!("nothing is mounted on {}", at.display())))?;
         let condition = condition(&self.mounts.health_of(&place.device));
         let Some(args) = self.mounts.arguments_of(&place.device) else {
-            return Ok(csi::NodeGetVolumeStatsResponse { usage: Vec::new(), volume_condition: Some(condition) });
+            return Ok(csi::NodeGetVolumeStatsResponse {
+                usage: Vec::new(),
+                volume_condition: Some(condition),
+            });
         };
         let asked = self.usage(&request.volume_id, &args).await;
         let (usage, condition) = match asked {
@@ -339,7 +362,8 @@ fn condition(health: &Health) -> csi::VolumeCondition {
 /// Bytes as a program may write them: replicas not counted.
 fn told(usage: Usage, remaining: u64, replicas: u64) -> Vec<csi::VolumeUsage> {
     let used = usage.space / replicas;
-    let free = usage.space_quota.map_or(remaining, |quota| quota.saturating_sub(usage.space).min(remaining)) / replicas;
+    let free = usage.space_quota.map_or(remaining, |quota| quota.saturating_sub(usage.space).min(remaining))
+        / replicas;
     let total = usage.space_quota.map_or(used.saturating_add(free), |quota| quota / replicas);
     let names = usage.name_quota.unwrap_or(NAMES);
     let row = |unit: csi::volume_usage::Unit, total, used, available| csi::VolumeUsage {
@@ -358,9 +382,9 @@ fn told(usage: Usage, remaining: u64, replicas: u64) -> Vec<csi::VolumeUsage> {
 fn absolute(text: &str, name: &str) -> Outcome<PathBuf> {
     required(text, name)?;
     let path = Path::new(text);
-    let plain = path.components().all(|part| {
-        matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_))
-    });
+    let plain = path
+        .components()
+        .all(|part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_)));
     if !path.is_absolute() || !plain || path.parent().is_none() {
         return Err(Failure::Invalid(format!("{name} is `{text}`, which is no absolute path without `..`")));
     }

@@ -30,7 +30,9 @@ impl<N: Namespace> NodeService for NodeDoor<N> {
     ) -> Result<Response<csi::NodeStageVolumeResponse>, Status> {
         let (node, request) = (self.0.clone(), request.into_inner());
         // To its end, also when the kubelet stops waiting.
-        answer(carried(async move { node.stage(request).await }).await.map(|()| csi::NodeStageVolumeResponse {}))
+        answer(
+            carried(async move { node.stage(request).await }).await.map(|()| csi::NodeStageVolumeResponse {}),
+        )
     }
 
     async fn node_unstage_volume(
@@ -38,7 +40,11 @@ impl<N: Namespace> NodeService for NodeDoor<N> {
         request: Request<csi::NodeUnstageVolumeRequest>,
     ) -> Result<Response<csi::NodeUnstageVolumeResponse>, Status> {
         let (node, request) = (self.0.clone(), request.into_inner());
-        answer(carried(async move { node.unstage(request).await }).await.map(|()| csi::NodeUnstageVolumeResponse {}))
+        answer(
+            carried(async move { node.unstage(request).await })
+                .await
+                .map(|()| csi::NodeUnstageVolumeResponse {}),
+        )
     }
 
     async fn node_publish_volume(
@@ -46,7 +52,11 @@ impl<N: Namespace> NodeService for NodeDoor<N> {
         request: Request<csi::NodePublishVolumeRequest>,
     ) -> Result<Response<csi::NodePublishVolumeResponse>, Status> {
         let (node, request) = (self.0.clone(), request.into_inner());
-        answer(carried(async move { node.publish(request).await }).await.map(|()| csi::NodePublishVolumeResponse {}))
+        answer(
+            carried(async move { node.publish(request).await })
+                .await
+                .map(|()| csi::NodePublishVolumeResponse {}),
+        )
     }
 
     async fn node_unpublish_volume(
@@ -76,8 +86,9 @@ impl<N: Namespace> NodeService for NodeDoor<N> {
         &self,
         _: Request<csi::NodeGetCapabilitiesRequest>,
     ) -> Result<Response<csi::NodeGetCapabilitiesResponse>, Status> {
-        let capability =
-            |kind: rpc::Type| csi::NodeServiceCapability { r#type: Some(Type::Rpc(Rpc { r#type: kind.into() })) };
+        let capability = |kind: rpc::Type| csi::NodeServiceCapability {
+            r#type: Some(Type::Rpc(Rpc { r#type: kind.into() })),
+        };
         let capabilities = CAPABILITIES.into_iter().map(capability).collect();
         Ok(Response::new(csi::NodeGetCapabilitiesResponse { capabilities }))
     }

@@ -78,19 +78,29 @@ impl Parameters {
             match key.as_str() {
                 "parent" => read.folder = folder(value).map_err(|why| wrong(key, value, &why))?,
                 "subFolder" => pattern = Some(value.as_str()),
-                "replication" => read.replication = Some(replication(value).map_err(|why| wrong(key, value, &why))?),
-                "blockSize" => read.block_size = Some(block_size(value).map_err(|why| wrong(key, value, &why))?),
+                "replication" => {
+                    read.replication = Some(replication(value).map_err(|why| wrong(key, value, &why))?)
+                }
+                "blockSize" => {
+                    read.block_size = Some(block_size(value).map_err(|why| wrong(key, value, &why))?)
+                }
                 "storagePolicy" => read.policy = Some(word(value).map_err(|why| wrong(key, value, &why))?),
                 "mode" => read.mode = mode(value).map_err(|why| wrong(key, value, &why))?,
                 "owner" => read.owner = Some(principal(value).map_err(|why| wrong(key, value, &why))?),
                 "group" => read.group = Some(principal(value).map_err(|why| wrong(key, value, &why))?),
                 "onDelete" => read.on_delete = on_delete(value).map_err(|why| wrong(key, value, &why))?,
                 CLAIM | NAMESPACE | VOLUME => {}
-                _ => return Err(format!("the storage class has a parameter `{key}` that is not known: known are {KNOWN}")),
+                _ => {
+                    return Err(format!(
+                        "the storage class has a parameter `{key}` that is not known: known are {KNOWN}"
+                    ));
+                }
             }
         }
         let below = match pattern {
-            Some(pattern) => filled(pattern, name, parameters).map_err(|why| wrong("subFolder", pattern, &why))?,
+            Some(pattern) => {
+                filled(pattern, name, parameters).map_err(|why| wrong("subFolder", pattern, &why))?
+            }
             None => vec![Name::new(&folder_name(name)).map_err(|error| error.to_string())?],
         };
         for component in below {
@@ -101,8 +111,7 @@ impl Parameters {
 }
 
 /// What a storage class may say.
-const KNOWN: &str =
-    "parent, subFolder, replication, blockSize, storagePolicy, mode, owner, group, onDelete";
+const KNOWN: &str = "parent, subFolder, replication, blockSize, storagePolicy, mode, owner, group, onDelete";
 
 fn wrong(key: &str, value: &str, why: &str) -> Refused {
     format!("the parameter `{key}` is `{value}`: {why}")
@@ -115,7 +124,9 @@ pub(crate) fn folder(text: &str) -> Result<FsPath, Refused> {
     }
     let path = FsPath::parse(text).map_err(|error| error.message().to_owned())?;
     match path.names().first() {
-        None => Err("the whole file system cannot be a volume, nor hold volumes directly: name a folder".into()),
+        None => {
+            Err("the whole file system cannot be a volume, nor hold volumes directly: name a folder".into())
+        }
         Some(first) if first.as_str() == ".reserved" => Err("it is reserved".into()),
         Some(_) => Ok(path),
     }
@@ -129,7 +140,8 @@ pub(crate) fn replication(text: &str) -> Result<u16, Refused> {
 
 /// As Kubernetes writes quantities (`128Mi`), and as we do (`128MiB`).
 pub(crate) fn size(text: &str) -> Result<u64, Refused> {
-    let ours = if text.ends_with(['K', 'M', 'G', 'T', 'P', 'i']) { format!("{text}B") } else { text.to_owned() };
+    let ours =
+        if text.ends_with(['K', 'M', 'G', 'T', 'P', 'i']) { format!("{text}B") } else { text.to_owned() };
     parse_bytes(&ours).map_err(|_| "write a size such as 128Mi".to_owned())
 }
 
@@ -150,7 +162,8 @@ pub(crate) fn mode(text: &str) -> Result<u16, Refused> {
 }
 
 fn word(text: &str) -> Result<String, Refused> {
-    let well = !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let well =
+        !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if well { Ok(text.to_owned()) } else { Err("write a name such as HOT".into()) }
 }
 
@@ -158,7 +171,11 @@ pub(crate) fn principal(text: &str) -> Result<String, Refused> {
     let well = !text.is_empty()
         && text.len() <= MAX_PRINCIPAL_BYTES
         && text.bytes().all(|byte| byte.is_ascii_graphic() && !b":,/=\\\"'".contains(&byte));
-    if well { Ok(text.to_owned()) } else { Err("write a name of visible ASCII without : , / = \\ and quotes".into()) }
+    if well {
+        Ok(text.to_owned())
+    } else {
+        Err("write a name of visible ASCII without : , / = \\ and quotes".into())
+    }
 }
 
 fn on_delete(text: &str) -> Result<OnDelete, Refused> {
@@ -183,7 +200,9 @@ fn filled(pattern: &str, volume: &str, known: &BTreeMap<String, String>) -> Resu
             _ => return Err("variables are ${pvc.namespace}, ${pvc.name} and ${pv.name}".into()),
         };
         let said = known.get(key).cloned();
-        said.ok_or_else(|| format!("the provisioner does not say ${{{variable}}}: start it with --extra-create-metadata"))
+        said.ok_or_else(|| {
+            format!("the provisioner does not say ${{{variable}}}: start it with --extra-create-metadata")
+        })
     };
     parts.into_iter().map(|part| component(part, &value)).collect()
 }

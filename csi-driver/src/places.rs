@@ -34,9 +34,9 @@ pub(crate) fn remove_folder(at: &Path) -> Outcome<()> {
 
 /// Shows the staged mount at the target. With `single`, nowhere else beside.
 pub(crate) fn bind(staged: &Path, target: &Path, read_only: bool, single: bool) -> Outcome<()> {
-    let source = mounted(staged)?
-        .filter(|row| row.kind == table::KIND)
-        .ok_or_else(|| Failure::Precondition(format!("nothing of steadfs is staged on {}", staged.display())))?;
+    let source = mounted(staged)?.filter(|row| row.kind == table::KIND).ok_or_else(|| {
+        Failure::Precondition(format!("nothing of steadfs is staged on {}", staged.display()))
+    })?;
     let others = table::all(&source.device).context("reading the table of mounts")?;
     if single && others.iter().any(|other| other != staged && other != target) {
         return Err(Failure::Precondition(
@@ -58,7 +58,9 @@ pub(crate) fn bind(staged: &Path, target: &Path, read_only: bool, single: bool) 
         let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
         if let Err(error) = mount_remount(target, flags, "") {
             let _ = rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH);
-            return Err(anyhow::Error::from(error).context(format!("making {} read-only", target.display())).into());
+            return Err(anyhow::Error::from(error)
+                .context(format!("making {} read-only", target.display()))
+                .into());
         }
     }
     Ok(())

@@ -68,7 +68,10 @@ pub async fn run(args: CsiArgs) -> anyhow::Result<()> {
     tracing::info!(socket = %socket.display(), driver = common.driver, "serving");
     let stop = shutdown.clone();
     server
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move { stop.triggered().await })
+        .serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener),
+            async move { stop.triggered().await },
+        )
         .await
         .context("serving")?;
     Ok(())
@@ -89,12 +92,15 @@ impl Common {
         let socket = args.endpoint.strip_prefix("unix://").unwrap_or(&args.endpoint);
         ensure!(Path::new(socket).is_absolute(), "--endpoint {}: write unix:///csi/csi.sock", args.endpoint);
         let url: FsUrl = args.fs.parse()?;
-        let place = |name: &str, text: &str| {
-            folder(text).map_err(|why| anyhow::anyhow!("{name} {text}: {why}"))
-        };
+        let place =
+            |name: &str, text: &str| folder(text).map_err(|why| anyhow::anyhow!("{name} {text}: {why}"));
         let well = args.driver.len() <= 63
             && args.driver.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
-        ensure!(well && !args.driver.is_empty(), "--driver {}: write a name such as csi.steadfs.dev", args.driver);
+        ensure!(
+            well && !args.driver.is_empty(),
+            "--driver {}: write a name such as csi.steadfs.dev",
+            args.driver
+        );
         Ok(Self {
             socket: socket.into(),
             url: url.to_string(),
@@ -119,7 +125,8 @@ impl Common {
         );
         let volumes = Arc::new(self.volumes());
         let inline = folder(&args.inline_folder);
-        let inline = inline.map_err(|why| anyhow::anyhow!("--inline-folder {}: {why}", args.inline_folder))?;
+        let inline =
+            inline.map_err(|why| anyhow::anyhow!("--inline-folder {}: {why}", args.inline_folder))?;
         let options = MountsOptions { keeper: args.keeper.clone(), state: args.state.clone() };
         Ok(Node {
             settings: NodeSettings {

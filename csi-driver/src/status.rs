@@ -27,9 +27,12 @@ impl From<Failure> for Status {
 fn code_of(kind: FsErrorKind) -> Code {
     use FsErrorKind as Kind;
     match kind {
-        Kind::Unreachable | Kind::Timeout | Kind::Retriable | Kind::Standby | Kind::Stopping | Kind::SafeMode => {
-            Code::Unavailable
-        }
+        Kind::Unreachable
+        | Kind::Timeout
+        | Kind::Retriable
+        | Kind::Standby
+        | Kind::Stopping
+        | Kind::SafeMode => Code::Unavailable,
         Kind::NotFound => Code::NotFound,
         Kind::AccessDenied => Code::PermissionDenied,
         Kind::InvalidArgument => Code::InvalidArgument,

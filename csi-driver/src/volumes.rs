@@ -167,7 +167,8 @@ impl<N: Namespace> Volumes<N> {
             Some(record) => record,
             None => self.begin(&key, name, sizes, &parameters, said).await?,
         };
-        if record.name != name || record.parameters != *said || record.folder != parameters.folder.to_string() {
+        if record.name != name || record.parameters != *said || record.folder != parameters.folder.to_string()
+        {
             return Err(Failure::Exists(format!(
                 "there is a volume `{name}` already, and its parameters are others"
             )));
@@ -185,7 +186,9 @@ impl<N: Namespace> Volumes<N> {
     /// Refuses folders in the driver's own.
     pub(crate) fn outside(&self, folder: &FsPath) -> Outcome<()> {
         if folder.starts_with(&self.state) || self.state.starts_with(folder) {
-            return Err(Failure::Invalid(format!("{folder} is the driver's own, or holds it: name another folder")));
+            return Err(Failure::Invalid(format!(
+                "{folder} is the driver's own, or holds it: name another folder"
+            )));
         }
         Ok(())
     }
@@ -306,7 +309,9 @@ impl<N: Namespace> Volumes<N> {
         let record = self.record(&path).await?;
         let record = record.ok_or_else(|| Failure::NotFound(format!("there is no volume {handle}")))?;
         if record.token != handle.token.to_string() || Key::of(&record.name) != handle.key {
-            return Err(Failure::NotFound(format!("there is no volume {handle}: the handle was not given out")));
+            return Err(Failure::NotFound(format!(
+                "there is no volume {handle}: the handle was not given out"
+            )));
         }
         let capacity = self.capacity(&record, &path).await?;
         Ok(Volume { handle: handle.clone(), record, capacity })

@@ -241,7 +241,8 @@ fn nothing_left(memory: &Memory) -> bool {
 #[test]
 fn a_volume_is_a_folder_with_a_quota() {
     let memory = Memory::default();
-    let parameters = said(&[("replication", "2"), ("owner", "etl"), ("mode", "0750"), ("storagePolicy", "COLD")]);
+    let parameters =
+        said(&[("replication", "2"), ("owner", "etl"), ("mode", "0750"), ("storagePolicy", "COLD")]);
     let volume = run(volumes(&memory).create("pvc-1", sizes(10 * GIB), &parameters)).unwrap();
     assert_eq!(volume.capacity, Some(10 * GIB));
     assert_eq!(volume.record.block_size, 128 << 20);
@@ -339,7 +340,11 @@ fn cut_off_at_any_step_it_is_made_once_by_the_next_call() {
                 assert_eq!(first.handle, volume.handle);
             }
             let node = memory.0.lock().nodes["/volumes/x/y"].clone();
-            assert_eq!((node.quota, node.mode, node.owner.as_str()), (Some(3 * GIB), 0o777, "etl"), "{at} {cut:?}");
+            assert_eq!(
+                (node.quota, node.mode, node.owner.as_str()),
+                (Some(3 * GIB), 0o777, "etl"),
+                "{at} {cut:?}"
+            );
             // And no half of another: the entry, and the folder in its place.
             let beside = memory.paths().iter().filter(|path| path.ends_with("/folder")).count();
             assert_eq!(beside, 0, "{at} {cut:?}: {:?}", memory.paths());

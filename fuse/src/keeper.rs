@@ -58,6 +58,9 @@ const MAX_MESSAGE: usize = HEAD + MAX_NAME + MAX_BLOB;
 const MAX_CONNECTIONS: usize = 32;
 /// How long the other side may take for one message.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a running keeper is asked to hand over, and how long is waited in between.
+const TRIES: u32 = 3;
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
 /// Keep descriptors for the processes that mount volumes
 #[derive(Args, Clone, Debug)]
@@ -81,6 +84,7 @@ pub struct Kept {
     pub descriptors: Vec<OwnedFd>,
 }
 
+#[derive(Debug)]
 struct Message {
     code: u8,
     kept: Kept,
@@ -207,8 +211,11 @@ struct Store {
     connections: Vec<OwnedFd>,
     /// Who is taking over.
     successor: Option<OwnedFd>,
-    entries: BTreeMap<String, (Vec<u8>, Vec<OwnedFd>)>,
+    entries: Entries,
 }
+
+/// Blob and descriptors by name.
+type Entries = BTreeMap<String, (Vec<u8>, Vec<OwnedFd>)>;
 
 impl Store {
     /// Takes over what a running keeper has, and then its socket's name.
@@ -219,14 +226,7 @@ impl Store {
             .mode(0o700)
             .create(folder)
             .with_context(|| format!("the folder {}", folder.display()))?;
-        let before = Keeper::connect(path).ok();
-        let mut entries = BTreeMap::new();
-        if let Some(before) = &before {
-            before.take_over().with_context(|| format!("taking over from {}", at(path)))?;
-            for kept in before.all().with_context(|| format!("taking over from {}", at(path)))? {
-                entries.insert(kept.name, (kept.blob, kept.descriptors));
-            }
-        }
+        let (before, entries) = inherit(path);
         tracing::info!(entries = entries.len(), took_over = before.is_some(), "keeping");
         // Under a name of its own first, so that the name is never without a keeper behind it.
         let new = path.with_extension(format!("new-{}", std::process::id()));
@@ -322,9 +322,26 @@ impl Store {
     }
 }
 
+/// What a running keeper hands over, and the connection to it, which must last until its name is taken. From one that does
+/// not hand over nothing is had: whoever left something there leaves it here again, once that one has ended.
+fn inherit(path: &Path) -> (Option<Keeper>, Entries) {
+    for attempt in 1..=TRIES {
+        let Ok(before) = Keeper::connect(path) else { return (None, Entries::new()) };
+        match before.take_over().and_then(|()| before.all()) {
+            Ok(all) => {
+                let entries = all.into_iter().map(|kept| (kept.name, (kept.blob, kept.descriptors)));
+                return (Some(before), entries.collect());
+            }
+            Err(error) => tracing::error!(%error, attempt, "the running keeper does not hand over"),
+        }
+        std::thread::sleep(BETWEEN_TRIES);
+    }
+    (None, Entries::new())
+}
+
 /// Carries out a request, and answers it.
 fn reply(
-    entries: &mut BTreeMap<String, (Vec<u8>, Vec<OwnedFd>)>,
+    entries: &mut Entries,
     socket: &OwnedFd,
     request: Message,
 ) -> io::Result<()> {

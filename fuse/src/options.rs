@@ -140,7 +140,7 @@ impl MountArgs {
         let command =
             Self::augment_args(clap::Command::new("mount").no_binary_name(true).disable_help_flag(true));
         let matches = command.try_get_matches_from(line).map_err(refused)?;
-        Ok(Self::from_arg_matches(&matches).map_err(refused)?)
+        Self::from_arg_matches(&matches).map_err(refused)
     }
 
     /// The arguments again, for [`MountArgs::from_line`].

@@ -25,14 +25,15 @@ def start(binary, folder, *arguments):
     return subprocess.Popen([binary, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
-def judge(spec):
-    """One test of csi-sanity."""
+def is_undeclared(spec):
+    """Whether a test was left out because the driver does not declare what it tests, or by csi-sanity itself."""
     message = (spec.get("Failure") or {}).get("Message", "")
-    if spec["State"] == "skipped":
-        if message.removesuffix(" not supported") not in UNDECLARED:
-            raise AssertionError(f"skipped: {message}")
-    elif spec["State"] not in ("passed", "pending"):
-        raise AssertionError(f"{spec['State']}: {message}")
+    return spec["State"] == "pending" or (
+        spec["State"] == "skipped" and message.removesuffix(" not supported") in UNDECLARED)
+
+
+def judge(spec):
+    raise AssertionError(f"{spec['State']}: {(spec.get('Failure') or {}).get('Message', '')}")
 
 
 def nothing_left(folder):
@@ -66,11 +67,10 @@ def main():
             for spec in specs:
                 if spec["State"] == "passed":
                     suite.passed += 1
-                else:
+                elif not is_undeclared(spec):
                     name = " ".join([*(spec["ContainerHierarchyTexts"] or []), spec["LeafNodeText"]])
                     suite.check(f"{spec['State']}: {name}", judge, spec)
-            if sum(spec["State"] == "passed" for spec in specs) < 40:
-                suite.check("most is tried", judge, {"State": "failed"})
+            print(f"  {sum(map(is_undeclared, specs))} tests are of what the driver does not declare", flush=True)
             suite.check("nothing is mounted any more", nothing_left, work)
         finally:
             for process in processes:
