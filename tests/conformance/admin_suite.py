@@ -166,6 +166,35 @@ def reconfigure(a):
         has(a.admin("-reconfig", kind, address, "properties"), "Reconfigurable properties:")
         has(a.admin("-reconfig", kind, address, "start"), "Started reconfiguration task")
         has(a.admin("-reconfig", kind, address, "status"), "and finished at")
+    node = a.nodes[0]
+    has(a.admin("-reconfig", "datanode", node["ipc"], "properties"), "dfs.datanode.data.dir")
+    a.refused("Permission denied", "-reconfig", "datanode", node["ipc"], "start", user="bob")
+    config = Path(node["dir"]) / "config.toml"
+    before = config.read_text()
+    added = Path(node["dir"]) / "volume-added"
+
+    def changed(text):
+        """What a datanode says once it has read this configuration."""
+        config.write_text(text)
+        has(a.admin("-reconfig", "datanode", node["ipc"], "start"), "Started reconfiguration task")
+        said = []
+
+        def ended():
+            said.append(a.admin("-reconfig", "datanode", node["ipc"], "status"))
+            return "and finished at" in said[-1]
+
+        wait_for(ended, 60, "the reconfiguration ends")
+        return said[-1]
+
+    text = changed(f'{before}\n[[volumes]]\npath = "[SSD]{added}"\n')
+    has(text, "SUCCESS: Changed property dfs.datanode.data.dir")
+    has(text, f"[SSD]{added}")
+    has(a.admin("-getVolumeReport", node["ipc"]), "Active Volumes : 2")
+    text = changed(f'{before}\n[[volumes]]\npath = "/proc/no/folder"\n')
+    has(text, "FAILED: Change property dfs.datanode.data.dir")
+    has(text, "/proc/no/folder")
+    changed(before)
+    has(a.admin("-getVolumeReport", node["ipc"]), "Active Volumes : 1")
 
 
 def datanode(a):
