@@ -335,7 +335,7 @@ def main():
             suite.check("killed_nodes", killed_nodes, mount, options.restarts)
         if suite.failed:
             print("\n".join(line for line in mount.log.read_text().splitlines() if not any(map(line.__contains__, USUAL))),
-                  flush=True)
+                  mount.steadfs("admin", "report", "--fs", mount.url).stdout, sep="\n", flush=True)
     suite.end()
 
 
