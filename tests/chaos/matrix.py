@@ -10,6 +10,7 @@ another copy could have helped.
 import argparse
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,7 +69,7 @@ class Small:
         self.image = self.back / "image"
         with open(self.image, "wb") as image:
             image.truncate((megabytes - 8) << 20)
-        run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,nodiscard", "-O", "^has_journal", str(self.image))
+        run("mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,nodiscard", "-O", "^has_journal", str(self.image))
         self.attach()
 
     def attach(self):
@@ -91,13 +92,13 @@ class Small:
 
     def fill_disk(self):
         self.filler = self.mount / "filler"
-        with open(self.filler, "wb") as filler:
-            try:
-                while True:
-                    filler.write(bytes(1 << 20))
-                    filler.flush()
-            except OSError:
-                pass
+        with open(self.filler, "wb", buffering=0) as filler:
+            for piece in (1 << 20, 4096):
+                try:
+                    while True:
+                        filler.write(bytes(piece))
+                except OSError:
+                    pass
 
     def empty_disk(self):
         self.filler.unlink(missing_ok=True)
@@ -177,9 +178,9 @@ class Matrix:
             return [sorted(copy.glob("*.sst*"), key=lambda path: path.stat().st_size)[-2:]]
         if row == "MANIFEST":
             manifest = store / (store / "CURRENT").read_text().strip()
-            return [[manifest, sorted(store.glob("OPTIONS-*"))[-1]]]
+            return [[sorted(store.glob("OPTIONS-*"))[-1], manifest]]
         if row == "version file":
-            return [[cluster.folders[1] / "VERSION", cluster.folders[1] / "store-copy" / "BACKUP"]]
+            return [[cluster.folders[1] / "store-copy" / "BACKUP", cluster.folders[1] / "VERSION"]]
         blocks = [path for path in (cluster.root / "datanode-0").rglob("blk_*") if "finalized" in path.parts]
         metas = sorted(path for path in blocks if path.suffix == ".meta")
         if row == "checksum file":
@@ -375,6 +376,8 @@ def main():
     parser.add_argument("--columns", default=",".join(COLUMNS))
     parser.add_argument("rows", nargs="*", default=ROWS)
     arguments = parser.parse_args()
+    # Who is told to stop leaves no mount behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     columns = arguments.columns.split(",")
     bad, lines = 0, []
     with tempfile.TemporaryDirectory(prefix="steadfs-matrix-", ignore_cleanup_errors=True) as root:

@@ -364,3 +364,71 @@ async fn journal_and_store_are_shown_and_compared_without_being_changed() {
         2
     );
 }
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for item in std::fs::read_dir(from).unwrap() {
+        let path = item.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            std::fs::copy(&path, target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn folders_of_every_layout_are_read() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/layout-1");
+    for from_journal in [false, true] {
+        let keep = tempfile::tempdir().unwrap();
+        copy_folder(&golden, &keep.path().join("a"));
+        if from_journal {
+            std::fs::remove_dir_all(keep.path().join("a/store")).unwrap();
+        }
+        let config = config(keep.path());
+        let life = Life::begin(&config).await.unwrap();
+        let service = life.namenode.service();
+        let root = service.own_caller().clone();
+        let checked = service.check_namespace(&root, false).await.unwrap();
+        assert_eq!((checked.inodes, checked.problems), (4, vec![]), "from the journal: {from_journal}");
+        let summary = service.content_summary(&root, &FsPath::parse("/folder").unwrap()).await.unwrap();
+        assert_eq!((summary.directories, summary.files, summary.quota.names), (2, 1, Some(100)));
+        life.mkdir("/folder/new").await;
+        life.end().await;
+        // Raised, so that the release before says which one to start.
+        let version = std::fs::read_to_string(keep.path().join("a/VERSION")).unwrap();
+        assert!(version.starts_with("layout_version = 2\n"), "{version}");
+        let life = Life::begin(&config).await.unwrap();
+        assert_eq!(life.folders().await, 4);
+        life.end().await;
+    }
+}
+
+/// A machine whose clock is minutes off when it starts, and is set while it runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_minutes_off_loses_nothing() {
+    use steadfs_daemon::clock::{Clock, ManualClock};
+    let keep = tempfile::tempdir().unwrap();
+    let config = config(keep.path());
+    let minutes = 600_000;
+    let mut made = 1;
+    for (life, starts_at) in [10 * minutes, 9 * minutes, 11 * minutes].into_iter().enumerate() {
+        let shutdown = Shutdown::new();
+        let clock = ManualClock::shared(steadfs_common::Millis(starts_at));
+        let shared: steadfs_daemon::clock::SharedClock = clock.clone();
+        let namenode = Namenode::start_at(config.clone(), shutdown.clone(), shared).await.unwrap();
+        namenode.service().set_safe_mode(&namenode.service().own_caller().clone(), false).unwrap();
+        let life_of = Life { namenode, shutdown };
+        life_of.mkdir(&format!("/{life}-before")).await;
+        clock.set(steadfs_common::Millis(clock.now().0 + minutes));
+        life_of.mkdir(&format!("/{life}-after")).await;
+        made += 2;
+        assert_eq!(life_of.folders().await, made);
+        let service = life_of.namenode.service();
+        let checked = service.check_namespace(&service.own_caller().clone(), false).await.unwrap();
+        assert_eq!(checked.problems, Vec::<String>::new());
+        life_of.end().await;
+    }
+}
