@@ -17,9 +17,9 @@ pub struct Connection {
     #[arg(long, global = true, env = "HADOOP_USER_NAME", value_name = "NAME")]
     pub user: Option<String>,
     /// How long to go on trying to reach a namenode that does not answer (such as 2m)
-    #[arg(long, global = true, env = "STEADFS_WAIT", value_name = "TIME", default_value = "3s",
+    #[arg(long, global = true, env = "STEADFS_CONNECT_TIMEOUT", value_name = "TIME", default_value = "3s",
         value_parser = humantime::parse_duration)]
-    pub wait: std::time::Duration,
+    pub connect_timeout: std::time::Duration,
 }
 
 /// `steadfs fs`: work with files and folders.

@@ -14,7 +14,7 @@ use crate::glob::{self, Component};
 use crate::out::Out;
 use crate::transfer::Temporaries;
 
-/// A person who mistyped an address wants to know soon; a script says `--wait`.
+/// A person who mistyped an address wants to know soon; a script says `--connect-timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Between two attempts of who waits.
@@ -88,7 +88,7 @@ impl Session {
         Ok(Self {
             url,
             options,
-            wait: connection.wait,
+            wait: connection.connect_timeout,
             clients: Mutex::default(),
             pool,
             temporaries: Temporaries::default(),
@@ -248,7 +248,11 @@ mod tests {
     use super::*;
 
     fn session(fs: Option<&str>) -> Outcome<Session> {
-        Session::new(&Connection { fs: fs.map(str::to_owned), user: Some("u".into()), wait: CONNECT_TIMEOUT })
+        Session::new(&Connection {
+            fs: fs.map(str::to_owned),
+            user: Some("u".into()),
+            connect_timeout: CONNECT_TIMEOUT,
+        })
     }
 
     #[test]

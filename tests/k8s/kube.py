@@ -319,7 +319,7 @@ cat failed | head -5
     def __init__(self, release, name, node=None):
         self.release, self.name = release, name
         release.fs("mkdir", "-p", f"/load/{name}")
-        env = {"STEADFS_URL": release.url, "STEADFS_WAIT": "2m", "FOLDER": f"/load/{name}", "HADOOP_USER_NAME": "steadfs"}
+        env = {"STEADFS_URL": release.url, "STEADFS_CONNECT_TIMEOUT": "2m", "FOLDER": f"/load/{name}", "HADOOP_USER_NAME": "steadfs"}
         apply(pod(name, self.SCRIPT, release.image, node=node, env=env), release.namespace)
         wait_pod(release.namespace, name, "Running")
         self.wait_more(3)
