@@ -54,7 +54,7 @@ class Mount:
     def __enter__(self):
         self.at.mkdir()
         # Its configuration, with ports that stay, is made by a start in which nothing happens.
-        with Cluster(self.binary, "--block-size", "16MiB", keep=True) as cluster:
+        with Cluster(self.binary, "--block-size", "4MiB", keep=True) as cluster:
             self.cluster = cluster.folder
             self.url = cluster.url
             cluster.stop()
@@ -69,7 +69,7 @@ class Mount:
 
     def mount(self):
         line = ["mount", self.url, self.at, "--staging", self.folder / "staging", "--log", self.log,
-                "--block-size", "16MiB", "--allow-other"]
+                "--block-size", "4MiB", "--allow-other"]
         wait_for(lambda: self.live() == 3, 60, "three datanodes")
         done = self.steadfs(*line)
         if done.returncode != 0:
@@ -167,8 +167,8 @@ class Programs:
 
 def program_fio(at, stopped):
     rounds = 0
-    shapes = [["--rw=randwrite", "--bs=4k", "--size=8M"], ["--rw=write", "--bs=256k", "--size=48M"],
-              ["--rw=randwrite", "--bs=4k", "--size=4M", "--ioengine=mmap"]]
+    shapes = [["--rw=randwrite", "--bs=4k", "--size=2M"], ["--rw=write", "--bs=256k", "--size=24M"],
+              ["--rw=randwrite", "--bs=4k", "--size=2M", "--ioengine=mmap"]]
     while not stopped():
         shape = shapes[rounds % len(shapes)]
         subprocess.run(["fio", "--name=v", f"--directory={at}", "--verify=crc32c", "--do_verify=1", "--verify_fatal=1",
