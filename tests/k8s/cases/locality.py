@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import kube
 import spark_jobs
@@ -10,6 +11,7 @@ SPACE = "steadfs-locality"
 SIZE = 48 << 20
 # What a reader may get elsewhere: nothing but the odd packet.
 LEAST_LOCAL = 95.0
+HEARTBEAT = 3
 # The shell insists on a core-site.xml; there is nothing in it.
 HADOOP = "java -XX:TieredStopAtLevel=1 -cp '/tmp/conf:/opt/spark/jars/*' org.apache.hadoop.fs.FsShell"
 CONF = "mkdir -p /tmp/conf && echo '<configuration/>' > /tmp/conf/core-site.xml"
@@ -17,6 +19,7 @@ CONF = "mkdir -p /tmp/conf && echo '<configuration/>' > /tmp/conf/core-site.xml"
 
 def before(release):
     spark_jobs.load_image(spark_jobs.VERSIONS[0])
+    kube.forget(SPACE)
     kube.namespace(SPACE)
     release.fs("mkdir", "-p", "/near")
     release.fs("chmod", "1777", "/near")
@@ -53,15 +56,21 @@ def nodes_of(release, path):
 
 
 def on_each_node(script, image, name):
-    """Runs a script in a pod on every node, at the same time; the logs by node."""
+    """
+    Runs a script in a pod on every node; what it wrote, by node. It runs when the pod is known: the namenode hears of a
+    pod's address when Kubernetes does, and the datanodes with the next heartbeats, which nothing shows.
+    """
     for number, node in enumerate(kube.nodes()):
-        kube.apply(kube.pod(f"{name}-{number}", script.replace("NODE", node), image, node=node,
+        kube.apply(kube.pod(f"{name}-{number}", "exec sleep infinity", image, node=node,
                             env={"HADOOP_USER_NAME": "somebody"}), SPACE)
-    logs = {}
+    said = {}
     for number, node in enumerate(kube.nodes()):
-        logs[node] = kube.wait_pod(SPACE, f"{name}-{number}")
-        kube.kubectl("-n", SPACE, "delete", "pod", f"{name}-{number}", "--wait=false")
-    return logs
+        kube.wait_pod(SPACE, f"{name}-{number}", "Running")
+        time.sleep(2 * HEARTBEAT)
+        said[node] = kube.execute(SPACE, f"{name}-{number}", "bash", "-ec", script.replace("NODE", node))
+    for number in range(len(said)):
+        kube.kubectl("-n", SPACE, "delete", "pod", f"{name}-{number}")
+    return said
 
 
 def case_racks_are_the_labels_of_nodes(release):
@@ -78,7 +87,7 @@ def case_racks_are_the_labels_of_nodes(release):
 
 def case_the_first_replica_is_on_the_writers_node(release):
     """One replica, so that it is the first: with our client, and with stock Hadoop's FsShell."""
-    ours = f"head -c {SIZE} /dev/zero > /tmp/f && steadfs fs put --fs {release.url} --quiet --replication 1 /tmp/f /near/ours-NODE"
+    ours = f"head -c {SIZE} /dev/zero > /tmp/f && steadfs fs put --force --fs {release.url} --quiet --replication 1 /tmp/f /near/ours-NODE"
     stock = (f"{CONF} && head -c {SIZE} /dev/zero > /tmp/f && {HADOOP} -D dfs.replication=1 -put -f /tmp/f {release.url}/near/stock-NODE")
     on_each_node(ours, release.image, "ours")
     on_each_node(stock, spark_jobs.image(spark_jobs.VERSIONS[0]), "stock")
@@ -90,7 +99,7 @@ def case_the_first_replica_is_on_the_writers_node(release):
 
 def case_reads_are_served_by_the_readers_node(release):
     """A file with a replica on each node, read by pods on each."""
-    script = f"head -c {SIZE} /dev/urandom > /tmp/f && steadfs fs put --fs {release.url} --quiet --replication {min(3, len(kube.nodes()))} /tmp/f /near/all"
+    script = f"head -c {SIZE} /dev/urandom > /tmp/f && steadfs fs put --force --fs {release.url} --quiet --replication {min(3, len(kube.nodes()))} /tmp/f /near/all"
     kube.apply(kube.pod("writer", script, release.image, env={"HADOOP_USER_NAME": "somebody"}), SPACE)
     kube.wait_pod(SPACE, "writer")
     seen = []
@@ -99,7 +108,7 @@ def case_reads_are_served_by_the_readers_node(release):
         ("FsShell", spark_jobs.image(spark_jobs.VERSIONS[0]), f"{CONF} && {HADOOP} -cat {release.url}/near/all"),
     ):
         start = served(release)
-        logs = on_each_node(f"{command} | wc -c", image, "reader")
+        logs = on_each_node(f"{command} | wc -c", image, "reader" if kind == "our client" else "stock-reader")
         for node, log in logs.items():
             kube.same(int(log.split()[-1]), SIZE, f"bytes read on {node}")
         end = served(release)
