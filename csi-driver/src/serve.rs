@@ -32,6 +32,8 @@ use crate::{CommonArgs, CsiArgs, NodeArgs, Part};
 const MAX_REQUEST: usize = 4 << 20;
 /// Calls of one connection carried out at a time.
 const MAX_CALLS: usize = 64;
+/// How long calls under way may take once this process is told to end.
+const LAST_CALLS: Duration = Duration::from_secs(2);
 /// Between two looks for inline volumes whose pods are gone.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// What a volume's server takes beside the bytes of files, for the count of volumes that a node takes.
@@ -67,13 +69,17 @@ pub async fn run(args: CsiArgs) -> anyhow::Result<()> {
     let listener = listen(&socket)?;
     tracing::info!(socket = %socket.display(), driver = common.driver, "serving");
     let stop = shutdown.clone();
-    server
-        .serve_with_incoming_shutdown(
-            UnixListenerStream::new(listener),
-            async move { stop.triggered().await },
-        )
-        .await
-        .context("serving")?;
+    let served = server
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move { stop.triggered().await });
+    let late = async {
+        shutdown.triggered().await;
+        tokio::time::sleep(LAST_CALLS).await;
+    };
+    tokio::select! {
+        served = served => served.context("serving")?,
+        // The kubelet and the sidecars keep their connections; what they ask for is repeated to the next process.
+        () = late => {}
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fuser::{Errno, FileAttr, FileType, INodeNo};
 use steadfs_client::{Client, FileStatus, FsErrorKind, FsStats, Millis};
 
-use super::{Caller, Mount, by_number, is_hidden};
+use super::{Caller, Mount, ROOT, by_number, is_hidden};
 use crate::coherence::Begun;
 use crate::errno::{Answer, failed};
 use crate::open::{Begin, OpenInode, OpenInodes, cut};
@@ -214,10 +214,24 @@ impl Mount {
         may.map_err(|error| by_number("a check of access", &error))
     }
 
+    /// The space of the cluster, replicas counted; or, if the mounted folder has a quota, what files may take of that.
     pub(crate) async fn space(&self, caller: Caller) -> Answer<FsStats> {
         let client = self.client(caller).await?;
-        client.fs_stats().await.map_err(|error| failed("the space of the cluster", &error))
+        let stats = client.fs_stats().await.map_err(|error| failed("the space of the cluster", &error))?;
+        // Who may not see what the folder holds sees the cluster.
+        let summary = self.client.content_summary(&self.path(ROOT)).await.ok();
+        let Some((summary, quota)) = summary.and_then(|summary| Some((summary, summary.space_quota?))) else {
+            return Ok(stats);
+        };
+        let replicas = self.settings.replication.unwrap_or(self.client.defaults().replication);
+        Ok(within(stats, summary.space, quota, u64::from(replicas.max(1))))
     }
+}
+
+/// What files of so many replicas may take below a folder whose replicas take `space` of `quota`.
+fn within(stats: FsStats, space: u64, quota: u64, replicas: u64) -> FsStats {
+    let (capacity, left) = (quota / replicas, quota.saturating_sub(space) / replicas);
+    FsStats { capacity, used: capacity - left, remaining: left.min(stats.remaining / replicas), ..stats }
 }
 
 /// An inode that is open for a call alone; not after it, whether it ended or not.
@@ -239,4 +253,19 @@ fn time(at: Millis) -> SystemTime {
 /// Changes that only the owner may make are refused with EPERM, as POSIX wants.
 fn not_owner(what: &'static str, error: &steadfs_client::FsError) -> Errno {
     if error.kind() == FsErrorKind::AccessDenied { Errno::EPERM } else { by_number(what, error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_the_size_of_a_mounted_folder() {
+        let cluster = FsStats { capacity: 9_000, used: 1_000, remaining: 8_000, ..FsStats::default() };
+        let told = within(cluster, 600, 3_000, 3);
+        assert_eq!((told.capacity, told.used, told.remaining), (1_000, 200, 800));
+        // No more than there is, nor less than nothing.
+        assert_eq!(within(FsStats { remaining: 30, ..cluster }, 600, 3_000, 3).remaining, 10);
+        assert_eq!(within(cluster, 5_000, 3_000, 1).remaining, 0);
+    }
 }

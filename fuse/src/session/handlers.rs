@@ -288,6 +288,6 @@ fn space_of(space: &steadfs_client::FsStats) -> Space {
     let units = |bytes: u64| bytes / u64::from(SPACE_UNIT);
     // What replicas of other data take is neither used here nor free.
     let free = units(space.remaining);
-    let total = units(space.used).saturating_add(free);
+    let total = units(space.used.saturating_add(space.remaining));
     Space { total, free, files: FILES, unit: SPACE_UNIT, longest_name: MAX_NAME }
 }
