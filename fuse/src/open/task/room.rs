@@ -7,6 +7,8 @@ use crate::errno::Answer;
 
 /// By how much blocks are made smaller from one try to the next.
 const SQUEEZE_BY: u64 = 8;
+/// Blocks of a file beyond which smaller ones save no room worth a try.
+const MANY_BLOCKS: u64 = 16;
 
 impl Task {
     /// A stream has failed. For want of room, and as long as everything is still staged, nothing is lost: it is tried again
@@ -33,7 +35,8 @@ impl Task {
     pub(super) async fn squeeze(&mut self, errno: Errno) -> Answer<()> {
         let status = self.closed().await?;
         self.rewrite = true;
-        let least = self.client.defaults().min_block_size.max(1);
+        // Of so many blocks even the last one is small beside the file: what does not fit then never does.
+        let least = self.client.defaults().min_block_size.max((self.size / MANY_BLOCKS).next_power_of_two());
         let mut block = self.size.next_power_of_two().max(least);
         while block < status.block_size {
             match self.replace_with(block).await {
