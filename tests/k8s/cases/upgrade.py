@@ -32,6 +32,52 @@ def case_every_pod_is_replaced_under_writers(release):
     return "; ".join(seen)
 
 
+WRITER = """
+exec 3>> /v/log; n=0
+while [ ! -e /v/stop ]; do
+    echo "$n" >&3 || exit 1
+    [ "$(tail -c 20 /v/log | tail -1)" = "$n" ] || { echo "line $n is not there"; exit 1; }
+    n=$((n + 1)); sleep 0.05
+done
+exec 3>&-
+[ "$(wc -l < /v/log)" = "$n" ] && seq 0 $((n - 1)) | cmp - /v/log && echo "$n lines"
+"""
+
+
+def case_mounts_live_through_new_pods_of_driver_and_keeper(release):
+    """A pod holds a file of a volume open and writes, while both of the node's parts are replaced."""
+    space = "steadfs-upgrade"
+    storage_class = release.storage_class()
+    if not storage_class:
+        return "the driver is switched off"
+    kube.forget(space)
+    kube.namespace(space)
+    spec = {"storageClassName": storage_class, "accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "held"}, "spec": spec}
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "held"}}]
+    mounts = [{"name": "v", "mountPath": "/v"}]
+    writer = kube.pod("writer", WRITER, release.image, volumes=volumes, mounts=mounts, context={"runAsUser": 0})
+    kube.apply([claim, writer], space)
+    kube.wait_pod(space, "writer", "Running")
+
+    def lines():
+        return int(kube.execute(space, "writer", "sh", "-c", "wc -l < /v/log"))
+
+    kube.until("the pod writes", lambda: lines() > 20)
+    old = {part: {pod["metadata"]["uid"] for pod in release.parts(part)} for part in ("csi-node", "mount-keeper")}
+    release.install(**{"csi.log": "debug"})
+    kube.wait_rolled_out(release.namespace, *(f"daemonset/{release.name}-{part}" for part in old))
+    for part, uids in old.items():
+        if uids & {pod["metadata"]["uid"] for pod in release.parts(part) if kube.is_ready(pod)}:
+            raise Failed(f"{part} was not replaced")
+    seen = lines()
+    kube.until("the pod writes on", lambda: lines() > seen + 20)
+    kube.execute(space, "writer", "touch", "/v/stop")
+    said = kube.wait_pod(space, "writer")
+    kube.forget(space)
+    return f"one open file, {said.strip()}"
+
+
 def case_an_upgrade_that_changes_nothing_restarts_nothing(release):
     values = {"namenode.podAnnotations.test/round": "second", "datanode.podAnnotations.test/round": "second"}
     release.install(**values)
