@@ -254,11 +254,14 @@ def case_nothing_is_left(release):
     def look():
         left.clear()
         for node in kube.nodes():
-            servers = on_node(release, node, "grep -lsz server /proc/[0-9]*/cmdline | wc -l")
+            servers = on_node(release, node, "grep -lszx [s]erver /proc/[0-9]*/cmdline | wc -l")
             left[node] = (servers.strip(), mounts_of(release, node))
         return all(servers == "0" and not mounts for servers, mounts in left.values())
 
-    kube.until("no server and no mount", look)
+    try:
+        kube.until("no server and no mount", look)
+    except Failed as late:
+        raise Failed(f"{late}: {left}") from None
     return f"{len(left)} nodes"
 
 
