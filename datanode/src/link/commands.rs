@@ -68,6 +68,8 @@ struct Shared {
 struct Deletion {
     id: BlockId,
     stamp: GenStamp,
+    /// Where it was when the order came: one that came to another volume since is another.
+    storage: StorageId,
     ordered: Instant,
 }
 
@@ -183,7 +185,8 @@ impl Commands {
             if volume.waiting.len() >= MAX_DELETIONS {
                 continue;
             }
-            volume.waiting.push_back(Deletion { id: block.id, stamp: block.stamp, ordered });
+            let storage = replica.storage;
+            volume.waiting.push_back(Deletion { id: block.id, stamp: block.stamp, storage, ordered });
             if !std::mem::replace(&mut volume.running, true) {
                 let shared = self.shared.clone();
                 self.shared.shutdown.spawn(async move { shared.delete_all(replica.storage).await });
@@ -218,6 +221,8 @@ impl Deletion {
     fn follow(&self, store: &Store) {
         if self.ordered.elapsed() >= DELETION_EXPIRY {
             tracing::debug!(block = %self.id, "an order to delete has waited too long and is dropped");
+        } else if store.status(self.id).is_none_or(|replica| replica.storage != self.storage) {
+            tracing::debug!(block = %self.id, "a replica that was to be deleted went with its volume");
         } else if let Err(error) = store.delete(self.id, self.stamp) {
             tracing::warn!(block = %self.id, %error, "a replica could not be deleted");
         }
@@ -256,9 +261,13 @@ mod tests {
         store.create_rbw(create).unwrap().finalize().unwrap();
         let now = Instant::now();
         let Some(before) = now.checked_sub(DELETION_EXPIRY) else { return };
-        Deletion { id, stamp, ordered: before }.follow(&store);
+        let storage = store.volumes_in_service()[0];
+        let elsewhere = StorageId(uuid::Uuid::nil());
+        Deletion { id, stamp, storage: elsewhere, ordered: now }.follow(&store);
+        assert!(store.status(id).is_some(), "it is not the one that was meant");
+        Deletion { id, stamp, storage, ordered: before }.follow(&store);
         assert!(store.status(id).is_some());
-        Deletion { id, stamp, ordered: now }.follow(&store);
+        Deletion { id, stamp, storage, ordered: now }.follow(&store);
         assert!(store.status(id).is_none());
     }
 }

@@ -293,6 +293,8 @@ impl BlockMap {
             building.reports.retain(|report| report.storage != at);
         }
         // Marks of bad replicas stay: the volume may come back with the same bytes, and its datanode would list them as good.
+        let node = self.nodes.storage(at).node;
+        self.nodes.node_mut(node).orders.keep_all_on(at);
         self.drop_targets(at);
         self.sweep.request();
     }

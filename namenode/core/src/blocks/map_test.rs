@@ -697,6 +697,29 @@ fn a_volume_that_was_taken_out_is_gone_until_it_is_named_again() {
 }
 
 #[test]
+fn a_bad_replica_on_a_volume_that_failed_is_in_nobodys_way() {
+    let mut world = World::running(2);
+    let two = Registration { volumes: vec![volume(0), volume(7)], ..registration(0, 1) };
+    world.map.register(two, world.now).unwrap();
+    world.written(1, 2, &[0, 1]);
+    world.map.report_bad(named(1), &[storage(0)], true);
+    let mut beat = heartbeat(0, 1);
+    beat.volumes = vec![VolumeReport { failed: true, ..volume(0) }, volume(7)];
+    let copied = |commands: &[(u32, NodeCommand)]| {
+        commands.iter().any(|(from, command)| {
+            let to = matches!(command, NodeCommand::Transfer { targets, .. } if targets[..] == [storage(7)]);
+            *from == 1 && to
+        })
+    };
+    // Longer than what is waited for a datanode's first full report.
+    let heard = (0..90).any(|_| {
+        world.map.heartbeat(beat.clone(), world.now).unwrap();
+        copied(&world.pass(1, &[0]))
+    });
+    assert!(heard, "the other volume of that datanode gets it");
+}
+
+#[test]
 fn a_replica_that_its_datanode_knows_to_be_bad_counts_as_such_from_the_first_report_on() {
     let mut world = World::starting(3, vec![complete(1, 2)]);
     world.report(0, &[Replica { state: ReplicaState::Bad, ..finalized(1) }]);
@@ -705,7 +728,7 @@ fn a_replica_that_its_datanode_knows_to_be_bad_counts_as_such_from_the_first_rep
     world.pass(120, &[]);
     assert!(world.map.safe_mode(world.now).is_none());
     assert_eq!((world.live(1), world.map.counts().corrupt), (1, 1));
-    world.change(2, finalized(1), ChangeKind::Received);
+    world.change(2, named(1), ChangeKind::Received);
     let orders = world.pass(5, &[]);
     assert_eq!(invalidated(&orders), [(0, id(1))], "once enough good ones are there it goes");
 }

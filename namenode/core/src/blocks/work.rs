@@ -150,6 +150,11 @@ impl Orders {
         self.invalid.remove(&block)
     }
 
+    /// A volume is gone: nothing can be deleted there. What is still to be is found again by its next report.
+    pub(super) fn keep_all_on(&mut self, storage: StorageIndex) {
+        self.invalid.retain(|_, invalid| invalid.storage != storage);
+    }
+
     /// The datanode died: it will report what it has.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
@@ -565,9 +570,11 @@ impl BlockMap {
         self.settings.transfer_timeout.saturating_add(Duration::from_secs(bytes / speed))
     }
 
-    /// Datanodes that must not get a copy: they have a bad replica, or get as many copies as they may.
+    /// Datanodes that must not get a copy: they have a bad replica, or get as many copies as they may. A bad one on a volume
+    /// that failed is in nobody's way: its datanode has other volumes.
     fn unfit_for(&self, id: BlockId, bytes: u64) -> Vec<DatanodeUuid> {
         let marks = self.bad.get(&id).into_iter().flatten();
+        let marks = marks.filter(|bad| !self.nodes.storage(bad.storage).dropped);
         let spoilt = marks.map(|bad| self.nodes.storage(bad.storage).node);
         let (most, light) = (self.settings.max_incoming_per_node, self.settings.light_copies);
         let incoming = |at: NodeIndex| self.nodes.node(at).orders.incoming;
