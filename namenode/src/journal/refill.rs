@@ -15,10 +15,13 @@ use super::{JournalError, entry};
 /// The first index that is still kept: raised before files are removed, so that none comes back.
 pub(super) type Kept = Arc<AtomicU64>;
 
-/// The thread that fills, if one does.
+/// What comes of a filling.
+type Outcome = Result<(), JournalError>;
+
+/// The thread that fills, if one does: which copies, and where it says what came of it.
 #[derive(Default)]
 pub(super) struct Refill {
-    running: Option<(Vec<usize>, Receiver<Result<(), JournalError>>)>,
+    running: Option<(Vec<usize>, Receiver<Outcome>)>,
 }
 
 impl Refill {
