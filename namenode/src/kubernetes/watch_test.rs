@@ -83,7 +83,7 @@ fn answer(api: &Api, resource: &str, asked: &Asking, wanted: impl Fn(&Value) -> 
     let response = |code: StatusCode, body: Body| {
         Response::builder().status(code).header("content-type", "application/json").body(body).unwrap()
     };
-    if api.refused.lock().iter().any(|refused| *refused == resource) {
+    if api.refused.lock().contains(&resource) {
         let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403,
             "reason": "Forbidden", "message": format!("{resource} is forbidden: no rights")});
         return response(StatusCode::FORBIDDEN, status.to_string().into());
