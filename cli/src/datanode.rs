@@ -21,7 +21,12 @@ struct ChangeJson<'a> {
     error: Option<&'a str>,
 }
 
-pub(crate) async fn datanode(session: &Session, command: DatanodeCommand, json: bool, run: &mut Run) -> Outcome<()> {
+pub(crate) async fn datanode(
+    session: &Session,
+    command: DatanodeCommand,
+    json: bool,
+    run: &mut Run,
+) -> Outcome<()> {
     let DatanodeCommand::Reconfigure { datanodes } = command;
     for datanode in &datanodes {
         let done = reconfigure(session, datanode, json, run).await;
@@ -54,7 +59,11 @@ async fn reconfigure(session: &Session, datanode: &str, json: bool, run: &mut Ru
 fn describe(datanode: &str, change: &ReconfiguredProperty) -> String {
     let (datanode, name) = (printable(datanode), printable(&change.name));
     if change.error.is_empty() {
-        return format!("{datanode}: {name} is now {} (was {})", printable(&change.new), printable(&change.old));
+        return format!(
+            "{datanode}: {name} is now {} (was {})",
+            printable(&change.new),
+            printable(&change.old)
+        );
     }
     let errors: Vec<_> = change.error.lines().map(printable).collect();
     format!("{datanode}: {name} could not be changed as a whole: {}", errors.join("; "))

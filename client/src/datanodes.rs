@@ -35,15 +35,16 @@ impl Client {
     /// change is under way.
     pub async fn reconfigure_datanode(&self, address: &str) -> FsResult<Vec<ReconfiguredProperty>> {
         let limit = self.inner.options.connect_timeout;
-        let channel = endpoint(address, limit)?
-            .connect()
-            .await
-            .map_err(|error| FsError::new(FsErrorKind::Unreachable, format!("datanode {address}: {error}")))?;
+        let channel = endpoint(address, limit)?.connect().await.map_err(|error| {
+            FsError::new(FsErrorKind::Unreachable, format!("datanode {address}: {error}"))
+        })?;
         let request = self.inner.calls.request(pb::ReconfigureRequest {});
         let mut door = DatanodeAdminClient::new(channel);
         let answer = tokio::time::timeout(PATIENCE, door.reconfigure(request))
             .await
-            .map_err(|_| FsError::new(FsErrorKind::Timeout, format!("datanode {address} did not answer in time")))?
+            .map_err(|_| {
+                FsError::new(FsErrorKind::Timeout, format!("datanode {address} did not answer in time"))
+            })?
             .map_err(|status| from_status(&status))?;
         let property = |change: pb::ReconfigureChange| ReconfiguredProperty {
             name: change.name,

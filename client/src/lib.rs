@@ -65,13 +65,13 @@ mod url;
 mod watch;
 mod write;
 
-pub use datanodes::ReconfiguredProperty;
 pub use admin::{
     ClusterReport, DatanodeReport, FsckBlock, FsckFile, FsckItem, FsckSummary, SafeMode, StorageReport,
     VolumeFailure, VolumeHealth,
 };
 pub use calls::repeatable;
 pub use client::Client;
+pub use datanodes::ReconfiguredProperty;
 pub use inodes::{entry_path, inode_path};
 pub use local::LOCAL_FOLDER;
 pub use locks::{LockHolder, LockResult, LockSession, LockTarget, LockWish};

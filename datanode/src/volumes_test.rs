@@ -45,7 +45,9 @@ async fn rot_is_found_before_anybody_reads_it() {
     namenode.report().await;
     let block = running.finalized(ID, b"abcdefgh").await;
     let checked = namenode.wait(|told| match told {
-        Told::Heartbeat(beat) => beat.health.into_iter().find(|volume| volume.scan_done_ms > 0 && volume.bad == 0),
+        Told::Heartbeat(beat) => {
+            beat.health.into_iter().find(|volume| volume.scan_done_ms > 0 && volume.bad == 0)
+        }
         _ => None,
     });
     checked.await;

@@ -116,7 +116,8 @@ fn damage_to_a_block_file_or_its_checksum_file_is_found() {
 fn a_stale_copy_of_a_replica_is_not_taken_for_the_newer_one() {
     let mut fixture = Fixture::new(1);
     fixture.finalized(ID, G1, 700);
-    let (data, meta) = (fixture.file(&format!("blk_{}", ID.0)), fixture.file(&format!("blk_{}_{}.meta", ID.0, G1.0)));
+    let (data, meta) =
+        (fixture.file(&format!("blk_{}", ID.0)), fixture.file(&format!("blk_{}_{}.meta", ID.0, G1.0)));
     let (old_data, old_meta) = (fs::read(&data).unwrap(), fs::read(&meta).unwrap());
     let writer = fixture.store().append(block(ID, G1, 700), G2, SPEC).unwrap();
     write(&writer, 700, b"more").unwrap();
@@ -126,7 +127,9 @@ fn a_stale_copy_of_a_replica_is_not_taken_for_the_newer_one() {
     // Only the block file is of last week: it does not go with its checksums.
     fs::write(&data, &old_data).unwrap();
     fixture.open();
-    assert!(fixture.store().status(ID).unwrap().bad || fixture.store().open_for_read(ID, G2).unwrap().suspect());
+    assert!(
+        fixture.store().status(ID).unwrap().bad || fixture.store().open_for_read(ID, G2).unwrap().suspect()
+    );
     fixture.close();
     // Both are of last week: an older life of the block, which nobody asks for and the namenode has removed.
     fs::remove_file(fixture.file(&format!("blk_{}_{}.meta", ID.0, G2.0))).unwrap();
@@ -178,7 +181,11 @@ fn a_file_that_cannot_be_written_or_synced_is_never_finalized() {
             *faults.0.lock() = None;
             fixture.restart();
             let state = fixture.store().status(ID).map(|status| status.state);
-            assert_ne!(state, Some(steadfs_datanode_store::ReplicaState::Finalized), "{op:?} of {end}: {kind:?}");
+            assert_ne!(
+                state,
+                Some(steadfs_datanode_store::ReplicaState::Finalized),
+                "{op:?} of {end}: {kind:?}"
+            );
         }
     }
 }
@@ -202,10 +209,15 @@ fn damage_to_the_identity_of_a_volume_is_found() {
         let kept = fs::read(&identity).unwrap();
         damage(&identity, &fixture.root(0).join("steadfs-volume"));
         match Store::open(fixture.options(), Arc::new(NoListener)) {
-            Err(refused) => assert!(refused.to_string().contains("give an empty folder"), "{what}: {refused}"),
+            Err(refused) => {
+                assert!(refused.to_string().contains("give an empty folder"), "{what}: {refused}")
+            }
             Ok(store) => {
                 let failures = store.failures();
-                assert!(failures.len() == 1 && failures[0].why.contains("restore it from a copy"), "{what}: {failures:?}");
+                assert!(
+                    failures.len() == 1 && failures[0].why.contains("restore it from a copy"),
+                    "{what}: {failures:?}"
+                );
                 assert_eq!(store.volumes_in_service(), [storages[0]], "{what}");
             }
         }
