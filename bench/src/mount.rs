@@ -165,6 +165,7 @@ async fn by_client_read(client: &Client, path: &str, length: usize) -> anyhow::R
 }
 
 /// Blocking work beside the client's.
+#[expect(clippy::disallowed_methods, reason = "one at a time, and nothing is served here")]
 async fn apart(work: impl FnOnce() -> anyhow::Result<f64> + Send + 'static) -> anyhow::Result<f64> {
     tokio::task::spawn_blocking(work).await?
 }

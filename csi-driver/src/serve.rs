@@ -69,8 +69,9 @@ pub async fn run(args: CsiArgs) -> anyhow::Result<()> {
     let listener = listen(&socket)?;
     tracing::info!(socket = %socket.display(), driver = common.driver, "serving");
     let stop = shutdown.clone();
-    let served = server
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move { stop.triggered().await });
+    let served = server.serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+        stop.triggered().await
+    });
     let late = async {
         shutdown.triggered().await;
         tokio::time::sleep(LAST_CALLS).await;

@@ -15,6 +15,7 @@ use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::handoff::{self, Memory};
+use crate::kernel::READERS;
 use crate::open::{claim, sweep};
 use crate::options::{MountArgs, Role};
 use crate::table;
@@ -27,6 +28,8 @@ pub(crate) const LOOK: Duration = Duration::from_millis(50);
 pub(crate) const SETTLED: Duration = Duration::from_millis(200);
 /// Waits between starts of servers that do not come so far: first and longest.
 pub(crate) const WAITS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// So long a killed server may still be reading requests: what it does then is to end.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
 /// How far ahead the kernel reads.
 const READ_AHEAD_KB: &str = "1024";
 
@@ -107,8 +110,6 @@ async fn keep(args: &MountArgs, device: &File, memory: &Memory, ready: impl FnOn
             let mut said = [0; 16];
             tokio::select! {
                 ended = server.wait() => break ended.context("waiting for a server")?.to_string(),
-                // One of its threads may not be able to end before a request is answered that only a successor can
-                // answer: it is not waited for.
                 () = tokio::time::sleep(LOOK) => if is_ending(&server) {
                     break "it was killed".to_owned();
                 },
@@ -124,6 +125,7 @@ async fn keep(args: &MountArgs, device: &File, memory: &Memory, ready: impl FnOn
                 () = stop.asked() => unmount(args),
             }
         };
+        end(&mut server).await;
         // A server ends by itself when its mount is gone.
         if is_gone(device) {
             return Ok(());
@@ -139,6 +141,25 @@ async fn keep(args: &MountArgs, device: &File, memory: &Memory, ready: impl FnOn
             wait = WAITS.0;
         }
     }
+}
+
+/// Kills a server and waits until it takes no more requests: one that it took after its successor had asked for what was
+/// not answered would be answered by nobody. Its other threads are not waited for, as one may not be able to end before a
+/// request is answered that only the successor can answer.
+pub(crate) async fn end(server: &mut Child) {
+    let Some(id) = server.id() else { return };
+    let _ = server.start_kill();
+    let since = Instant::now();
+    while is_reading(id) && since.elapsed() < LAST_REQUESTS {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Whether a thread lives that reads requests.
+fn is_reading(process: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+    names.into_iter().any(|name| name.starts_with(READERS))
 }
 
 /// Whether the first thread of a server has ended, which ends all others.

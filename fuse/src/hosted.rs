@@ -18,6 +18,8 @@ use anyhow::{Context, bail, ensure};
 use parking_lot::Mutex;
 use rustix::mount::UnmountFlags;
 use steadfs_daemon::pool::DiskPool;
+use tokio::net::UnixDatagram;
+use tokio::process::Child;
 use tokio::runtime;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -378,6 +380,18 @@ impl Volume {
     async fn serve(&self) -> anyhow::Result<String> {
         let args = MountArgs { parent: Some(std::process::id()), ..self.args.lock().clone() };
         let (mut server, channel) = holder::start(&args, &self.device, &self.memory)?;
+        let ended = self.watch(&args, &mut server, &channel).await;
+        holder::end(&mut server).await;
+        ended
+    }
+
+    /// Why a server ended, or has to.
+    async fn watch(
+        &self,
+        args: &MountArgs,
+        server: &mut Child,
+        channel: &UnixDatagram,
+    ) -> anyhow::Result<String> {
         let id = server.id();
         let mut looks = 0_u32;
         loop {
@@ -385,7 +399,7 @@ impl Volume {
             tokio::select! {
                 ended = server.wait() => return Ok(ended.context("waiting for a server")?.to_string()),
                 () = tokio::time::sleep(LOOK) => {
-                    if holder::is_ending(&server) {
+                    if holder::is_ending(server) {
                         return Ok("it was killed".to_owned());
                     }
                     looks += 1;

@@ -340,11 +340,7 @@ fn inherit(path: &Path) -> (Option<Keeper>, Entries) {
 }
 
 /// Carries out a request, and answers it.
-fn reply(
-    entries: &mut Entries,
-    socket: &OwnedFd,
-    request: Message,
-) -> io::Result<()> {
+fn reply(entries: &mut Entries, socket: &OwnedFd, request: Message) -> io::Result<()> {
     let Message { code, kept } = request;
     let refused = |why: &str| send(socket, REFUSED, "", why.as_bytes(), &[]);
     match code {

@@ -14,7 +14,7 @@ mod serve;
 pub(crate) use self::reply::{FolderPage, Found, LockFound, OpenAnswer, Reply, Space};
 pub(crate) use self::request::{LockCall, LockWanted, Operation, Request, SetAttributes, Times};
 pub(crate) use self::running::{Interrupted, Running};
-pub(crate) use self::serve::{Handler, MAX_IO, serve};
+pub(crate) use self::serve::{Handler, MAX_IO, READERS, serve};
 
 /// Bytes of the header of a request.
 const REQUEST_HEADER: usize = 40;

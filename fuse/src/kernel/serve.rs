@@ -15,6 +15,9 @@ pub(crate) const MAX_IO: u32 = 1 << 20;
 /// Room for one request: what a program writes, and what is said about it.
 const BUFFER: usize = MAX_IO as usize + 4_096;
 
+/// How the threads that read requests are called, but for their number.
+pub(crate) const READERS: &str = "mount-reader-";
+
 /// Who carries requests out. Called by the threads that read them, which take no other request meanwhile.
 pub(crate) trait Handler: Sync + Send + 'static {
     fn handle(&self, request: Request, reply: Reply);
@@ -28,7 +31,7 @@ pub(crate) fn serve(device: &Device, handler: &Arc<impl Handler>, threads: usize
     let readers = (0..threads).map(|number| {
         let (device, handler) = (device.clone(), handler.clone());
         let reader = move || read(&device, &*handler);
-        thread::Builder::new().name(format!("mount-reader-{number}")).spawn(reader)
+        thread::Builder::new().name(format!("{READERS}{number}")).spawn(reader)
     });
     let readers: Vec<_> = readers.collect::<io::Result<_>>()?;
     let mut ended = Ok(());

@@ -175,7 +175,7 @@ impl Cluster {
             None => {
                 let file = self.layout.config(Some(index));
                 node::datanode_here(index, config, file, self.events.clone()).await
-            },
+            }
         };
         let node = node.with_context(|| format!("{} does not start", node_name(Some(index))))?;
         let endpoint = DatanodeEndpoint {
