@@ -86,6 +86,7 @@ def driver_of(release):
 
 def before(release):
     kube.forget(SPACE)
+    kube.kubectl("delete", "pv", "steadfs-static", "--ignore-not-found", "--wait=true")
     kube.namespace(SPACE)
     kube.kubectl("-n", release.namespace, "rollout", "status", f"daemonset/{release.name}-csi-node", "--timeout=120s", limit=150)
 
@@ -244,6 +245,27 @@ def case_what_cannot_be_is_said_on_the_claim(release):
         return "\n".join(told)
     finally:
         kube.kubectl("delete", "storageclass", *classes, "--ignore-not-found")
+
+
+def case_a_node_that_lost_its_power_has_its_volumes_again(release):
+    """Nothing is stuck after it: the old pod goes, a new one on that node reads what was closed before, and writes."""
+    node = kube.nodes()[-1]
+    kube.apply(claim(release, "powered"), SPACE)
+    script = "echo kept > /v/closed; exec 3>/v/open; echo half >&3; exec sleep infinity"
+    kube.apply(kube.pod("before", script, release.image, node=node, **of_claim("powered")), SPACE)
+    kube.wait_pod(SPACE, "before", "Running")
+    kube.until("it is written", lambda: is_there(release, folder_of(bound("powered")) + "/closed"))
+    kube.Machines.kill(node)
+    kube.Machines.start(node)
+    release.wait()
+    delete("pod", "before")
+    has(run(release, "after", "cat /v/closed; echo more > /v/more; cat /v/more", node, **of_claim("powered")), "kept\nmore\n")
+    delete("pod", "after")
+    delete("pvc", "powered")
+    return node
+
+
+case_a_node_that_lost_its_power_has_its_volumes_again.needs_machines = True
 
 
 def case_nothing_is_left(release):
