@@ -137,9 +137,11 @@ impl Seat {
                 continue;
             };
             tokio::select! {
+                // First: who has moved is not ended by the volume that was left.
+                biased;
+                () = moved => {}
                 // The sender lives in the desk, which `taken` holds; if it is gone, so is the seat.
                 outcome = closed.wait_for(|closed| *closed) => if outcome.is_ok() { return storage },
-                () = moved => {}
             }
         }
     }
