@@ -2,7 +2,7 @@
 //!
 //! A volume is a folder with a quota. The **controller** (one in a Kubernetes cluster) makes, lists and deletes them; the
 //! **node** process (one on every node) mounts them for pods. Both hold no state of their own: what is known of a volume is
-//! written in the cluster ([`volumes`]), and what is mounted is known to the kernel and to a keeper of descriptors.
+//! written in the cluster (`volumes`), and what is mounted is known to the kernel and to a keeper of descriptors.
 //!
 //! ```text
 //!   sidecars ── controller ── namespace ─┐
@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Invariants:
-//! * Nothing from outside becomes part of a path before it was looked up or checked: see [`handle`] and [`parameters`].
+//! * Nothing from outside becomes part of a path before it was looked up or checked: see `handle` and `parameters`.
 //! * Every call can be made again, at the same time, and after any other was cut off in its middle.
 //! * Unpublishing and unstaging need nobody: neither the cluster, nor the mount's server.
 
