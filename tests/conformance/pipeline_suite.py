@@ -96,7 +96,9 @@ class Client:
     def __init__(self, cluster, nodes, folder):
         self.nodes = nodes
         self.killed = []
+        # Of the last command that writes: bytes flushed when the last of its datanodes died, and how many died.
         self.flushed = 0
+        self.died = 0
         conf = write_conf(folder / "conf", {"hadoop.tmp.dir": folder / "tmp"}, "ERROR")
         classes = compile_java([HERE / "java" / "Pipeline.java"], folder / "classes")
         self.log = open(cluster.folder / "client.log", "ab")
@@ -119,6 +121,7 @@ class Client:
         while (answer := self.line()).startswith("kill "):
             *victims, flushed = answer.split()[1:]
             self.flushed = int(flushed.removeprefix("flushed="))
+            self.died += len(victims)
             for uuid in victims:
                 self.nodes.kill(uuid)
                 self.killed.append(uuid)
@@ -172,14 +175,22 @@ class Pipeline:
 
     def write(self, replication, positions, policy, best_effort=False, flush=True, verb="write", more=()):
         path = self.name()
-        return path, self.client.ask(verb, path, replication, str(flush).lower(), positions, f"{POLICY}policy={policy}",
-                                     f"{POLICY}best-effort={str(best_effort).lower()}",
-                                     *(POLICY + setting for setting in more))
+        self.client.flushed = self.client.died = 0
+        answer = self.client.ask(verb, path, replication, str(flush).lower(), positions, f"{POLICY}policy={policy}",
+                                 f"{POLICY}best-effort={str(best_effort).lower()}",
+                                 *(POLICY + setting for setting in more))
+        return path, answer
+
+    def somebody_died(self, path, answer):
+        """Else the case tells nothing of what it is for."""
+        if not self.client.died:
+            raise AssertionError(f"{path} ended before any of its datanodes was killed: {answer}")
 
     def goes_on(self, replication, positions, policy, left, **how):
         """The write ends well, and after the kill its pipeline has `left` datanodes."""
-        _, answer = self.write(replication, positions, policy, **how)
+        path, answer = self.write(replication, positions, policy, **how)
         try:
+            self.somebody_died(path, answer)
             same(answer, f"ok {left if how.get('flush', True) else 0}", f"{positions} of {replication}, {policy}, {how}")
         finally:
             self.all_again()
@@ -188,6 +199,7 @@ class Pipeline:
         """The write fails in HDFS's words, and what was flushed is there once the file is taken from its writer."""
         path, answer = self.write(replication, positions, policy, **how)
         try:
+            self.somebody_died(path, answer)
             has(answer, words)
         finally:
             self.all_again()

@@ -157,6 +157,10 @@ public class Pipeline {
             try (HdfsDataOutputStream out = (HdfsDataOutputStream) fs.create(path, true, 4096, replication, BLOCK)) {
                 out.write(bytes(path, 0, done));
             }
+            // A replica that the namenode has not heard of yet is not in the pipeline of the append.
+            while (fs.getFileBlockLocations(path, 0, 1)[0].getHosts().length < replication) {
+                Thread.sleep(5);
+            }
         }
         HdfsDataOutputStream out =
             (HdfsDataOutputStream) (append ? fs.append(path) : fs.create(path, true, 4096, replication, BLOCK));

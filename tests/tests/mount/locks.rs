@@ -203,14 +203,12 @@ async fn locks_outlive_a_killed_server() -> anyhow::Result<()> {
     let text = "f = open(path, 'r+'); fcntl.flock(f, EX); fcntl.lockf(f, EX, 10, 5); say('held')\n\
                 sys.stdin.readline(); say(flocked(f, EX)); fcntl.flock(f, UN); say('one less'); sys.stdin.readline()\n";
     let mut holder = one.on_thread(move |at| program(at, text)).await?;
-    let mut waiter = {
-        let text =
-            "f = open(path, 'r+'); say('waits'); fcntl.flock(f, EX); say('had it'); sys.stdin.readline()\n";
-        let mut waiter = two.on_thread(move |at| program(at, text)).await?;
-        holder.hears("held")?;
-        waiter.hears("waits")?;
-        waiter
-    };
+    // Who waits must not be first.
+    holder.hears("held")?;
+    let text =
+        "f = open(path, 'r+'); say('waits'); fcntl.flock(f, EX); say('had it'); sys.stdin.readline()\n";
+    let mut waiter = two.on_thread(move |at| program(at, text)).await?;
+    waiter.hears("waits")?;
     std::thread::sleep(Duration::from_millis(300));
     // The server of the one who holds, and that of the one who waits.
     one.kill_server()?;
