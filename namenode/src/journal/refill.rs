@@ -63,13 +63,7 @@ impl Refill {
 /// Gives every folder the closed segments that another has, up to the one that begins with `open`, and checks what the
 /// disk then says.
 fn run(folders: &[PathBuf], open: u64, kept: &Kept) -> Result<(), JournalError> {
-    let mut firsts: Vec<u64> = Vec::new();
-    for folder in folders {
-        firsts
-            .extend(segment::list(folder)?.into_iter().map(|(first, _)| first).filter(|first| *first < open));
-    }
-    firsts.sort_unstable();
-    firsts.dedup();
+    let firsts = closed(folders, open)?;
     for (place, first) in firsts.iter().enumerate() {
         // The next one says where this one must end.
         let end = firsts.get(place + 1).copied().unwrap_or(open);
