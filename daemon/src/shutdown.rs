@@ -77,6 +77,11 @@ impl Shutdown {
         self.tasks.spawn(task)
     }
 
+    /// A future that [`Shutdown::drained`] waits for, wherever it runs.
+    pub fn track<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        self.tasks.track_future(future)
+    }
+
     /// Runs a task without which the daemon cannot go on: its error or panic is a [`Shutdown::fail`].
     pub fn spawn_critical<F>(&self, name: &'static str, task: F)
     where

@@ -152,11 +152,15 @@ impl Datanode {
         self.http
     }
 
-    /// Waits for the end that `shutdown` tells, and for all work to have ended.
+    /// Waits for the end that `shutdown` tells, and for all work to have ended, that on the disks included: its folders can
+    /// then be opened again once this is dropped. A disk that hangs is not waited for without end.
     pub async fn stopped(&self) {
         self.shutdown.triggered().await;
         if !self.tasks.drained(DRAIN).await {
             tracing::warn!("some of the datanode's tasks did not end in time");
+        }
+        if tokio::time::timeout(DRAIN, self.node.disks.drain()).await.is_err() {
+            tracing::warn!("some of the work on the disks did not end in time");
         }
     }
 }
@@ -208,7 +212,7 @@ fn serve(
     }
     tasks.spawn(volumes::watch(node, changes, tasks.clone(), shutdown.clone()));
     // The link's failure is the datanode's: it belongs to another cluster, or has a double.
-    shutdown.spawn_critical("datanode", link.run(tasks.clone()));
+    shutdown.spawn_critical("datanode", tasks.track(link.run(tasks.clone())));
     Ok(())
 }
 

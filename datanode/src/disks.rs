@@ -78,6 +78,15 @@ impl Disks {
         self.volumes.read().get(&storage).map_or_else(|| self.shared.clone(), |desk| desk.pool.clone())
     }
 
+    /// Waits until everything queued before has ended, on a volume that is closed too: a caller that went away leaves its
+    /// job behind.
+    pub async fn drain(&self) {
+        let pools: Vec<_> = self.volumes.read().values().map(|desk| desk.pool.clone()).collect();
+        for pool in pools.iter().chain([&self.shared]) {
+            pool.drain().await;
+        }
+    }
+
     /// Jobs queued or running at this moment.
     #[cfg(test)]
     pub(crate) fn in_flight(&self) -> usize {

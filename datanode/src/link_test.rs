@@ -446,7 +446,8 @@ async fn a_failed_volume_and_a_bad_replica_are_told() {
     let bad = namenode.wait(|told| if let Told::Bad(bad) = told { Some(bad) } else { None }).await;
     assert_eq!((bad.storage_id, bad.blocks), (storage.to_string(), vec![wire(block)]));
 
-    std::fs::remove_dir_all(folder.path().join(name)).unwrap();
+    // At once: what is removed file by file can be written to meanwhile.
+    std::fs::rename(folder.path().join(name), folder.path().join("gone")).unwrap();
     let store = node.store.clone();
     node.disks
         .shared()
