@@ -479,6 +479,7 @@ async fn a_block_is_recovered_to_what_all_have() {
         new_stamp: 1_005,
         truncate_to: None,
         locations: vec![first.location(), second.location()],
+        left_out: 0,
     };
     // Whichever of the two hears it first leads.
     namenode.command(Command::Recover(command));
@@ -500,6 +501,7 @@ async fn a_block_is_recovered_to_what_all_have() {
         new_stamp: 1_006,
         truncate_to: None,
         locations: vec![first.location(), second.location()],
+        left_out: 0,
     };
     namenode.command(Command::Recover(command));
     let commit =

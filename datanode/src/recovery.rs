@@ -4,6 +4,9 @@
 //! the shortest of those being written, since only what all of them have was acknowledged; else the shortest of those that
 //! wait since a restart. A truncation says itself how long they shall be.
 //!
+//! A block goes only if nothing of it can have been acknowledged: a replica of its present stamp is still being written and
+//! has no byte, or every storage that may hold one was asked and none has any.
+//!
 //! A recovery may have ended on some datanodes, or on all, without the namenode having heard of it. Then it is led again:
 //! the length that it came to the first time stays.
 
@@ -107,23 +110,37 @@ enum Decision {
     Keep { len: u64, who: Vec<usize> },
 }
 
-/// Decides over the replicas that hold something; `unheard` datanodes did not answer. `least` bytes are known to be
-/// acknowledged: a replica that has fewer has lost some of them, and must not cut the others.
-fn decide(
-    replicas: &[(usize, RecoveryReplica)],
+/// What the datanodes said.
+#[derive(Debug, Default)]
+struct Answers {
+    /// Replicas that hold something, each with the number of its datanode.
+    replicas: Vec<(usize, RecoveryReplica)>,
+    /// Storages that may hold one and were not heard.
     unheard: usize,
+    /// Whether a replica of the present stamp was being written and holds nothing. What is acknowledged lies on all
+    /// datanodes of the pipeline, so nothing was. A replica that lost its writer to a restart may have lost bytes too, and
+    /// does not count.
+    untouched: bool,
+}
+
+/// Decides over the answers. `least` bytes are known to be acknowledged: a replica that has fewer has lost some of them,
+/// and must not cut the others.
+fn decide(
+    answers: &Answers,
     recovery: GenStamp,
     (least, truncate_to): (u64, Option<u64>),
 ) -> Result<Decision, String> {
     let replicas: Vec<_> =
-        replicas.iter().filter(|(_, replica)| replica.block.len >= least).copied().collect();
+        answers.replicas.iter().filter(|(_, replica)| replica.block.len >= least).copied().collect();
     if replicas.is_empty() {
+        let unheard = answers.unheard;
         // One that did not answer may hold the only bytes there are; what is truncated holds some for certain.
-        return if unheard == 0 && least == 0 && truncate_to.is_none() {
+        let nothing = answers.replicas.is_empty() && (answers.untouched || unheard == 0);
+        return if nothing && least == 0 && truncate_to.is_none() {
             Ok(Decision::Delete)
         } else {
             Err(format!(
-                "no replica with at least {least} bytes was found, and {unheard} datanodes did not answer"
+                "no replica with at least {least} bytes was found, and {unheard} storages that may hold one did not answer"
             ))
         };
     }
@@ -194,14 +211,17 @@ pub(crate) async fn recover(
         .take(MAX_REPLICAS)
         .map(|location| Peer::of(node, location))
         .collect::<FsResult<Vec<_>>>()?;
-    let (replicas, unheard) = ask_all(&peers, old, recovery).await?;
+    let mut answers = ask_all(&peers, old, recovery).await?;
+    answers.unheard += command.left_out as usize;
     let refused = |why| FsError::new(FsErrorKind::Retriable, format!("{}: {why}", old.id));
     // A truncation asks for less than there is.
     let lengths = (command.truncate_to.map_or(old.len, |_| 0), command.truncate_to);
-    let decision = decide(&replicas, unheard, recovery, lengths).map_err(refused)?;
+    let decision = decide(&answers, recovery, lengths).map_err(refused)?;
     let (len, storage_ids) = match &decision {
         Decision::Delete => (0, Vec::new()),
-        Decision::Keep { len, who } => (*len, update_all(&peers, &replicas, who, old, recovery, *len).await?),
+        Decision::Keep { len, who } => {
+            (*len, update_all(&peers, &answers.replicas, who, old, recovery, *len).await?)
+        }
     };
     let request = pb::CommitBlockSynchronizationRequest {
         block: Some(to_block(old)),
@@ -216,19 +236,17 @@ pub(crate) async fn recover(
     Ok(())
 }
 
-/// Asks all replicas at once. Gives those that hold something, and how many datanodes did not answer.
-async fn ask_all(
-    peers: &[Peer],
-    old: Block,
-    recovery: GenStamp,
-) -> FsResult<(Vec<(usize, RecoveryReplica)>, usize)> {
-    let answers = join_all(peers.iter().map(|peer| peer.init(old, recovery))).await;
-    let mut replicas = Vec::new();
-    let mut unheard = 0;
-    for (index, answer) in answers.into_iter().enumerate() {
+/// Asks all replicas at once.
+async fn ask_all(peers: &[Peer], old: Block, recovery: GenStamp) -> FsResult<Answers> {
+    let heard = join_all(peers.iter().map(|peer| peer.init(old, recovery))).await;
+    let mut answers = Answers::default();
+    for (index, answer) in heard.into_iter().enumerate() {
         match answer {
-            Ok(Some(replica)) if replica.block.len > 0 => replicas.push((index, replica)),
-            Ok(_) => {}
+            Ok(Some(replica)) if replica.block.len > 0 => answers.replicas.push((index, replica)),
+            Ok(Some(replica)) => {
+                answers.untouched |= replica.state == ReplicaState::Rbw && replica.block.stamp >= old.stamp;
+            }
+            Ok(None) => {}
             Err(error) if error.kind() == FsErrorKind::RecoveryInProgress => return Err(error),
             // An older life of the block holds nothing that counts.
             Err(error) if error.kind() == FsErrorKind::ReplicaNotFound => {
@@ -236,11 +254,11 @@ async fn ask_all(
             }
             Err(error) => {
                 tracing::warn!(block = %old.id, %error, "a datanode does not take part in the recovery");
-                unheard += 1;
+                answers.unheard += 1;
             }
         }
     }
-    Ok((replicas, unheard))
+    Ok(answers)
 }
 
 /// Makes the chosen replicas alike; gives the storages of those where it worked.
@@ -300,7 +318,8 @@ mod tests {
         unheard: usize,
         truncate_to: Option<u64>,
     ) -> Result<Decision, String> {
-        super::decide(replicas, unheard, NEW, (0, truncate_to))
+        let answers = Answers { replicas: replicas.to_vec(), unheard, untouched: false };
+        super::decide(&answers, NEW, (0, truncate_to))
     }
 
     fn keep(len: u64, who: &[usize]) -> Result<Decision, String> {
@@ -324,11 +343,18 @@ mod tests {
     fn a_block_goes_only_when_everybody_says_that_there_is_nothing() {
         assert_eq!(decide(&[], 0, None), Ok(Decision::Delete));
         assert!(decide(&[], 1, None).is_err());
+        let untouched = |replicas: Vec<_>| {
+            super::decide(&Answers { replicas, unheard: 1, untouched: true }, NEW, (0, None))
+        };
+        assert_eq!(untouched(Vec::new()), Ok(Decision::Delete), "nothing of it was ever acknowledged");
+        assert_eq!(untouched(replicas(&[(Rbw, 5)])), keep(5, &[0]), "what there is, is kept");
     }
 
     #[test]
     fn a_replica_that_lost_acknowledged_bytes_decides_nothing() {
-        let decide = |list: &[_]| super::decide(&replicas(list), 0, NEW, (700, None));
+        let decide = |list: &[_]| {
+            super::decide(&Answers { replicas: replicas(list), ..Answers::default() }, NEW, (700, None))
+        };
         assert_eq!(decide(&[(Rwr, 900), (Rwr, 512), (Rwr, 700)]), keep(700, &[0, 2]));
         assert_eq!(decide(&[(Rbw, 600), (Rwr, 700)]), keep(700, &[1]));
         assert_eq!(decide(&[(Finalized, 600), (Finalized, 700)]), keep(700, &[1]));

@@ -243,12 +243,13 @@ impl DatanodeDoor {
             NodeCommand::Invalidate(what) => {
                 Order::Invalidate(pb::Invalidate { blocks: what.into_iter().map(block).collect() })
             }
-            NodeCommand::Recover { block: what, stamp, truncate_to, storages } => {
+            NodeCommand::Recover { block: what, stamp, truncate_to, storages, left_out } => {
                 Order::Recover(pb::Recover {
                     block: Some(block(what)),
                     new_stamp: stamp.0,
                     truncate_to,
                     locations: locations(&self.blocks.locations(&storages)),
+                    left_out,
                 })
             }
         }

@@ -604,6 +604,28 @@ fn a_recovery_goes_to_a_live_primary_and_to_another_if_it_does_not_come_back() {
 }
 
 #[test]
+fn a_recovery_tells_how_many_storages_cannot_be_asked() {
+    let mut world = World::running(3);
+    let storages: smallvec::SmallVec<[StorageId; 3]> = smallvec![storage(0), storage(1), storage(77)];
+    let pipeline =
+        Effect::Pipeline { block: id(1), stamp: STAMP, replication: 3, room: 0, storages: storages.clone() };
+    world.map.apply(pipeline, world.now);
+    world.pass(60, &[1]);
+    let stamp = GenStamp(STAMP.0 + 1);
+    let recover = Effect::Recover { block: named(1), recovery_stamp: stamp, truncate_to: None, storages };
+    world.map.apply(recover, world.now);
+    let told: Vec<_> = world
+        .pass(1, &[1])
+        .into_iter()
+        .filter_map(|(_, command)| match command {
+            NodeCommand::Recover { storages, left_out, .. } => Some((storages.to_vec(), left_out)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [(vec![storage(0)], 2)], "one is dead, one was never heard of");
+}
+
+#[test]
 fn what_a_recovery_made_is_read_before_it_is_reported() {
     let mut world = World::running(3);
     for node in 0..3 {

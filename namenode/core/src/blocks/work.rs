@@ -64,6 +64,8 @@ pub enum NodeCommand {
         truncate_to: Option<u64>,
         /// Where it has replicas, on live datanodes.
         storages: SmallVec<[StorageId; 3]>,
+        /// Storages that may hold one too and cannot be asked now.
+        left_out: u32,
     },
 }
 
@@ -323,13 +325,20 @@ impl BlockMap {
             else {
                 continue;
             };
+            let left_out = work.storages.iter().filter(|id| !self.answers(**id)).count();
             commands.push(NodeCommand::Recover {
                 block: work.block,
                 stamp: work.stamp,
                 truncate_to: work.truncate_to,
                 storages: self.recovery_storages(work).into_iter().map(|(_, id)| id).collect(),
+                left_out: u32::try_from(left_out).unwrap_or(u32::MAX),
             });
         }
+    }
+
+    /// Whether a storage is known and can be asked for its replicas now.
+    fn answers(&self, id: StorageId) -> bool {
+        self.nodes.find_storage(id).is_some_and(|storage| self.nodes.counts(storage))
     }
 
     /// Where a block under recovery has or may have replicas, on live datanodes.
