@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
 use tokio::runtime::Builder;
 
+use crate::address;
+use crate::calls::Op;
 use crate::hadoop::Connection;
-use crate::{Op, address, percentile};
+use crate::report::percentile;
 
 /// Calls made before times are taken, so that everything is warm.
 const WARM_CALLS: u64 = 200;
@@ -27,6 +29,7 @@ pub(crate) struct Fairness {
 /// Times the calm user alone, then beside the storm. The calm user calls from a thread of its own, so that the driver of
 /// the storm does not delay it.
 pub(crate) fn run(what: &Fairness) -> anyhow::Result<()> {
+    ensure!(!matches!(what.op, Op::Rename | Op::Delete | Op::Mix), "one of stat, open, list, create, mkdirs");
     let server = address(&what.fs)?.to_owned();
     let folder = format!("/bench-fair-{}", std::process::id());
     Builder::new_current_thread().enable_all().build()?.block_on(prepare(&server, &folder, what))?;
@@ -107,6 +110,7 @@ async fn call(connection: &mut Connection, op: Op, folder: &str, name: &str) -> 
         Op::List => connection.list(folder).await,
         Op::Create => connection.create(&format!("{folder}/c{name}")).await,
         Op::Mkdirs => connection.mkdirs(&format!("{folder}/d{name}")).await,
+        Op::Rename | Op::Delete | Op::Mix => bail!("not in a storm"),
     }
 }
 

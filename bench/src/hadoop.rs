@@ -6,8 +6,11 @@ use anyhow::{Context, bail};
 use bytes::{Buf, BytesMut};
 use prost::Message;
 use steadfs_proto::hadoop::{
-    CompleteRequestProto, CreateRequestProto, FsPermissionProto, GetBlockLocationsRequestProto,
-    GetFileInfoRequestProto, GetListingRequestProto, IpcConnectionContextProto, MkdirsRequestProto,
+    AddBlockRequestProto, AddBlockResponseProto, CompleteRequestProto, CompleteResponseProto,
+    CreateRequestProto, DeleteRequestProto, ExtendedBlockProto, FsPermissionProto, FsServerDefaultsProto,
+    GetBlockLocationsRequestProto, GetBlockLocationsResponseProto, GetFileInfoRequestProto,
+    GetListingRequestProto, GetServerDefaultsRequestProto, GetServerDefaultsResponseProto,
+    IpcConnectionContextProto, LocatedBlockProto, LocatedBlocksProto, MkdirsRequestProto, RenameRequestProto,
     RequestHeaderProto, RpcRequestHeaderProto, RpcResponseHeaderProto, UserInformationProto,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -68,6 +71,15 @@ impl Connection {
     }
 
     async fn call(&mut self, method: &str, request: &impl Message) -> anyhow::Result<()> {
+        self.answered(method, request).await.map(|_| ())
+    }
+
+    async fn ask<R: Message + Default>(&mut self, method: &str, request: &impl Message) -> anyhow::Result<R> {
+        Ok(R::decode_length_delimited(self.answered(method, request).await?)?)
+    }
+
+    /// The answer behind its header.
+    async fn answered(&mut self, method: &str, request: &impl Message) -> anyhow::Result<BytesMut> {
         let head = RequestHeaderProto {
             method_name: method.into(),
             declaring_class_protocol_name: PROTOCOL.into(),
@@ -82,15 +94,15 @@ impl Connection {
             &[&head.encode_length_delimited_to_vec(), &request.encode_length_delimited_to_vec()],
         );
         self.stream.write_all(&out).await?;
-        let frame = self.answer().await?;
-        let header = RpcResponseHeaderProto::decode_length_delimited(frame)?;
+        let mut frame = self.answer().await?;
+        let header = RpcResponseHeaderProto::decode_length_delimited(&mut frame)?;
         if header.call_id as i32 != self.call {
             bail!("{method}: the answer is to call {}, not {}", header.call_id, self.call);
         }
         if header.status != 0 {
             bail!("{method}: {}", header.error_msg.unwrap_or_default());
         }
-        Ok(())
+        Ok(frame)
     }
 
     async fn answer(&mut self) -> anyhow::Result<BytesMut> {
@@ -138,27 +150,80 @@ impl Connection {
         self.call("mkdirs", &request).await
     }
 
+    pub(crate) async fn rename(&mut self, from: &str, to: &str) -> anyhow::Result<()> {
+        self.call("rename", &RenameRequestProto { src: from.into(), dst: to.into() }).await
+    }
+
+    pub(crate) async fn delete(&mut self, path: &str) -> anyhow::Result<()> {
+        self.call("delete", &DeleteRequestProto { src: path.into(), recursive: true }).await
+    }
+
+    /// The name under which this connection's files are written.
+    pub(crate) fn holder(&self) -> anyhow::Result<String> {
+        Ok(format!("bench-{}", u64::from_be_bytes(self.client[..8].try_into()?)))
+    }
+
     pub(crate) async fn create(&mut self, path: &str) -> anyhow::Result<()> {
+        self.create_with(path, 1, 128 << 20).await
+    }
+
+    pub(crate) async fn create_with(
+        &mut self,
+        path: &str,
+        replication: u32,
+        block_size: u64,
+    ) -> anyhow::Result<()> {
         let request = CreateRequestProto {
             src: path.into(),
             masked: FsPermissionProto { perm: 0o644 },
-            client_name: format!("bench-{}", u64::from_be_bytes(self.client[..8].try_into()?)),
+            client_name: self.holder()?,
             create_flag: CREATE_FLAG,
             create_parent: false,
-            replication: 1,
-            block_size: 128 << 20,
+            replication,
+            block_size,
             ..Default::default()
         };
         self.call("create", &request).await
     }
 
     pub(crate) async fn complete(&mut self, path: &str) -> anyhow::Result<()> {
-        let request = CompleteRequestProto {
+        self.complete_with(path, None).await.map(|_| ())
+    }
+
+    /// Whether the file is closed: not before its last block was reported.
+    pub(crate) async fn complete_with(
+        &mut self,
+        path: &str,
+        last: Option<ExtendedBlockProto>,
+    ) -> anyhow::Result<bool> {
+        let request =
+            CompleteRequestProto { src: path.into(), client_name: self.holder()?, last, file_id: None };
+        Ok(self.ask::<CompleteResponseProto>("complete", &request).await?.result)
+    }
+
+    pub(crate) async fn add_block(
+        &mut self,
+        path: &str,
+        previous: Option<ExtendedBlockProto>,
+    ) -> anyhow::Result<LocatedBlockProto> {
+        let request = AddBlockRequestProto {
             src: path.into(),
-            client_name: format!("bench-{}", u64::from_be_bytes(self.client[..8].try_into()?)),
-            last: None,
-            file_id: None,
+            client_name: self.holder()?,
+            previous,
+            ..Default::default()
         };
-        self.call("complete", &request).await
+        Ok(self.ask::<AddBlockResponseProto>("addBlock", &request).await?.block)
+    }
+
+    pub(crate) async fn locations(&mut self, path: &str) -> anyhow::Result<LocatedBlocksProto> {
+        let request = GetBlockLocationsRequestProto { src: path.into(), offset: 0, length: i64::MAX as u64 };
+        let answer: GetBlockLocationsResponseProto = self.ask("getBlockLocations", &request).await?;
+        answer.locations.with_context(|| format!("{path} is not there"))
+    }
+
+    /// What a client that names nothing gets.
+    pub(crate) async fn defaults(&mut self) -> anyhow::Result<FsServerDefaultsProto> {
+        let request = GetServerDefaultsRequestProto {};
+        Ok(self.ask::<GetServerDefaultsResponseProto>("getServerDefaults", &request).await?.server_defaults)
     }
 }

@@ -1,16 +1,25 @@
 //! Load drivers. Every command prints what it measured and nothing it did not; compare two servers in one run, take the median
-//! of several, and quote ratios.
+//! of several, and quote ratios. `scripts/bench` does all of that with `--json`.
 
+mod calls;
 mod fair;
+mod grpc;
 mod hadoop;
 mod mount;
+mod ours;
+mod raw;
+mod report;
 mod streams;
+mod transfer;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand, ValueEnum};
+use calls::Op;
+use clap::{Parser, Subcommand};
+use report::percentile;
+use serde_json::json;
 
 #[derive(Parser)]
 #[command(about = "Measures a SteadFS cluster, or an Apache HDFS beside it")]
@@ -38,6 +47,9 @@ enum Command {
         /// Reads files f0 to f99 of this folder rather than empty ones of its own.
         #[arg(long)]
         folder: Option<String>,
+        /// Tells it as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Makes empty files, 1,000 a folder, below /bench-files.
     Files {
@@ -81,6 +93,64 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         rounds: u32,
     },
+    /// Bytes in Hadoop's data-transfer protocol through a light client, or through ours; JSON
+    Data(DataArgs),
+    /// gRPC calls: stats of a path, or empty calls without one; JSON
+    Grpc {
+        /// host:port
+        #[arg(long)]
+        address: String,
+        #[arg(long)]
+        path: Option<String>,
+        #[arg(long, default_value_t = 64)]
+        connections: u64,
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
+    },
+    /// Serves empty gRPC calls until it is killed; prints its address
+    GrpcEmpty,
+    /// What the machine allows: round trips, syncs, disk, memory; JSON
+    Raw {
+        /// A folder on the servers' disk
+        #[arg(long)]
+        folder: PathBuf,
+        #[arg(long, default_value_t = 512)]
+        mebibytes: usize,
+    },
+    /// What a server gives clients that name nothing; JSON
+    Settings {
+        #[arg(long)]
+        fs: String,
+    },
+    /// How this program was built; JSON
+    Build,
+}
+
+#[derive(clap::Args)]
+struct DataArgs {
+    #[arg(long)]
+    fs: String,
+    #[arg(long)]
+    path: String,
+    /// What is done
+    #[arg(long, value_enum)]
+    work: ours::Work,
+    /// Through our own client rather than the light one
+    #[arg(long)]
+    ours: bool,
+    #[arg(long, default_value_t = 256)]
+    mebibytes: u64,
+    #[arg(long, default_value_t = 128)]
+    block_mebibytes: u64,
+    #[arg(long, default_value_t = 1)]
+    replication: u16,
+    #[arg(long, default_value_t = 1)]
+    connections: u64,
+    #[arg(long, default_value_t = 2)]
+    seconds: u64,
+    /// Where datanodes of this machine have their sockets
+    #[arg(long, default_value = steadfs_client::LOCAL_FOLDER)]
+    local: PathBuf,
 }
 
 #[derive(clap::Args)]
@@ -103,36 +173,43 @@ struct MountArgs {
     rounds: usize,
 }
 
-/// Files that are read.
-const FILES: u64 = 100;
-
-#[derive(Clone, Copy, ValueEnum, PartialEq)]
-enum Op {
-    Stat,
-    Open,
-    List,
-    Create,
-    Mkdirs,
-}
-
 fn address(fs: &str) -> anyhow::Result<&str> {
     fs.strip_prefix("hdfs://").map(|rest| rest.trim_end_matches('/')).context("--fs must be hdfs://host:port")
 }
 
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    sorted
-        .get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)))
-        .copied()
-        .unwrap_or_default()
+fn main() -> anyhow::Result<()> {
+    let command = Args::parse().command;
+    // One caller is served best by one thread: no wake-up of another one is in its times.
+    let alone = matches!(&command, Command::Calls { connections: 1, .. });
+    let mut threads = if alone {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    threads.enable_all().build()?.block_on(run(command))
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Args::parse().command {
-        Command::Calls { fs, op, connections, seconds, user, folder } => {
-            calls(&fs, op, connections, seconds, &user, folder).await
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Calls { fs, op, connections, seconds, user, folder, json } => {
+            let made = calls::run(calls::Plan { fs, op, connections, seconds, user, folder }).await?;
+            if json {
+                println!("{}", made.json());
+            } else {
+                println!(
+                    "{connections} connections, {seconds} s: {:.0} calls/s, p50 {:?}, p99 {:?}",
+                    made.rate(),
+                    percentile(&made.times, 50),
+                    percentile(&made.times, 99)
+                );
+            }
+            Ok(())
         }
-        Command::Files { fs, count, connections, user } => files(&fs, count, connections, &user).await,
+        Command::Files { fs, count, connections, user } => {
+            let took = calls::files(&fs, count, connections, &user).await?;
+            println!("{count} files in {:.1} s", took.as_secs_f64());
+            Ok(())
+        }
         Command::Fairness { fs, op, connections, seconds, storming, calm } => {
             let what = fair::Fairness { fs, op, connections, seconds, storming, calm };
             // It has runtimes of its own.
@@ -145,101 +222,66 @@ async fn main() -> anyhow::Result<()> {
         Command::Stream { fs, mebibytes, replication, rounds } => {
             streams::run(&fs, mebibytes, replication, rounds).await
         }
+        Command::Data(arguments) => data(arguments).await,
+        Command::Grpc { address, path, connections, seconds } => {
+            println!("{}", grpc::run(&address, path, connections, seconds).await?.json());
+            Ok(())
+        }
+        Command::GrpcEmpty => grpc::serve_empty().await,
+        Command::Raw { folder, mebibytes } => {
+            println!("{}", raw::run(&folder, mebibytes)?);
+            Ok(())
+        }
+        Command::Settings { fs } => settings(&fs).await,
+        Command::Build => {
+            println!("{}", json!({ "debug_assertions": cfg!(debug_assertions) }));
+            Ok(())
+        }
     }
 }
 
-/// Where the calls go: the folder named, or a new one with empty files in it.
-async fn place(server: &str, user: &str, folder: Option<String>) -> anyhow::Result<String> {
-    if let Some(folder) = folder {
-        return Ok(folder);
+async fn data(arguments: DataArgs) -> anyhow::Result<()> {
+    let DataArgs { fs, path, work, ours, replication, connections, seconds, local, .. } = arguments;
+    let (bytes, block_size) = (arguments.mebibytes << 20, arguments.block_mebibytes << 20);
+    if ours {
+        let connections = connections as usize;
+        let plan = ours::Plan { fs, path, work, bytes, block_size, replication, connections, seconds, local };
+        println!("{}", ours::run(&plan).await?);
+        return Ok(());
     }
-    let folder = format!("/bench-calls-{}", std::process::id());
-    let mut first = hadoop::Connection::open(server, user, 0).await?;
-    first.mkdirs(&folder).await?;
-    for index in 0..FILES {
-        let path = format!("{folder}/f{index}");
-        first.create(&path).await?;
-        first.complete(&path).await?;
-    }
-    Ok(folder)
-}
-
-async fn calls(
-    fs: &str,
-    op: Op,
-    connections: u64,
-    seconds: u64,
-    user: &str,
-    folder: Option<String>,
-) -> anyhow::Result<()> {
-    let server = address(fs)?.to_owned();
-    let folder = place(&server, user, folder).await?;
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let process = std::process::id();
-    let tasks = (1..=connections).map(|number| {
-        let (server, user, folder) = (server.clone(), user.to_owned(), folder.clone());
-        tokio::spawn(async move {
-            let mut connection = hadoop::Connection::open(&server, &user, number).await?;
-            let mut times = Vec::new();
-            let mut count = 0_u64;
-            while Instant::now() < end {
-                count += 1;
-                let start = Instant::now();
-                match op {
-                    Op::Stat => connection.stat(&format!("{folder}/f{}", count % FILES)).await?,
-                    Op::Open => connection.open_file(&format!("{folder}/f{}", count % FILES)).await?,
-                    Op::List => connection.list(&folder).await?,
-                    Op::Create => connection.create(&format!("{folder}/c{process}-{number}-{count}")).await?,
-                    Op::Mkdirs => connection.mkdirs(&format!("{folder}/d{process}-{number}-{count}")).await?,
-                }
-                times.push(start.elapsed());
-            }
-            anyhow::Ok(times)
-        })
-    });
-    let mut times = Vec::new();
-    for task in tasks.collect::<Vec<_>>() {
-        times.extend(task.await??);
-    }
-    times.sort_unstable();
-    println!(
-        "{} connections, {seconds} s: {:.0} calls/s, p50 {:?}, p99 {:?}",
-        connections,
-        times.len() as f64 / seconds as f64,
-        percentile(&times, 50),
-        percentile(&times, 99)
-    );
+    let server = address(&fs)?.to_owned();
+    let (user, replication) = ("root", u32::from(replication));
+    let told = match work {
+        ours::Work::Write => {
+            let new = transfer::NewFile { path, bytes, block_size, replication };
+            let (bytes, took) = transfer::write(&server, user, &new).await?;
+            report::moved(bytes, took)
+        }
+        ours::Work::Read => {
+            let (bytes, took): (u64, Duration) = transfer::read(&server, user, &path).await?;
+            report::moved(bytes, took)
+        }
+        ours::Work::Pread => transfer::pread(&server, user, &path, connections, seconds).await?.json(),
+        ours::Work::Local | ours::Work::PreadLocal => {
+            anyhow::bail!("descriptors are passed to our own client alone: --ours")
+        }
+    };
+    println!("{told}");
     Ok(())
 }
 
-async fn files(fs: &str, count: u64, connections: u64, user: &str) -> anyhow::Result<()> {
-    const PER_FOLDER: u64 = 1_000;
-    let server = address(fs)?.to_owned();
-    let start = Instant::now();
-    let tasks = (0..connections).map(|number| {
-        let (server, user) = (server.clone(), user.to_owned());
-        tokio::spawn(async move {
-            let mut connection = hadoop::Connection::open(&server, &user, number + 1).await?;
-            let mut folder = None;
-            for index in (number * PER_FOLDER..count)
-                .step_by((connections * PER_FOLDER) as usize)
-                .flat_map(|first| first..(first + PER_FOLDER).min(count))
-            {
-                let place = format!("/bench-files/{}", index / PER_FOLDER);
-                if folder.as_ref() != Some(&place) {
-                    connection.mkdirs(&place).await?;
-                    folder = Some(place.clone());
-                }
-                let path = format!("{place}/file-{index}");
-                connection.create(&path).await?;
-                connection.complete(&path).await?;
-            }
-            anyhow::Ok(())
+async fn settings(fs: &str) -> anyhow::Result<()> {
+    let found = hadoop::Connection::open(address(fs)?, "root", 0).await?.defaults().await?;
+    println!(
+        "{}",
+        json!({
+            "block_size": found.block_size,
+            "bytes_per_checksum": found.bytes_per_checksum,
+            "write_packet_size": found.write_packet_size,
+            "replication": found.replication,
+            "checksum_type": found.checksum_type,
+            "encrypt_data_transfer": found.encrypt_data_transfer(),
         })
-    });
-    for task in tasks.collect::<Vec<_>>() {
-        task.await??;
-    }
-    println!("{count} files in {:.1} s", start.elapsed().as_secs_f64());
+    );
     Ok(())
 }
