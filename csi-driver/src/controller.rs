@@ -8,7 +8,7 @@ use steadfs_proto::csi::controller_service_capability::{Rpc, Type, rpc};
 use tonic::{Request, Response, Status};
 
 use crate::capability::Use;
-use crate::handle::{Handle, is_versioned};
+use crate::handle::{Handle, Key, is_versioned};
 use crate::locks::Locks;
 use crate::namespace::Namespace;
 use crate::parameters::replication;
@@ -57,7 +57,8 @@ impl<N: Namespace> ControllerDoor<N> {
             ));
         }
         let parameters = bounded(request.parameters)?;
-        let _held = self.locks.take(name)?;
+        // By the key, as deletions and growth.
+        let _held = self.locks.take(&Key::of(name).to_string())?;
         let volume = self.volumes.create(name, sizes(request.capacity_range)?, &parameters).await?;
         tracing::info!(name, handle = %volume.handle, folder = volume.record.folder, "a volume is there");
         Ok(csi::CreateVolumeResponse { volume: Some(told(&volume)) })

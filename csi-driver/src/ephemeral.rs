@@ -2,7 +2,8 @@
 //! unpublished.
 //!
 //! What a pod's author may say is how large, never where: folders are the driver's, one a node. A volume of which the cluster
-//! could not be told that it is gone is found later: its folder says where it was published, and nothing is mounted there.
+//! could not be told that it is gone is found later: its folder says where it was published, and there is no such place any
+//! more. That nothing is mounted there does not tell: after a restart of the node its pods go on, and are mounted again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,6 @@ use crate::controller::bounded;
 use crate::locks::Locks;
 use crate::namespace::Namespace;
 use crate::parameters::{Refused, block_size, block_size_for, mode, replication, size};
-use crate::places;
 use crate::volumes::{Failure, Outcome, RECORD, Volumes};
 
 const ABOVE: u16 = 0o711;
@@ -149,7 +149,7 @@ impl<N: Namespace> Ephemeral<N> {
                 continue;
             };
             let Ok(record) = serde_json::from_slice::<Record>(&bytes) else { continue };
-            if record.version == 1 && places::mounted(&record.target)?.is_none() {
+            if record.version == 1 && is_absent(&record.target) {
                 tracing::info!(%folder, "an inline volume of a pod that is gone is deleted");
                 self.delete(&id).await;
             }
@@ -158,9 +158,24 @@ impl<N: Namespace> Ephemeral<N> {
     }
 }
 
+/// Whether there is certainly nothing at a path.
+fn is_absent(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_place_that_is_not_there_is_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!is_absent(folder.path()), "a pod's folder, before the kubelet mounts again");
+        assert!(is_absent(&folder.path().join("mount")));
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(!is_absent(&file.join("mount")), "what cannot be looked at may be there");
+    }
 
     fn read(said: &[(&str, &str)]) -> Result<Wishes, Refused> {
         Wishes::read(&said.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())

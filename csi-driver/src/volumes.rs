@@ -382,16 +382,22 @@ impl<N: Namespace> Volumes<N> {
         let mut volumes = Vec::new();
         for (_, name) in entries.into_iter().take(limit) {
             let Some(key) = Key::parse(&name) else { continue };
-            let Some(record) = self.record(&self.entry(&key)).await? else { continue };
-            let folder = record.folder.clone();
-            let Some(found) = self.namespace.stat(&folder).await? else { continue };
-            match self.volume(&key, record, &found, &folder).await {
-                Ok(volume) => volumes.push(volume),
+            match self.listed(&key).await {
+                Ok(volume) => volumes.extend(volume),
+                // Of a newer version, or deleted between two questions.
                 Err(Failure::Precondition(_)) => {}
+                Err(Failure::Cluster(error)) if error.kind() == FsErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
         Ok((volumes, next))
+    }
+
+    async fn listed(&self, key: &Key) -> Outcome<Option<Volume>> {
+        let Some(record) = self.record(&self.entry(key)).await? else { return Ok(None) };
+        let folder = record.folder.clone();
+        let Some(found) = self.namespace.stat(&folder).await? else { return Ok(None) };
+        self.volume(key, record, &found, &folder).await.map(Some)
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ use crate::table;
 
 /// Between two looks at the keeper.
 const KEEPER_LOOK: Duration = Duration::from_millis(500);
+/// How long a keeper that is there may take to tell what it keeps: it may be handing over to another.
+const KEEPER_TELLS: Duration = Duration::from_secs(30);
 /// Between two tries to become the only one.
 const LOCK_LOOK: Duration = Duration::from_millis(100);
 /// How long a new mount may take to be served.
@@ -63,6 +66,12 @@ pub enum Health {
     Waiting(String),
     /// It is not there, or it is there and nobody has its descriptor any more.
     Gone,
+}
+
+impl Health {
+    fn starting() -> Self {
+        Self::Waiting("its server is starting".into())
+    }
 }
 
 /// The mounts of this process.
@@ -104,7 +113,8 @@ impl Mounts {
     /// Becomes the only process with these mounts, and takes over those that a keeper has.
     ///
     /// # Errors
-    /// The folder cannot be used. That nobody keeps is no error: it is tried again.
+    /// The folder cannot be used, or a keeper is there and does not tell what it keeps: its mounts would have no server.
+    /// That nobody keeps is no error: it is tried again.
     pub async fn start(options: MountsOptions) -> anyhow::Result<Self> {
         let lock = become_the_only_one(&options.state).await?;
         let staging = options.state.join("staging");
@@ -128,26 +138,56 @@ impl Mounts {
 
     async fn take_over(&self) -> anyhow::Result<()> {
         let shared = &self.shared;
-        let keeper = shared.keeper.clone();
-        let left = shared.keeping.run(move || keeper.all()).await;
-        let left = left.unwrap_or_else(|error| {
-            tracing::warn!(%error, "no keeper answers: mounts do not outlive this process until one does");
-            Vec::new()
-        });
-        for kept in left {
+        let mut all_ours = true;
+        for kept in self.left().await? {
             let name = kept.name.clone();
-            match Volume::of(kept) {
-                Ok(volume) if !holder::is_gone(&volume.device) => self.adopt(Arc::new(volume))?,
-                Ok(_) => self.forget(name).await,
+            let adopted = match Volume::of(kept) {
+                Ok(volume) if !holder::is_gone(&volume.device) => self.adopt(Arc::new(volume)),
+                Ok(_) => {
+                    self.forget(name.clone()).await;
+                    Ok(())
+                }
                 // Perhaps of a newer version, which comes back.
-                Err(error) => tracing::error!(%error, name, "a mount is not understood, and left as it is"),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = adopted {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    name,
+                    "a mount is not served, and left as it is"
+                );
+                all_ours = false;
             }
+        }
+        if !all_ours {
+            // Staged bytes of a mount that is left as it is look like those of a former one.
+            return Ok(());
         }
         let staging = shared.staging.clone();
         if let Err(error) = shared.mounting.run(move || sweep(&staging)).await {
             tracing::warn!(%error, "staged bytes of former mounts were not cleared away");
         }
         Ok(())
+    }
+
+    /// What a former process left with the keeper; nothing if there is no keeper.
+    async fn left(&self) -> anyhow::Result<Vec<Kept>> {
+        let until = Instant::now() + KEEPER_TELLS;
+        loop {
+            let keeper = self.shared.keeper.clone();
+            match self.shared.keeping.run(move || keeper.all()).await {
+                Ok(left) => return Ok(left),
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                    tracing::warn!(%error, "no keeper answers: mounts do not outlive this process until one does");
+                    return Ok(Vec::new());
+                }
+                Err(error) if Instant::now() >= until => {
+                    return Err(error).context("the keeper is there and does not tell what it keeps");
+                }
+                Err(error) => tracing::info!(%error, "the keeper does not tell what it keeps: trying on"),
+            }
+            tokio::time::sleep(KEEPER_LOOK).await;
+        }
     }
 
     /// Starts to serve a mount.
@@ -192,8 +232,13 @@ impl Mounts {
         let volume = Arc::new(volume);
         // Before anybody can begin to rely on it.
         self.deposit(&volume).await;
-        self.adopt(volume.clone())?;
-        let served = volume.served().await;
+        let served = match self.adopt(volume.clone()) {
+            Ok(()) => volume.served().await,
+            Err(error) => {
+                self.forget(volume.name.clone()).await;
+                Err(error)
+            }
+        };
         if served.is_err() {
             let _ = self.unmount(&args.mountpoint).await;
         }
@@ -223,12 +268,6 @@ impl Mounts {
         Ok(())
     }
 
-    /// How the mount at a place is.
-    #[must_use]
-    pub fn health(&self, mountpoint: &Path) -> Health {
-        self.at(mountpoint).map_or(Health::Gone, |volume| volume.health.borrow().clone())
-    }
-
     /// The arguments of the mount at a place.
     #[must_use]
     pub fn arguments(&self, mountpoint: &Path) -> Option<MountArgs> {
@@ -249,13 +288,6 @@ impl Mounts {
 
     fn numbered(&self, number: &str) -> Option<Arc<Volume>> {
         self.shared.volumes.lock().iter().find(|volume| volume.number == number).cloned()
-    }
-
-    /// Where something of ours is mounted.
-    #[must_use]
-    pub fn mountpoints(&self) -> Vec<PathBuf> {
-        let volumes = self.shared.volumes.lock();
-        volumes.iter().filter(|v| !*v.detached.lock()).map(|v| v.args.lock().mountpoint.clone()).collect()
     }
 
     /// Mounts that are served, those included whose mountpoints were taken away.
@@ -298,7 +330,7 @@ impl Volume {
             memory,
             detached: Mutex::new(false),
             renew: Notify::new(),
-            health: watch::Sender::new(Health::Waiting("its server is starting".into())),
+            health: watch::Sender::new(Health::starting()),
         })
     }
 
@@ -333,13 +365,25 @@ impl Volume {
         let mut known = self.args.lock();
         if known.line() != args.line() {
             *known = args;
+            self.begins_anew();
             self.renew.notify_one();
         }
     }
 
+    /// What the last server said is not true of the next one.
+    fn begins_anew(&self) {
+        self.health.send_if_modified(|health| {
+            let served = *health == Health::Serving;
+            if served {
+                *health = Health::starting();
+            }
+            served
+        });
+    }
+
     async fn served(&self) -> anyhow::Result<()> {
         let mut health = self.health.subscribe();
-        let served = health.wait_for(|health| *health != Health::Waiting("its server is starting".into()));
+        let served = health.wait_for(|health| *health != Health::starting());
         let state = match tokio::time::timeout(SERVED_WITHIN, served).await {
             Ok(Ok(state)) => state.clone(),
             Ok(Err(_)) | Err(_) => bail!("nobody served the mount within {} s", SERVED_WITHIN.as_secs()),
@@ -378,6 +422,7 @@ impl Volume {
 
     /// One server, from its start to its end: why it ended.
     async fn serve(&self) -> anyhow::Result<String> {
+        self.begins_anew();
         let args = MountArgs { parent: Some(std::process::id()), ..self.args.lock().clone() };
         let (mut server, channel) = holder::start(&args, &self.device, &self.memory)?;
         let ended = self.watch(&args, &mut server, &channel).await;
@@ -463,9 +508,11 @@ impl Depositor {
         let _ = self.with(|keeper| keeper.drop_name(name));
     }
 
-    /// Whether the keeper that we know is there no more.
+    /// Whether the keeper that we know is there no more. One that is just being asked is not lost: who looks does not wait
+    /// for its answer.
     fn is_lost(&self) -> bool {
-        self.connection.lock().as_ref().is_none_or(Keeper::is_gone)
+        let connection = self.connection.try_lock();
+        connection.is_some_and(|connection| connection.as_ref().is_none_or(Keeper::is_gone))
     }
 }
 

@@ -31,7 +31,7 @@ use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -61,6 +61,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a running keeper is asked to hand over, and how long is waited in between.
 const TRIES: u32 = 3;
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+/// Rest after a caller could not be let in.
+const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 
 /// Keep descriptors for the processes that mount volumes
 #[derive(Args, Clone, Debug)]
@@ -103,8 +105,9 @@ impl Keeper {
     /// Nobody listens there.
     pub fn connect(path: &Path) -> io::Result<Self> {
         let socket = new_socket()?;
-        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        // First: where as many wait already as may, connecting waits too.
         be_impatient(&socket)?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
         Ok(Self { socket })
     }
 
@@ -268,7 +271,11 @@ impl Store {
     }
 
     fn accept(&mut self) {
-        let Ok(socket) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC) else { return };
+        let Ok(socket) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC) else {
+            // Without a descriptor for it the caller stays at the door, and the door is looked at at once.
+            std::thread::sleep(AFTER_REFUSAL);
+            return;
+        };
         if be_impatient(&socket).is_ok() {
             self.connections.push(socket);
         }
@@ -443,6 +450,11 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<Message>> {
     bytes.truncate(got.bytes);
     if bytes.is_empty() {
         return Ok(None);
+    }
+    if got.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(io::Error::other(
+            "descriptors were cut off: this process may not have as many (ulimit -n)",
+        ));
     }
     parse(&bytes, descriptors).map(Some)
 }
