@@ -1,9 +1,10 @@
-//! The locks of the cluster's mounts, and who waits for them.
+//! The locks of the cluster's mounts, who waits for them, and the files that mounts have open.
 //!
 //! The rules are in the core's table. Here is what has a time: sessions that are renewed, requests whose caller waits for
 //! an answer, and the grace after a start, in which only those who held locks before may take them, and take them up
 //! again. The table is in memory alone; sessions are stored, so that a start knows whom to wait for.
 
+mod open;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,9 @@ use steadfs_namenode_core::locks::{
 };
 use steadfs_namenode_core::record::LockSession;
 use tokio::sync::Notify;
+
+pub(crate) use open::Naming;
+use open::OpenTable;
 
 /// A session that is not renewed for so long is gone, with its locks.
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
@@ -60,6 +64,7 @@ struct State {
     began: Duration,
     /// Whose request each ticket is.
     tickets: BTreeMap<Ticket, (SessionId, u64)>,
+    open: OpenTable,
 }
 
 struct Session {
@@ -88,8 +93,14 @@ impl Locks {
         let expected = stored.iter().map(|(id, _)| *id).collect();
         let session = |stored: LockSession| Session { user: stored.user, renewed, requests: BTreeMap::new() };
         let sessions = stored.into_iter().map(|(id, stored)| (id, session(stored))).collect();
-        let state =
-            State { table: LockTable::new(), sessions, expected, began: renewed, tickets: BTreeMap::new() };
+        let state = State {
+            table: LockTable::new(),
+            sessions,
+            expected,
+            began: renewed,
+            tickets: BTreeMap::new(),
+            open: OpenTable::default(),
+        };
         Self { state: Mutex::new(state), clock }
     }
 
@@ -261,6 +272,7 @@ impl State {
 
     fn end(&mut self, id: SessionId) {
         self.expected.remove(&id);
+        self.open.end(id);
         for ticket in self.table.end_session(id) {
             self.tickets.remove(&ticket);
         }

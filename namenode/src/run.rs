@@ -25,6 +25,7 @@ use crate::config::NamenodeConfig;
 use crate::events::Events;
 use crate::identity::DataFolders;
 use crate::journal::{Journal, JournalError, SegmentedJournal};
+use crate::locks::Locks;
 use crate::service::{EffectSink, Service, ServiceParts, Touch, own_caller, start_workers};
 use crate::store::{Position, Store, StoreWriter};
 use crate::upkeep::{Health, Upkeep, heal};
@@ -227,6 +228,9 @@ impl Opened {
             )?;
         }
         let journal = journal.keeping(config.journal.kept_bytes).needing(config.journal.min_copies);
+        if let Some(copied) = crate::upkeep::copied_at(config, begins_at) {
+            journal.health().copied(copied);
+        }
         let health = Health::new(journal.health());
         let repaired = recovered
             .repaired
@@ -249,6 +253,7 @@ impl Opened {
         let answers = Arc::new(SavedAnswers::new(config.namespace.retry_entries));
         let last = self.store.view().counters().map_or_else(TxId::default, |counters| counters.last_tx);
         let events = Events::new(last, self.folders.journals())?;
+        let locks = Arc::new(Locks::new(clock.clone(), self.store.view().lock_sessions(None, usize::MAX)));
         let parts = Parts {
             store: self.store.clone(),
             writer: self.writer,
@@ -259,6 +264,7 @@ impl Opened {
             renewals: renewals.clone(),
             answers: answers.clone(),
             events: events.clone(),
+            open: locks.clone(),
             seed: uuid::Uuid::new_v4().as_u64_pair().0,
         };
         let (thread, commits) = CommitThread::start(parts, &config.journal)?;
@@ -275,6 +281,7 @@ impl Opened {
             renewals,
             answers,
             events,
+            locks,
             settings,
             clock,
             identity,

@@ -15,6 +15,7 @@ use crate::acl::AclChange;
 use crate::blocks::Wish;
 use crate::event::EventBatch;
 use crate::locks::SessionId;
+use crate::namespace::kept::OpenFiles;
 use crate::namespace::quota::Bound;
 use crate::namespace::subtree::Clearance;
 use crate::placement::Cluster;
@@ -136,6 +137,8 @@ pub struct Context<'a> {
     pub safe_mode: Option<&'a str>,
     /// What a walk over the tree that the command removes has found, if one was made.
     pub clearance: Option<&'a Clearance>,
+    /// The files that mounts have open.
+    pub open: &'a dyn OpenFiles,
 }
 
 /// A file, by path and (from every client of today) by inode id, which wins.
@@ -297,6 +300,9 @@ pub enum Command {
     TouchAccessTime { file: InodeId, atime: Millis },
     /// The namenode's own: one bounded step of removing detached trees. Reply: [`Reply::Bool`], true if more is left.
     Reclaim { limit: usize },
+    /// The namenode's own: removes those of these kept files (see [`crate::namespace::kept`]) that nobody has open any more.
+    /// Reply: [`Reply::Done`].
+    LetGo { files: Vec<InodeId> },
     /// An operator accepts that what came after this state is lost: ids that may have been given out since are passed
     /// over, and replicas under them kept. Once for an incarnation. Reply: [`Reply::Done`].
     AcceptLoss { incarnation: u64 },

@@ -14,6 +14,7 @@ mod create;
 mod delete;
 mod events;
 mod format;
+pub mod kept;
 pub mod lease;
 mod losses;
 mod operator;
@@ -163,7 +164,8 @@ fn dispatch(p: &mut Planner<'_>, command: &Command) -> FsResult<Reply> {
         Command::OpenLockSession { client } => sessions::open(p, client),
         Command::CloseLockSession { session } => sessions::close(p, *session),
         Command::TouchAccessTime { file, atime } => Ok(attributes::touch(p, *file, *atime)),
-        Command::Reclaim { limit } => Ok(delete::reclaim(p, *limit)),
+        Command::Reclaim { limit } => delete::reclaim(p, *limit),
+        Command::LetGo { files } => kept::let_go(p, files),
         Command::ForgetCalls { keys } => Ok(retry::forget(p, keys)),
         Command::AcceptLoss { incarnation } => losses::accept(p, *incarnation),
         Command::ForgetLosses => Ok(losses::forget(p)),
@@ -177,7 +179,9 @@ fn dispatch(p: &mut Planner<'_>, command: &Command) -> FsResult<Reply> {
 const fn postponed(command: &Command) -> Option<Reply> {
     match command {
         Command::ExpireLease { .. } | Command::Reclaim { .. } => Some(Reply::Bool(false)),
-        Command::TouchAccessTime { .. } | Command::ForgetCalls { .. } => Some(Reply::Done),
+        Command::TouchAccessTime { .. } | Command::ForgetCalls { .. } | Command::LetGo { .. } => {
+            Some(Reply::Done)
+        }
         _ => None,
     }
 }
@@ -186,6 +190,7 @@ fn refuse_in_safe_mode(command: &Command, reason: &str) -> FsResult<()> {
     let what = match command {
         Command::Format
         | Command::ExpireLease { .. }
+        | Command::LetGo { .. }
         | Command::Reclaim { .. }
         | Command::TouchAccessTime { .. }
         | Command::ForgetCalls { .. }

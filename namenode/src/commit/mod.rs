@@ -16,7 +16,7 @@ use std::time::Duration;
 use steadfs_common::{CallKey, FsError, FsErrorKind, FsResult};
 use steadfs_daemon::clock::SharedClock;
 use steadfs_namenode_core::event::{Event, EventBatch, EventKind, MetadataChange};
-use steadfs_namenode_core::namespace::{self, subtree::Clearance};
+use steadfs_namenode_core::namespace::{self, kept::OpenFiles, subtree::Clearance};
 use steadfs_namenode_core::{Caller, Command, Context, Effect, Reply, Settings, Tx, View};
 use tokio::sync::oneshot;
 
@@ -90,6 +90,11 @@ impl Commits {
         answered.await.map_err(|_| stopping())
     }
 
+    /// Lets copies of the journal come back that were left, if their disks work again.
+    pub(crate) fn readmit(&self) {
+        self.queue.readmit();
+    }
+
     /// Ends the thread once everything queued is carried out. What comes later is refused.
     pub(crate) fn stop(&self) {
         self.queue.close();
@@ -112,6 +117,7 @@ pub(crate) struct Parts {
     pub(crate) renewals: Arc<Renewals>,
     pub(crate) answers: Arc<SavedAnswers>,
     pub(crate) events: Arc<Events>,
+    pub(crate) open: Arc<dyn OpenFiles + Send + Sync>,
     /// First of the random bits.
     pub(crate) seed: u64,
 }
@@ -120,7 +126,6 @@ pub(crate) struct Parts {
 pub(crate) struct CommitLoop {
     parts: Parts,
     seeds: u64,
-    trimmed: u64,
     /// Journal bytes and entries since the last flush was asked for.
     unflushed: (u64, u64),
     /// How long the last entry took to be durable.
@@ -158,7 +163,7 @@ fn bytes_of(tx: &Tx<'_>, events: &[EventBatch]) -> usize {
 impl CommitLoop {
     pub(crate) fn new(parts: Parts) -> Self {
         let seeds = parts.seed;
-        Self { parts, seeds, trimmed: 0, unflushed: (0, 0), synced: Duration::ZERO }
+        Self { parts, seeds, unflushed: (0, 0), synced: Duration::ZERO }
     }
 
     /// Carries out commands as one batch, or a few where they change much, and answers them.
@@ -232,6 +237,7 @@ impl CommitLoop {
                 renewals,
                 safe_mode: around.safe_mode.as_deref(),
                 clearance: job.clearance.as_ref(),
+                open: &*parts.open,
             };
             namespace::plan_once(tx, &context, key, &job.command)
         });
@@ -280,13 +286,16 @@ impl CommitLoop {
         self.trim();
     }
 
-    /// Gives up journal segments that the store has durably passed.
+    /// Lets copies of the journal come back; says whether a segment was begun for them.
+    pub(crate) fn readmit(&mut self) -> bool {
+        let begun = self.parts.journal.readmit().unwrap_or_else(|error| journal_failed(&error));
+        self.trim();
+        begun
+    }
+
+    /// Gives up journal segments that the store, and its second copy, have durably passed.
     fn trim(&mut self) {
-        let flushed = self.parts.store.flushed_index();
-        if flushed > self.trimmed {
-            self.parts.journal.trim(flushed);
-            self.trimmed = flushed;
-        }
+        self.parts.journal.trim(self.parts.store.flushed_index());
     }
 
     /// Whether so much was journalled since this was last true that the store should be flushed.

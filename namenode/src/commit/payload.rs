@@ -87,6 +87,7 @@ pub(crate) const fn operation(command: &Command) -> (u8, &'static str) {
         Command::SetXAttr { .. } => (35, "set_xattr"),
         Command::RemoveXAttr { .. } => (36, "remove_xattr"),
         Command::SetNodeWish { .. } => (70, "set_node_state"),
+        Command::LetGo { .. } => (100, "let_go"),
     }
 }
 

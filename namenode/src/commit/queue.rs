@@ -42,6 +42,8 @@ struct State {
     seal: Option<u64>,
     /// Who asked for a new segment of the journal.
     rolls: Vec<oneshot::Sender<()>>,
+    /// Copies of the journal may come back.
+    readmit: bool,
     closed: bool,
     served: Served,
 }
@@ -114,6 +116,12 @@ impl Queue {
         Ok(())
     }
 
+    /// Asks that copies of the journal that were left may come back.
+    pub(super) fn readmit(&self) {
+        self.state.lock().readmit = true;
+        self.told.notify_one();
+    }
+
     /// Takes no more. What is in the queue still comes out of it.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
@@ -129,7 +137,7 @@ impl Queue {
     pub(super) fn wait(&self) -> bool {
         let mut state = self.state.lock();
         loop {
-            if !state.turns.is_empty() || state.seal.is_some() || !state.rolls.is_empty() {
+            if !state.turns.is_empty() || state.seal.is_some() || !state.rolls.is_empty() || state.readmit {
                 return true;
             }
             if state.closed {
@@ -160,6 +168,11 @@ impl Queue {
     /// The seal that was asked for.
     pub(super) fn take_seal(&self) -> Option<u64> {
         mem::take(&mut self.state.lock().seal)
+    }
+
+    /// Whether copies of the journal may come back.
+    pub(super) fn take_readmit(&self) -> bool {
+        mem::take(&mut self.state.lock().readmit)
     }
 
     /// Who asked for a new segment of the journal.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use steadfs_common::{FsErrorKind, FsPath, FsResult, Millis, TxId};
 use steadfs_daemon::clock::ManualClock;
+use steadfs_namenode_core::namespace::kept::NothingOpen;
 use steadfs_namenode_core::{Caller, Command, Key, Reply, Settings, View as _};
 use tokio::sync::oneshot;
 
@@ -45,6 +46,10 @@ impl Journal for FakeJournal {
         Ok(())
     }
 
+    fn readmit(&mut self) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn position(&self) -> Position {
         let index = self.entries.lock().len() as u64;
         Position { index, hash: index }
@@ -82,6 +87,7 @@ impl Bench {
             renewals: Arc::new(Renewals::new(clock)),
             answers: Arc::new(SavedAnswers::new(10)),
             events: Events::new(TxId::default(), Vec::new()).unwrap(),
+            open: Arc::new(NothingOpen),
             seed: 1,
         });
         let mut bench = Self { _folder: folder, store, journal, commits };

@@ -77,7 +77,9 @@ fn drive(mut commits: CommitLoop, queue: &Queue, ask_flush: &SyncSender<()>, con
                 let _ = answer.send(());
             }
         }
-        if commits.flush_is_due(config.flush_distance_bytes, config.flush_distance_entries) {
+        let begun = queue.take_readmit() && commits.readmit();
+        // After a new segment, too: older ones can go then, however often copies come back.
+        if begun || commits.flush_is_due(config.flush_distance_bytes, config.flush_distance_entries) {
             match ask_flush.try_send(()) {
                 // One is asked for already: it will take these entries along.
                 Ok(()) | Err(TrySendError::Full(())) => {}

@@ -20,7 +20,7 @@ use super::Answer;
 use super::convert::{as_bool, as_file, inode_status, plain_block};
 use crate::locks::LockOutcome;
 use crate::service::Service;
-use crate::service::locks::SessionState;
+use crate::service::locks::{NamedOpen, SessionState};
 use crate::service::watch::{Filter, Heard};
 
 pub(super) struct MountsDoor {
@@ -38,6 +38,9 @@ fn heard(heard: Heard, paths: bool) -> pb::WatchResponse {
     };
     pb::WatchResponse { item: Some(item) }
 }
+
+/// Files named by one call at most.
+const MAX_KEPT: usize = 1_024;
 
 /// A change; its paths are for those who may pass everywhere.
 fn change(event: &Event, paths: bool) -> pb::Change {
@@ -205,6 +208,23 @@ impl Mounts for MountsDoor {
         answer!(self, request, |who, message| {
             self.service.close_lock_session(&who, SessionId(message.session)).await?;
             Ok(pb::Empty {})
+        })
+    }
+
+    async fn keep_open(&self, request: Request<pb::KeepOpenRequest>) -> Answer<pb::KeepOpenResponse> {
+        answer!(self, request, |who, message| {
+            if message.files.len().max(message.released.len()) > MAX_KEPT {
+                return Err(FsError::new(FsErrorKind::InvalidRequest, "field `files`: too many"));
+            }
+            let inodes = |ids: Vec<u64>| ids.into_iter().map(InodeId).collect();
+            let (files, released) = (inodes(message.files), inodes(message.released));
+            let named = NamedOpen { files, released, begins: message.begin, ended: message.end };
+            let (state, gone) = self.service.keep_open(&who, SessionId(message.session), named).await?;
+            Ok(pb::KeepOpenResponse {
+                lease_ms: state.lease.as_millis() as u64,
+                life: state.life,
+                gone: gone.into_iter().map(|file| file.0).collect(),
+            })
         })
     }
 

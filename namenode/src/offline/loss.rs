@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, GenStamp, Millis, StorageId};
 use steadfs_namenode_core::command::Context;
+use steadfs_namenode_core::namespace::kept::NothingOpen;
 use steadfs_namenode_core::placement::{Cluster, PlacementRequest};
 use steadfs_namenode_core::{Command, Tx, View as _, namespace};
 
@@ -54,6 +55,7 @@ pub fn accept_loss(config: &NamenodeConfig) -> anyhow::Result<u64> {
         renewals: &BTreeMap::new(),
         safe_mode: None,
         clearance: None,
+        open: &NothingOpen,
     };
     let command = Command::AcceptLoss { incarnation };
     namespace::plan(&mut tx, &context, &command)?;

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use steadfs_common::limits::RECLAIM_STEP;
 use steadfs_common::{FsError, FsPath, FsResult, InodeId};
 use steadfs_namenode_core::locks::{ByteRange, LockKind, LockOwner, LockRequest, SessionId};
-use steadfs_namenode_core::{Caller, Command, Reply};
+use steadfs_namenode_core::namespace::kept::{self, OpenFiles as _};
+use steadfs_namenode_core::namespace::read::{Action, Reader};
+use steadfs_namenode_core::{Caller, Command, Reply, View};
 
 use super::Service;
-use crate::locks::{LEASE, LockOutcome, Step};
+use crate::locks::{LEASE, LockOutcome, Naming, Step};
 
 /// The longest that a call waits for a lock.
 const MAX_WAIT: Duration = Duration::from_secs(20);
@@ -24,6 +27,19 @@ pub struct SessionState {
     pub lease: Duration,
     /// The namenode's life. In another one, locks must be taken up again.
     pub life: u64,
+}
+
+/// What a mount says of the files that it has open.
+#[derive(Clone, Debug, Default)]
+pub struct NamedOpen {
+    /// Open.
+    pub files: Vec<InodeId>,
+    /// Open no longer.
+    pub released: Vec<InodeId>,
+    /// From here on all are named that are open.
+    pub begins: bool,
+    /// All were named since: others are released.
+    pub ended: bool,
 }
 
 impl Service {
@@ -141,6 +157,63 @@ impl Service {
         }
     }
 
+    /// A mount has files open, as `caller`, or has them open no longer: deleted, they are kept as long. Gives those that are
+    /// not there any more, or that the caller may neither read nor write. Whoever may see a file may have it kept through the
+    /// session of its mount; everything else is its user's alone.
+    ///
+    /// # Errors
+    /// LeaseExpired, AccessDenied: of the session. Refused: it has too many files open.
+    pub async fn keep_open(
+        &self,
+        caller: &Caller,
+        id: SessionId,
+        named: NamedOpen,
+    ) -> FsResult<(SessionState, Vec<InodeId>)> {
+        let NamedOpen { files, released, begins, ended } = named;
+        let user = Self::session_user(caller);
+        if begins || ended || files.is_empty() || !released.is_empty() {
+            self.locks.renew(id, user, false)?;
+        }
+        if begins {
+            self.locks.name_open(id, user, Naming::Begins)?;
+        }
+        // Before they are looked for: what is deleted from here on is kept.
+        let new = self.locks.keep_open(id, &files)?;
+        let (asker, settings) = (caller.clone(), self.settings.clone());
+        let lacking = move |view: &dyn View| {
+            let reader = Reader { view, caller: &asker, settings: &settings };
+            files.iter().copied().filter(|file| !may_open(&reader, *file)).collect::<Vec<_>>()
+        };
+        let lacking = self.read(lacking).await;
+        let unkept: Vec<InodeId> = new.into_iter().filter(|file| lacking.contains(file)).collect();
+        self.locks.release_open(id, &unkept);
+        self.locks.release_open(id, &released);
+        if ended {
+            self.locks.name_open(id, user, Naming::Ended)?;
+        }
+        Ok((self.session_state(id), lacking))
+    }
+
+    /// Lets files go that lost their names and that nobody has open any more. Gives how many are kept still.
+    pub(super) async fn let_go(&self) -> FsResult<usize> {
+        let (mut after, mut still) = (None, 0);
+        while self.locks.is_known() {
+            let from = after.clone();
+            let page = self.read(move |view| kept::page(view, from.as_ref(), RECLAIM_STEP)).await;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            let (open, gone): (Vec<_>, Vec<_>) =
+                page.into_iter().map(|(_, file)| file).partition(|file| self.locks.is_open(*file));
+            still += open.len();
+            if !gone.is_empty() {
+                let command = Command::LetGo { files: gone };
+                self.commits.submit(self.own.clone(), None, command, None).await?;
+                self.detached.notify_one();
+            }
+        }
+        Ok(still)
+    }
+
     /// Ends sessions that nobody renews.
     pub(super) async fn expire_lock_sessions(&self) -> FsResult<()> {
         for session in self.locks.expire() {
@@ -149,4 +222,11 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// Whether the caller may have a file open.
+fn may_open(reader: &Reader<'_>, file: InodeId) -> bool {
+    FsPath::parse(&format!("/.reserved/.inodes/{file}")).is_ok_and(|path| {
+        [Action::READ, Action::WRITE].into_iter().any(|action| reader.check_access(&path, action).is_ok())
+    })
 }

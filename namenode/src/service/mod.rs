@@ -96,7 +96,7 @@ pub struct Service {
     renewals: Arc<Renewals>,
     answers: Arc<SavedAnswers>,
     events: Arc<Events>,
-    locks: Locks,
+    locks: Arc<Locks>,
     settings: Arc<Settings>,
     clock: SharedClock,
     pool: DiskPool,
@@ -140,6 +140,7 @@ pub(crate) struct ServiceParts {
     pub(crate) renewals: Arc<Renewals>,
     pub(crate) answers: Arc<SavedAnswers>,
     pub(crate) events: Arc<Events>,
+    pub(crate) locks: Arc<Locks>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) clock: SharedClock,
     pub(crate) identity: Identity,
@@ -155,7 +156,6 @@ impl Service {
         config: &NamenodeConfig,
         parts: ServiceParts,
     ) -> std::io::Result<(Arc<Self>, mpsc::Receiver<Touch>)> {
-        let sessions = steadfs_namenode_core::View::lock_sessions(&*parts.store.view(), None, usize::MAX);
         let pool = DiskPool::new("store-read", config.store.read_threads, READ_QUEUE)?;
         let (touches, to_touch) = mpsc::channel(TOUCH_QUEUE);
         let service = Arc::new(Self {
@@ -165,7 +165,7 @@ impl Service {
             renewals: parts.renewals,
             answers: parts.answers,
             events: parts.events,
-            locks: Locks::new(parts.clock.clone(), sessions),
+            locks: parts.locks,
             settings: parts.settings,
             groups: Groups::new(&config.users, parts.clock.clone(), pool.clone()),
             proxies: Proxies::new(&config.users.proxies, pool.clone()),

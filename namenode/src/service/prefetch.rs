@@ -75,6 +75,7 @@ pub(super) fn touch(view: &dyn View, command: &Command) {
         Command::DropStaged { staged, .. } => cut(view, Some(*staged), 0),
         Command::Format
         | Command::Reclaim { .. }
+        | Command::LetGo { .. }
         | Command::ForgetCalls { .. }
         | Command::AcceptLoss { .. }
         | Command::ForgetLosses

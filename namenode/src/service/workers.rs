@@ -26,6 +26,11 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 const RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Mounts' sessions are looked through this often.
 const SESSIONS_INTERVAL: Duration = Duration::from_secs(1);
+/// Deleted files that are kept because they are open are looked through this often while there are few, and where there are
+/// more.
+const KEPT_INTERVAL: Duration = Duration::from_secs(1);
+const FEW_KEPT: usize = 1_000;
+const MANY_KEPT_INTERVAL: Duration = Duration::from_secs(10);
 /// Readings for the metrics are taken this often.
 const READINGS_INTERVAL: Duration = Duration::from_secs(5);
 /// Rows looked at in one step.
@@ -48,6 +53,7 @@ pub(crate) fn start(
     every(service, shutdown, "lock sessions", SESSIONS_INTERVAL, |service| async move {
         service.expire_lock_sessions().await
     });
+    shutdown.spawn(let_go(service.clone(), shutdown.clone()));
     every(service, shutdown, "readings", READINGS_INTERVAL, |service| async move {
         let asked = service.clone();
         let readings = service.pool.run(move || asked.readings()).await;
@@ -102,6 +108,24 @@ async fn forget_answers(service: Arc<Service>, shutdown: Shutdown) {
     }
 }
 
+/// Lets files go that lost their names while they were open; the more are kept, the more rarely it is looked at them.
+async fn let_go(service: Arc<Service>, shutdown: Shutdown) {
+    loop {
+        let wait = match service.let_go().await {
+            Ok(kept) if kept < FEW_KEPT => KEPT_INTERVAL,
+            Ok(_) => MANY_KEPT_INTERVAL,
+            Err(error) => {
+                tracing::warn!(%error, "files that nobody has open any more: will be tried again");
+                MANY_KEPT_INTERVAL
+            }
+        };
+        tokio::select! {
+            () = shutdown.triggered() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
 async fn seal_when_idle(service: Arc<Service>, after: Duration, shutdown: Shutdown) {
     let mut seen = 0;
     loop {
@@ -138,7 +162,7 @@ impl Service {
     }
 
     /// Removes what detached trees hold, step by step.
-    async fn reclaim(&self) -> FsResult<()> {
+    pub(crate) async fn reclaim(&self) -> FsResult<()> {
         while self.own(Command::Reclaim { limit: RECLAIM_STEP }).await? == Reply::Bool(true) {}
         Ok(())
     }

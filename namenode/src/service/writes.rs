@@ -21,7 +21,7 @@ const MAX_WALKS: usize = 8;
 const WAITED_BLOCKS: usize = 2;
 /// Between two looks at a file whose blocks are reported already, by what the wait said.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How long an `addBlock` waits for the block before it to be reported, before the client is sent away for 400 ms.
+/// How long an `addBlock` waits at most for the block before it to be reported, before the client is sent away for 400 ms.
 const ADD_BLOCK_WAIT: Duration = Duration::from_millis(400);
 
 /// Sources of a concat that the audit log names.
@@ -58,7 +58,8 @@ impl Service {
                 let not_yet = |result: &FsResult<Reply>| {
                     result.as_ref().is_err_and(|error| error.kind() == FsErrorKind::NotReplicatedYet)
                 };
-                self.patiently(caller, key, &command, file, ADD_BLOCK_WAIT, not_yet).await
+                let limit = ADD_BLOCK_WAIT.min(self.complete_wait);
+                self.patiently(caller, key, &command, file, limit, not_yet).await
             }
             Command::Delete { .. } | Command::Rename { .. } => self.with_walks(caller, key, &command).await,
             _ => self.commits.submit(caller.clone(), key, command, None).await,
@@ -269,6 +270,7 @@ impl Subject {
             Command::OpenLockSession { client } => Self::One(client.clone()),
             Command::SetNodeWish { node, .. } => Self::One(node.to_string()),
             Command::Format
+            | Command::LetGo { .. }
             | Command::Reclaim { .. }
             | Command::ForgetCalls { .. }
             | Command::AcceptLoss { .. }

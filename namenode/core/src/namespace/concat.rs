@@ -6,6 +6,7 @@ use std::sync::Arc;
 use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, limits};
 
 use super::blocks::{body_mut, body_of};
+use super::kept;
 use super::planner::Planner;
 use super::quota::{self, Counted};
 use super::read::Action;
@@ -61,7 +62,8 @@ fn check_names(path: &FsPath, sources: &[FsPath]) -> FsResult<()> {
             sources.len()
         )));
     }
-    let reserved = |path: &&FsPath| resolve::names_inode(path) || resolve::names_raw(path);
+    let reserved =
+        |path: &&FsPath| resolve::names_inode(path) || resolve::names_raw(path) || kept::leads_there(path);
     match std::iter::once(path).chain(sources).find(reserved) {
         Some(path) => Err(FsError::refused(format!(
             "Concat operation doesn't support .reserved relative path : {path}"

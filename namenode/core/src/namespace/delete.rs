@@ -8,7 +8,7 @@ use steadfs_common::{FsError, FsPath, FsResult, Name};
 use super::planner::Planner;
 use super::read::Action;
 use super::resolve::Purpose;
-use super::{lease, subtree};
+use super::{kept, lease, subtree};
 use crate::command::{Effect, Reply};
 use crate::record::{Inode, InodeKind, Key, Record};
 use crate::view::View;
@@ -34,16 +34,20 @@ pub(crate) fn delete(p: &mut Planner<'_>, path: &FsPath, recursive: bool) -> FsR
     if at.path.is_root() {
         return Ok(Reply::Bool(false));
     }
-    p.unlinked(target, at.path.clone().into_owned());
+    if !kept::leads_there(&at.path) {
+        p.unlinked(target, at.path.clone().into_owned());
+    }
     remove(p, target)?;
     Ok(Reply::Bool(true))
 }
 
-/// Takes a file or tree out of the namespace. What is small is removed at once; the rest is left to [`reclaim`].
+/// Takes a file or tree out of the namespace. What is small is removed at once; the rest is left to [`reclaim`]. Files that
+/// somebody has open are kept.
 pub(crate) fn remove(p: &mut Planner<'_>, inode: &Arc<Inode>) -> FsResult<()> {
     let usage = p.usage(inode);
     p.leave(inode, usage)?;
     match &inode.kind {
+        InodeKind::File(_) if kept::is_wanted(p, inode) => return kept::keep(p, inode),
         InodeKind::File(body) => {
             lease::end(p, inode.id);
             if body.blocks <= AT_ONCE_BLOCKS {
@@ -63,7 +67,11 @@ pub(crate) fn remove(p: &mut Planner<'_>, inode: &Arc<Inode>) -> FsResult<()> {
 }
 
 /// [`crate::Command::Reclaim`]: an inode or a block costs one of `limit`.
-pub(crate) fn reclaim(p: &mut Planner<'_>, limit: usize) -> Reply {
+pub(crate) fn reclaim(p: &mut Planner<'_>, limit: usize) -> FsResult<Reply> {
+    if !p.ctx.open.is_known() {
+        // It comes again.
+        return Ok(Reply::Bool(false));
+    }
     let mut left = limit.max(1);
     for (id, after) in p.tx.reclaims(left) {
         if left == 0 {
@@ -74,14 +82,19 @@ pub(crate) fn reclaim(p: &mut Planner<'_>, limit: usize) -> Reply {
             continue;
         };
         let done = match &inode.kind {
+            InodeKind::File(_) if kept::is_wanted(p, &inode) => {
+                left -= 1;
+                kept::keep(p, &inode)?;
+                true
+            }
             InodeKind::File(_) => reclaim_file(p, &inode, &mut left),
-            InodeKind::Directory { .. } => reclaim_folder(p, &inode, after, &mut left),
+            InodeKind::Directory { .. } => reclaim_folder(p, &inode, after, &mut left)?,
         };
         if done {
             p.tx.delete(Key::Reclaim(id));
         }
     }
-    Reply::Bool(!p.tx.reclaims(1).is_empty())
+    Ok(Reply::Bool(!p.tx.reclaims(1).is_empty()))
 }
 
 /// Removes a file, or the last of its blocks if it has too many for one step.
@@ -103,7 +116,12 @@ fn reclaim_file(p: &mut Planner<'_>, inode: &Inode, left: &mut usize) -> bool {
 /// Removes a folder's entries, as many as one step may. Folders in it that hold something become trees of their own.
 /// It goes on behind `after`, and remembers how far it came: to find the first entry that is left, a store would have to
 /// pass all that were removed before.
-fn reclaim_folder(p: &mut Planner<'_>, folder: &Inode, mut after: Option<Name>, left: &mut usize) -> bool {
+fn reclaim_folder(
+    p: &mut Planner<'_>,
+    folder: &Inode,
+    mut after: Option<Name>,
+    left: &mut usize,
+) -> FsResult<bool> {
     let entries = p.tx.entries(folder.id, after.as_ref(), *left);
     for (name, id) in entries {
         if *left == 0 {
@@ -115,6 +133,7 @@ fn reclaim_folder(p: &mut Planner<'_>, folder: &Inode, mut after: Option<Name>, 
         let Some(inode) = p.tx.inode(id) else { continue };
         match &inode.kind {
             InodeKind::Directory { children: 0, .. } => drop_folder(p, &inode),
+            InodeKind::File(_) if kept::is_wanted(p, &inode) => kept::keep(p, &inode)?,
             InodeKind::File(body) if body.blocks as usize <= *left => {
                 *left -= body.blocks as usize;
                 drop_blocks(p, &inode, body.blocks);
@@ -126,11 +145,11 @@ fn reclaim_folder(p: &mut Planner<'_>, folder: &Inode, mut after: Option<Name>, 
     }
     if *left == 0 {
         p.tx.put(Key::Reclaim(folder.id), Record::Reclaim { after });
-        return false;
+        return Ok(false);
     }
     *left -= 1;
     drop_folder(p, folder);
-    true
+    Ok(true)
 }
 
 fn drop_folder(p: &mut Planner<'_>, folder: &Inode) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use steadfs_common::{FsPath, FsResult, InodeId, TxId};
 
+use super::kept;
 use super::planner::Planner;
 use super::resolve::{self, Resolved};
 use super::usage::Usage;
@@ -19,9 +20,14 @@ impl Planner<'_> {
         self.events.push(EventBatch { tx, events });
     }
 
-    /// Tells one thing that happens to `inode`, wherever that lies; nothing of what no path leads to.
+    /// Where an inode lies, if anybody is told of it: not of what no path leads to, nor of files that have lost their names.
+    fn told_at(&self, inode: &Inode) -> Option<FsPath> {
+        resolve::full_path(&self.tx, inode.id).filter(|path| !kept::leads_there(path))
+    }
+
+    /// Tells one thing that happens to `inode`, wherever that lies.
     fn tell_of(&mut self, inode: &Inode, kind: EventKind) {
-        if let Some(path) = resolve::full_path(&self.tx, inode.id) {
+        if let Some(path) = self.told_at(inode) {
             self.tell(vec![event(inode, path, kind)]);
         }
     }
@@ -115,7 +121,7 @@ impl Planner<'_> {
 
     /// All bytes of a file are replaced by those that it has now.
     pub(crate) fn replaced(&mut self, inode: &Inode) {
-        let Some(path) = resolve::full_path(&self.tx, inode.id) else { return };
+        let Some(path) = self.told_at(inode) else { return };
         let (inode, mtime) = (self.as_changed(inode), self.ctx.now);
         let length = inode.file().map(|body| body.length);
         let kinds = [

@@ -7,6 +7,7 @@ use steadfs_common::{
     BlockId, FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, Name, ROOT_INODE, StorageType,
 };
 
+use super::kept;
 use super::lease;
 use super::permission::Guard;
 use super::quota;
@@ -196,7 +197,9 @@ impl Reader<'_> {
         }
         at.check_target(&self.guard(), Action::READ_EXECUTE)?;
         let limit = limit.max(1);
-        let mut rows = self.view.entries(target.id, after, limit.saturating_add(1));
+        // One more, in whose place the folder of kept files may come, which is not shown.
+        let mut rows = self.view.entries(target.id, after, limit.saturating_add(2));
+        rows.retain(|(name, _)| !kept::is_folder(target.id, name));
         let more = rows.len() > limit;
         rows.truncate(limit);
         let entries =

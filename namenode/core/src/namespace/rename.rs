@@ -8,7 +8,7 @@ use super::planner::Planner;
 use super::quota::{self, Counted};
 use super::resolve::{Purpose, Resolved};
 use super::usage::Usage;
-use super::{create, delete, subtree};
+use super::{create, delete, kept, subtree};
 use crate::command::{RenameMode, Reply};
 use crate::record::{Inode, InodeKind};
 
@@ -182,6 +182,9 @@ fn relocate(
     destination: &Resolved<'_>,
 ) -> FsResult<()> {
     create::check_reserved(&destination.path)?;
+    if kept::leads_there(from) {
+        return Err(FsError::not_found(from));
+    }
     let (Some(parent), Some(name)) = (destination.parent(), destination.path.file_name()) else {
         return Err(FsError::refused("rename destination cannot be the root"));
     };

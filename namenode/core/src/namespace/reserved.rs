@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, Name, ROOT_INODE, TxId};
 
+use super::create;
 use crate::command::{Command, Settings};
 use crate::record::{Inode, InodeKind};
 
@@ -26,10 +27,19 @@ pub(super) fn check(command: &Command) -> FsResult<()> {
     match command {
         Command::SetPermission { path, .. }
         | Command::SetOwner { path, .. }
+        | Command::SetTimes { path, .. }
+        | Command::SetAcl { path, .. }
+        | Command::SetXAttr { path, .. }
+        | Command::RemoveXAttr { path, .. }
+        | Command::SetQuota { path, .. }
+        | Command::SetStoragePolicy { path, .. }
         | Command::Delete { path, .. }
             if is_top(path) =>
         {
             Err(FsError::new(FsErrorKind::InvalidPath, format!("Invalid path name {path}")))
+        }
+        Command::Mkdirs { path, .. } | Command::MakeFolder { path, .. } if is_top(path) => {
+            create::check_reserved(path)
         }
         _ => Ok(()),
     }

@@ -182,6 +182,7 @@ fn big() -> World {
             renewals: &world.renewals,
             safe_mode: None,
             clearance: None,
+            open: &crate::namespace::kept::NothingOpen,
         };
         let at = format!("/open/d/x{count}");
         crate::namespace::plan(&mut tx, &ctx, &super::world::mkdirs(&at, 0o755)).unwrap();

@@ -7,6 +7,7 @@ use steadfs_common::{FsPath, InodeId, Millis, ROOT_INODE, TxId};
 
 use crate::event::{Event, EventBatch, EventKind, MetadataChange};
 use crate::memory::MemoryView;
+use crate::namespace::kept;
 use crate::record::Inode;
 use crate::view::View;
 
@@ -147,6 +148,10 @@ fn stored(view: &MemoryView) -> BTreeMap<FsPath, Known> {
     let (mut found, mut left) = (BTreeMap::new(), vec![(FsPath::root(), ROOT_INODE)]);
     while let Some((path, id)) = left.pop() {
         for (name, id) in view.entries(id, None, usize::MAX) {
+            // What has lost its name is nobody's to follow.
+            if path.is_root() && kept::is_folder(ROOT_INODE, &name) {
+                continue;
+            }
             let inode = view.inode(id).expect("an entry names it");
             let path = path.join(name);
             found.insert(path.clone(), known(&inode));

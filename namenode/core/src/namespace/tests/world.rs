@@ -1,7 +1,7 @@
 //! A namespace in memory with datanodes that do as they are told. After each command every invariant is checked.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -12,6 +12,7 @@ use steadfs_common::{
 use crate::command::{BlockRef, FileRef, Origin, PlacedBlock, RenameMode};
 use crate::event::EventBatch;
 use crate::memory::{MemoryView, check};
+use crate::namespace::kept::OpenFiles;
 use crate::namespace::read::Reader;
 use crate::namespace::subtree::Clearance;
 use crate::namespace::{plan_once, read};
@@ -81,6 +82,24 @@ impl Cluster for Datanodes {
     }
 }
 
+/// Files that mounts have open.
+#[derive(Default)]
+pub(super) struct Open {
+    pub(super) files: BTreeSet<InodeId>,
+    /// Nobody has said yet which.
+    pub(super) unknown: bool,
+}
+
+impl OpenFiles for Open {
+    fn is_open(&self, file: InodeId) -> bool {
+        self.unknown || self.files.contains(&file)
+    }
+
+    fn is_known(&self) -> bool {
+        !self.unknown
+    }
+}
+
 pub(super) struct World {
     pub(super) view: MemoryView,
     pub(super) nodes: Datanodes,
@@ -90,6 +109,7 @@ pub(super) struct World {
     pub(super) steady: Millis,
     pub(super) safe_mode: Option<String>,
     pub(super) clearance: Option<Clearance>,
+    pub(super) open: Open,
     /// Effects of the last command.
     pub(super) effects: Vec<Effect>,
     /// What the last command told.
@@ -111,6 +131,7 @@ impl World {
             steady: Millis(1_000_000),
             safe_mode: None,
             clearance: None,
+            open: Open::default(),
             effects: Vec::new(),
             events: Vec::new(),
             follower: Follower::default(),
@@ -141,6 +162,7 @@ impl World {
             renewals: &self.renewals,
             safe_mode: self.safe_mode.as_deref(),
             clearance: self.clearance.as_ref(),
+            open: &self.open,
         };
         self.follower.catch_up(&self.view);
         let mut tx = Tx::new(&self.view);

@@ -1,0 +1,127 @@
+//! Files that lost their last name while somebody has them open.
+//!
+//! Who has a file open through a mount goes on reading and writing it when it is deleted, or replaced by a rename or a
+//! create, wherever that happens. Such a file is moved instead of removed: into a folder that nobody lists, under its id.
+//! There it is a file like any other, found by its id, that counts for the root alone; the namenode lets it go
+//! ([`crate::Command::LetGo`]) once nobody has it open.
+//!
+//! Which files are open is not stored: it is an argument ([`OpenFiles`]), like what the datanodes have told. After a start
+//! every file is taken for open until those who had files open have said which.
+
+use std::sync::Arc;
+
+use steadfs_common::{FsError, FsPath, FsResult, InodeId, Millis, Name, ROOT_INODE};
+
+use super::delete;
+use super::planner::Planner;
+use super::usage::Usage;
+use crate::command::Reply;
+use crate::record::{Inode, InodeKind};
+use crate::view::View;
+
+/// What is known of the files that mounts have open.
+pub trait OpenFiles {
+    /// Whether somebody has this file open, or may have.
+    fn is_open(&self, file: InodeId) -> bool;
+    /// Whether that can be told apart: not after a start, until those who had files open before have said so.
+    fn is_known(&self) -> bool;
+}
+
+/// Nobody has anything open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NothingOpen;
+
+impl OpenFiles for NothingOpen {
+    fn is_open(&self, _file: InodeId) -> bool {
+        false
+    }
+
+    fn is_known(&self) -> bool {
+        true
+    }
+}
+
+/// The folder's name in the root: nobody can make that by a call.
+const FOLDER: &str = ".reserved";
+/// It may be passed by all: what a file allows decides.
+const MODE: u16 = 0o755;
+
+/// Whether this is the name, in the root, of the folder that is not listed.
+pub(crate) fn is_folder(folder: InodeId, name: &Name) -> bool {
+    folder == ROOT_INODE && name.as_str() == FOLDER
+}
+
+/// Whether a real path leads to a kept file, or to the folder of these.
+pub(crate) fn leads_there(path: &FsPath) -> bool {
+    path.names().first().is_some_and(|name| name.as_str() == FOLDER)
+}
+
+/// Where kept files are; none if there never was one.
+#[must_use]
+pub fn folder(view: &dyn View) -> Option<InodeId> {
+    view.entry(ROOT_INODE, &Name::new(FOLDER).ok()?)
+}
+
+/// Whether a file that loses its name is to be kept.
+pub(crate) fn is_wanted(p: &Planner<'_>, file: &Inode) -> bool {
+    // A superuser who deletes a kept file means it.
+    p.ctx.open.is_open(file.id) && folder(&p.tx) != Some(file.parent)
+}
+
+/// Enters a file that has no entry any more among the kept ones. Who writes it keeps its lease.
+pub(crate) fn keep(p: &mut Planner<'_>, file: &Inode) -> FsResult<()> {
+    let folder = match folder(&p.tx) {
+        Some(folder) => folder,
+        None => make_folder(p)?,
+    };
+    let name = Name::new(&file.id.to_string()).map_err(|_| FsError::refused("An id is no name"))?;
+    let usage = p.usage(file);
+    p.enter(folder, &name, file.id, usage, false)?;
+    p.write(Inode { parent: folder, name: Some(name), ..file.clone() });
+    Ok(())
+}
+
+fn make_folder(p: &mut Planner<'_>) -> FsResult<InodeId> {
+    let root = p.inode(ROOT_INODE)?;
+    let name = Name::new(FOLDER).map_err(|_| FsError::refused("The folder of kept files has no name"))?;
+    let id = p.new_inode_id();
+    p.enter(ROOT_INODE, &name, id, Usage::FOLDER, false)?;
+    p.write(Inode {
+        id,
+        parent: ROOT_INODE,
+        name: Some(name),
+        owner: root.owner.clone(),
+        group: root.group.clone(),
+        mode: MODE,
+        mtime: p.ctx.now,
+        atime: Millis(0),
+        changed: p.id(),
+        acl: None,
+        has_xattrs: false,
+        storage_policy: 0,
+        kind: InodeKind::Directory { children: 0, quota: None },
+    });
+    Ok(id)
+}
+
+/// [`crate::Command::LetGo`]
+pub(crate) fn let_go(p: &mut Planner<'_>, files: &[InodeId]) -> FsResult<Reply> {
+    let Some(folder) = folder(&p.tx).filter(|_| p.ctx.open.is_known()) else { return Ok(Reply::Done) };
+    for file in files {
+        let kept = |inode: &Arc<Inode>| inode.parent == folder && inode.file().is_some();
+        if let Some(inode) = p.tx.inode(*file).filter(kept)
+            && !p.ctx.open.is_open(inode.id)
+            && let Some(name) = &inode.name
+            && p.tx.entry(folder, name) == Some(inode.id)
+        {
+            delete::remove(p, &inode)?;
+        }
+    }
+    Ok(Reply::Done)
+}
+
+/// Up to `limit` kept files after `after`, by their names.
+#[must_use]
+pub fn page(view: &dyn View, after: Option<&Name>, limit: usize) -> Vec<(Name, InodeId)> {
+    folder(view).map_or_else(Vec::new, |folder| view.entries(folder, after, limit))
+}
