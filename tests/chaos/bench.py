@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 
 STARTING = 60
 
@@ -47,24 +48,43 @@ class Process:
         self.process.wait(timeout=60)
 
 
-class Cluster:
-    """A namenode on two folders and some datanodes below `root`. Ports stay the same over restarts."""
+SETTINGS = {
+    "insecure": {"simple": True},
+    "safe_mode": {"extension_ms": 0},
+    "datanodes": {"heartbeat_interval_ms": 200, "block_report_interval_ms": 1000, "stale_after_ms": 5000,
+                  "dead_after_ms": 8000},
+    "namespace": {"min_block_size_bytes": 65536, "default_block_size_bytes": 262144, "default_replication": 2},
+    "journal": {"segment_bytes": 65536, "flush_distance_entries": 40, "kept_bytes": 262144, "seal_after_idle_ms": 100},
+    "upkeep": {"reserved_bytes": 0, "check_interval_ms": 100, "store_copy_interval_ms": 300},
+}
 
-    def __init__(self, binary, root, datanodes=0, ports=None, **folders):
+
+def toml(sections):
+    """Sections of plain values as TOML; what JSON writes of these TOML reads."""
+    return "".join(f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+                   for name, keys in sections.items())
+
+
+class Cluster:
+    """
+    A namenode on two folders and some datanodes below `root`. Ports stay the same over restarts. `settings` (sections of
+    keys) go over those that make a small cluster quick; `volumes` are folders of a datanode, by its number, and
+    `datanode_settings` keys for each of them.
+    """
+
+    def __init__(self, binary, root, datanodes=0, ports=None, settings=None, volumes=None, datanode_settings=None, **folders):
         self.binary, self.root = str(binary), pathlib.Path(root)
         self.root.mkdir(parents=True, exist_ok=True)
         self.folders = [pathlib.Path(folders.get(name, self.root / name)) for name in ("a", "b")]
         self.port, self.http = ports or (free_port(), free_port())
         self.namenode, self.datanodes = None, [None] * datanodes
+        self.volumes, self.datanode_settings = volumes or {}, datanode_settings or {}
+        self.web = {}
+        sections = {name: {**keys, **(settings or {}).get(name, {})} for name, keys in SETTINGS.items()}
+        sections.update({name: keys for name, keys in (settings or {}).items() if name not in sections})
         (self.root / "namenode.toml").write_text(
             f'listen = "127.0.0.1:{self.port}"\nhttp_listen = "127.0.0.1:{self.http}"\n'
-            f"data_dirs = {json.dumps([str(folder) for folder in self.folders])}\n"
-            "[insecure]\nsimple = true\n[safe_mode]\nextension_ms = 0\n"
-            "[datanodes]\nheartbeat_interval_ms = 200\nblock_report_interval_ms = 1000\nstale_after_ms = 5000\n"
-            "dead_after_ms = 8000\n[namespace]\nmin_block_size_bytes = 65536\ndefault_block_size_bytes = 262144\n"
-            "default_replication = 2\n"
-            "[journal]\nsegment_bytes = 65536\nflush_distance_entries = 40\nkept_bytes = 262144\nseal_after_idle_ms = 100\n"
-            "[upkeep]\nreserved_bytes = 0\ncheck_interval_ms = 100\nstore_copy_interval_ms = 300\n"
+            f"data_dirs = {json.dumps([str(folder) for folder in self.folders])}\n" + toml(sections)
         )
 
     def start_namenode(self):
@@ -85,17 +105,38 @@ class Cluster:
         until(lambda: self.admin("safemode", "leave").returncode == 0, what="leaving safe mode")
 
     def start_datanode(self, number):
-        folder = self.root / f"datanode-{number}"
-        folder.mkdir(exist_ok=True)
+        folders = [pathlib.Path(folder) for folder in self.volumes.get(number, [self.root / f"datanode-{number}"])]
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
         config = self.root / f"datanode-{number}.toml"
         if not config.exists():
+            self.web[number] = free_port()
             config.write_text(
                 f'namenode = "127.0.0.1:{self.port}"\ndata_listen = "127.0.0.1:{free_port()}"\n'
-                f'ipc_listen = "127.0.0.1:{free_port()}"\nhttp_listen = "127.0.0.1:{free_port()}"\n'
-                f'[[volumes]]\npath = "{folder}"\n'
+                f'ipc_listen = "127.0.0.1:{free_port()}"\nhttp_listen = "127.0.0.1:{self.web[number]}"\n'
+                f"local_folder = {json.dumps(str(self.root / f'local-{number}'))}\n"
+                + "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.datanode_settings.items())
+                + "".join(f'[[volumes]]\npath = "{folder}"\n' for folder in folders)
             )
         command = [self.binary, "datanode", "--config", str(config)]
         self.datanodes[number] = Process(command, self.root / f"datanode-{number}.log")
+
+    def datanode_ready(self, number):
+        """Whether the namenode knows it, in this life of it."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.web[number]}/readyz", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    @property
+    def url(self):
+        return f"hdfs://127.0.0.1:{self.port}"
+
+    def report(self):
+        """What `admin report` tells; none if the namenode does not answer."""
+        told = self.run("admin", "--json", "report").stdout
+        return json.loads(told) if told.strip() else None
 
     def everything(self):
         if not self.up():
@@ -111,7 +152,7 @@ class Cluster:
 
     def run(self, *arguments, seconds=30, **more):
         command = ["timeout", str(seconds), self.binary, *arguments]
-        environment = {**os.environ, "STEADFS_URL": f"hdfs://127.0.0.1:{self.port}", "HADOOP_USER_NAME": "root"}
+        environment = {**os.environ, "STEADFS_URL": self.url, "HADOOP_USER_NAME": "root"}
         return subprocess.run(command, capture_output=True, env=environment, **more)
 
     def fs(self, *arguments, **more):
@@ -120,11 +161,18 @@ class Cluster:
     def admin(self, *arguments, **more):
         return self.run("admin", *arguments, **more)
 
-    def words(self):
-        """The last line in which the namenode says why it ended."""
-        lines = (self.root / "namenode.log").read_text(errors="replace").splitlines()
-        told = [line for line in lines if line.startswith(("steadfs:", "the namenode ends:"))]
+    def words(self, name="namenode"):
+        """The last line in which a process says why it ended."""
+        lines = (self.root / f"{name}.log").read_text(errors="replace").splitlines()
+        told = [line for line in lines if line.startswith(("steadfs:", f"the {name.split('-')[0]} ends:"))]
         return told[-1] if told else (lines[-1] if lines else "")
+
+
+def percentiles(times):
+    """Seconds, for a person."""
+    times = sorted(times)
+    at = [times[min(len(times) - 1, len(times) * percent // 100)] for percent in (50, 99)]
+    return f"p50 {at[0]:.2f} s, p99 {at[1]:.2f} s, at most {times[-1]:.2f} s"
 
 
 class Ledger:

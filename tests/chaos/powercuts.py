@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""The power fails under a writing load: every disk forgets what was not synced, and all processes die.
+"""The power fails under a writing load: disks forget what was not synced, and the processes on them die.
 
 Each folder of the namenode and each datanode has an ext4 file system of its own on a loop device. A cut is
-EXT4_IOC_SHUTDOWN without flushing the log, on all of them or on some, then SIGKILL; then all is mounted and started again,
-and everything that was acknowledged must be there, to the byte.
+EXT4_IOC_SHUTDOWN without flushing the log, then SIGKILL: of all machines at once, of one, or of one disk whose process goes on
+for a moment. The load goes on all the time, through the stock client and ours; after each cut it rests, and everything that
+was acknowledged must be there, to the byte.
 """
 
 import argparse
+import collections
 import fcntl
 import os
 import pathlib
@@ -16,28 +18,32 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
-from bench import Cluster, Ledger, until
+from bench import Cluster, percentiles, until
+from hand import our_hand, stock_hand
+from ledger import Load
 
 # _IOR('X', 125, __u32)
 EXT4_IOC_SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = 2
-WRITERS = 3
+DATANODES = 3
+MEGABYTES = 320
+# Every so often all files are read, not only those that changed.
+EVERYTHING = 20
 
 
 class Disk:
-    def __init__(self, root, name, megabytes):
-        self.image, self.mount = root / f"{name}.image", root / name
-        with open(self.image, "wb") as image:
-            image.truncate(megabytes << 20)
-        self.mount.mkdir()
-        subprocess.run(["mkfs.ext4", "-q", "-F", str(self.image)], check=True, capture_output=True)
-        self.attach()
+    """An ext4 file system on a loop device that stays."""
 
-    def attach(self):
-        subprocess.run(["mount", "-o", "loop", str(self.image), str(self.mount)], check=True, capture_output=True)
+    def __init__(self, root, name):
+        image, self.mount = root / f"{name}.image", root / name
+        with open(image, "wb") as file:
+            file.truncate(MEGABYTES << 20)
+        self.mount.mkdir()
+        run("mkfs.ext4", "-q", "-F", image)
+        self.device = run("losetup", "--find", "--show", image).strip()
+        run("mount", self.device, self.mount)
 
     def cut(self):
         folder = os.open(self.mount, os.O_RDONLY)
@@ -46,99 +52,145 @@ class Disk:
         finally:
             os.close(folder)
 
-    def detach(self):
-        subprocess.run(["umount", str(self.mount)], check=False, capture_output=True)
+    def again(self):
+        run("umount", self.mount)
+        run("mount", self.device, self.mount)
+
+    def gone(self):
+        subprocess.run(["umount", "-l", self.mount], check=False, capture_output=True)
+        subprocess.run(["losetup", "-d", self.device], check=False, capture_output=True)
 
 
-class Load:
-    """Writers that note what was acknowledged."""
+def run(*words):
+    return subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True).stdout
 
-    def __init__(self, cluster, ledger, life):
-        self.cluster, self.ledger, self.stop = cluster, ledger, threading.Event()
-        self.lock = threading.Lock()
-        self.threads = [threading.Thread(target=self.write, args=(life, number)) for number in range(WRITERS)]
-        for thread in self.threads:
-            thread.start()
 
-    def write(self, life, number):
-        turn = 0
-        while not self.stop.is_set():
-            turn += 1
-            name = f"{life}-{number}-{turn}"
-            if turn % 3:
-                self.ledger.mkdir(self.cluster, f"/folders/{name}")
+class Machines:
+    """What runs on which disks."""
+
+    def __init__(self, binary, root, disks):
+        names = ["namenode", *(f"datanode-{number}" for number in range(DATANODES))]
+        for name in names[1:]:
+            disks[name] = Disk(root, name)
+        for name in ("a", "b"):
+            disks[name] = Disk(root, name)
+        self.disks = {name: [disks[name]] for name in names[1:]}
+        self.disks["namenode"] = [disks["a"], disks["b"]]
+        volumes = {number: [disks[f"datanode-{number}"].mount / "data"] for number in range(DATANODES)}
+        self.cluster = Cluster(binary, root, datanodes=DATANODES, volumes=volumes, a=disks["a"].mount / "data",
+                               b=disks["b"].mount / "data", settings={"journal": {"segment_bytes": 262144}})
+        self.names, self.starts = names, collections.defaultdict(list)
+
+    def process(self, name):
+        return self.cluster.namenode if name == "namenode" else self.cluster.datanodes[number_of(name)]
+
+    def cut(self, choose):
+        """Cuts; gives the machines that must be started again, and what it was in a word."""
+        kind = choose.choices(["all", "machine", "disk"], [5, 3.5, 1.5])[0]
+        victims = self.names if kind == "all" else [choose.choice(self.names)]
+        disks = [disk for name in victims for disk in self.disks[name]]
+        if kind == "disk":
+            disks = [choose.choice(disks)]
+        choose.shuffle(disks)
+        for disk in disks:
+            disk.cut()
+        if kind == "disk":
+            time.sleep(choose.uniform(0, 0.5))
+        for name in victims:
+            self.process(name).kill()
+        for name in victims:
+            for disk in self.disks[name]:
+                disk.again()
+        return victims, f"{kind} {victims[0]}" if kind != "all" else kind
+
+    def start(self, victims):
+        """Starts what was cut; why it does not come up, if it does not."""
+        began = time.monotonic()
+        for name in victims:
+            if name == "namenode":
+                self.cluster.start_namenode()
             else:
-                self.ledger.put(self.cluster, f"/files-{name}", os.urandom(random.randrange(1, 200_000)))
+                self.cluster.start_datanode(number_of(name))
+        for name in victims:
+            up = self.serves if name == "namenode" else lambda name=name: self.cluster.datanode_ready(number_of(name))
+            until(lambda: up() or not self.process(name).alive(), 120, f"the start of {name}")
+            if not self.process(name).alive():
+                return f"{name} does not start: {self.cluster.words(name)}"
+            self.starts[name.split("-")[0]].append(time.monotonic() - began)
+        return None
 
-    def end(self):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join()
+    def serves(self):
+        return b"is off" in self.cluster.admin("safemode", "get").stdout
 
 
-def one_cut(cluster, disks, ledger, life, choose):
-    load = Load(cluster, ledger, life)
-    time.sleep(choose.uniform(0.3, 1.5))
-    # All at once mostly; or one disk, whose machine goes on for a moment.
-    victims = list(disks.values()) if choose.random() < 0.7 else [choose.choice(list(disks.values()))]
-    for disk in victims:
-        disk.cut()
-    if len(victims) < len(disks):
-        time.sleep(choose.uniform(0, 0.5))
-    cluster.stop(9)
-    load.end()
-    for disk in disks.values():
-        disk.detach()
-        disk.attach()
-    began = time.monotonic()
-    if not cluster.everything():
-        return None, [f"does not start: {cluster.words()}"], []
-    until(lambda: b"is off" in cluster.admin("safemode", "get").stdout, what="the end of safe mode")
-    took = time.monotonic() - began
-    lost = ledger.lost_names(cluster)
-    wrong, unread = ledger.bad_files(cluster)
-    return took, lost + [f"cannot be read: {path}" for path in unread], wrong
+def number_of(name):
+    return int(name.split("-")[1])
+
+
+def cuts(machines, load, choose, count):
+    """How many cuts lost something; it ends at the first, so that what is left can be looked at."""
+    for number in range(1, count + 1):
+        load.resume()
+        time.sleep(choose.uniform(0.1, 1.0))
+        victims, what = machines.cut(choose)
+        if words := machines.start(victims):
+            print(f"cut {number} ({what}): {words}", flush=True)
+            return 1
+        load.rest()
+        violations = load.check(number % EVERYTHING == 0 or number == count)
+        dead = [name for name in machines.names if not machines.process(name).alive()]
+        if dead and "disk" not in what:
+            violations.append(f"ended by themselves: {dead}")
+        if violations or number % 10 == 0 or number == count:
+            print(f"cut {number} ({what}): {load.told()}: {'; '.join(violations) or 'all there'}", flush=True)
+        if violations:
+            return 1
+    return 0
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binary", required=True)
     parser.add_argument("--cuts", type=int, default=20)
+    parser.add_argument("--writers", type=int, default=2, help="of each client")
+    parser.add_argument("--ours-only", action="store_true", help="no stock client, and so no Java")
+    parser.add_argument("--keep", action="store_true", help="leave the folder if something was lost")
     parser.add_argument("--seed", type=int, default=None)
     arguments = parser.parse_args()
     # Who is told to stop leaves no mount behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}", flush=True)
-    choose, starts, failed = random.Random(seed), [], 0
-    with tempfile.TemporaryDirectory(prefix="steadfs-cuts-", ignore_cleanup_errors=True) as folder:
-        root = pathlib.Path(folder)
-        disks = {}
-        try:
-            for name, megabytes in (("a", 192), ("b", 192), ("datanode-0", 256), ("datanode-1", 256)):
-                disks[name] = Disk(root, name, megabytes)
-            cluster = Cluster(arguments.binary, root, datanodes=2, a=root / "a" / "data", b=root / "b" / "data")
-            ledger = Ledger()
-            assert cluster.everything(), cluster.words()
-            until(lambda: cluster.admin("safemode", "leave").returncode == 0, what="the start")
-            for life in range(arguments.cuts):
-                took, lost, wrong = one_cut(cluster, disks, ledger, life, choose)
-                failed += bool(lost or wrong)
-                if took is not None:
-                    starts.append(took)
-                shown = "ok" if not lost and not wrong else f"LOST {lost[:3]} WRONG {wrong[:3]}"
-                print(f"cut {life + 1}: {len(ledger.folders)} folders, {len(ledger.files)} files: {shown}", flush=True)
-                if lost and took is None:
-                    break
-            cluster.stop(9)
-        finally:
+    choose, disks, hands, lost, began = random.Random(seed), {}, {}, 1, time.monotonic()
+    root = pathlib.Path(tempfile.mkdtemp(prefix="steadfs-cuts-"))
+    try:
+        machines = Machines(arguments.binary, root, disks)
+        assert machines.start(machines.names) is None
+        machines.starts.clear()
+        hands["ours"] = our_hand(arguments.binary, machines.cluster.url, root, "ours")
+        if not arguments.ours_only:
+            hands["stock"] = stock_hand(machines.cluster.url, root, "stock")
+        checker = hands["checker"] = our_hand(arguments.binary, machines.cluster.url, root, "checker")
+        load = Load({name: hand for name, hand in hands.items() if name != "checker"}, checker, arguments.writers, seed)
+        lost = cuts(machines, load, choose, arguments.cuts)
+        for name, times in machines.starts.items():
+            print(f"{len(times)} starts of a {name}: {percentiles(times)}")
+        print(f"{arguments.cuts} cuts in {time.monotonic() - began:.0f} s; refused meanwhile: {load.refusals()[:8]}")
+        load.end()
+        machines.cluster.stop()
+    finally:
+        for hand in hands.values():
+            hand.kill()
+        if "machines" in locals():
+            machines.cluster.stop(9)
+        if lost and arguments.keep:
+            print(f"what is left: {root}, with its mounts", flush=True)
+        else:
             for disk in disks.values():
-                subprocess.run(["umount", "-l", str(disk.mount)], check=False, capture_output=True)
-    if starts:
-        starts.sort()
-        print(f"starts took {starts[len(starts) // 2]:.1f} s in the middle, {starts[-1]:.1f} s at most")
-    print(f"{len(starts)} of {arguments.cuts} cuts survived a start, {failed} lost something")
-    sys.exit(1 if failed or len(starts) < arguments.cuts else 0)
+                disk.gone()
+            subprocess.run(["rm", "-rf", root], check=False)
+    print("nothing was lost" if not lost else "SOMETHING WAS LOST")
+    sys.exit(1 if lost else 0)
 
 
 if __name__ == "__main__":
