@@ -178,7 +178,7 @@ impl Connection {
             masked: FsPermissionProto { perm: 0o644 },
             client_name: self.holder()?,
             create_flag: CREATE_FLAG,
-            create_parent: false,
+            create_parent: true,
             replication,
             block_size,
             ..Default::default()

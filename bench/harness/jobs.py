@@ -1,0 +1,3 @@
+"""Whole jobs of Hadoop's and Spark's own programs on both systems."""
+
+BENCHMARKS = []

@@ -1,0 +1,3 @@
+"""What grows with the number of files: start, memory, disk."""
+
+BENCHMARKS = []
