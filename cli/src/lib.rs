@@ -28,7 +28,7 @@ use std::future::Future;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub use args::{AdminArgs, AdminCommand, FsArgs, FsCommand};
+pub use args::{AdminArgs, AdminCommand, Connection, FsArgs, FsCommand};
 
 use failure::{Failure, Outcome};
 use run::Run;

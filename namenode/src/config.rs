@@ -100,6 +100,8 @@ pub struct NamespaceConfig {
     pub max_xattrs_per_inode: usize,
     /// The most bytes of an extended attribute's name and value.
     pub max_xattr_size_bytes: usize,
+    /// The most blocks of a file.
+    pub max_blocks_per_file: u32,
     /// How long answers are kept for repeated calls.
     pub retry_expiry_ms: u64,
     /// The most answers kept for repeated calls.
@@ -244,6 +246,7 @@ impl Default for NamespaceConfig {
             owner_sets_quota: settings.owner_sets_quota,
             max_xattrs_per_inode: settings.max_xattrs,
             max_xattr_size_bytes: settings.max_xattr_bytes,
+            max_blocks_per_file: settings.max_blocks_per_file,
             retry_expiry_ms: settings.retry_expiry.as_millis() as u64,
             retry_entries: 10_000_000,
             complete_wait_ms: 2_000,
@@ -351,6 +354,10 @@ impl NamenodeConfig {
                 && (1..=MAX_XATTR_BYTES).contains(&names.max_xattr_size_bytes),
             "namespace: max_xattrs_per_inode <= {MAX_XATTRS}, 1 <= max_xattr_size_bytes <= {MAX_XATTR_BYTES}"
         );
+        ensure!(
+            (1..=MAX_BLOCKS_OF_A_FILE).contains(&names.max_blocks_per_file),
+            "namespace: 1 <= max_blocks_per_file <= {MAX_BLOCKS_OF_A_FILE}"
+        );
         ensure!(!names.supergroup.is_empty(), "namespace.supergroup: name a group");
         ensure!(is_short(&names.supergroup), "namespace.supergroup: at most {MAX_PRINCIPAL_BYTES} bytes");
         self.users.validate()?;
@@ -406,6 +413,7 @@ impl NamenodeConfig {
             owner_sets_quota: names.owner_sets_quota,
             max_xattrs: names.max_xattrs_per_inode,
             max_xattr_bytes: names.max_xattr_size_bytes,
+            max_blocks_per_file: names.max_blocks_per_file,
             retry_expiry: Duration::from_millis(names.retry_expiry_ms),
         }
     }
@@ -415,6 +423,8 @@ impl NamenodeConfig {
 const MAX_XATTRS: usize = 256;
 /// The largest extended attribute that may be allowed, as in HDFS.
 const MAX_XATTR_BYTES: usize = 32 << 10;
+/// The most blocks that a file may be allowed: one call may have to look at all of them.
+const MAX_BLOCKS_OF_A_FILE: u32 = 1_000_000;
 /// The smallest segment: a batch must fit.
 const MIN_SEGMENT_BYTES: u64 = 64 << 10;
 /// The largest segment: recovery reads a segment whole.

@@ -56,7 +56,7 @@ enum Threaded {
     /// Work with files and folders
     Fs(steadfs_cli::FsArgs),
     /// Look after a cluster
-    Admin(steadfs_cli::AdminArgs),
+    Admin(offline::AdminArguments),
     /// Serve volumes to Kubernetes
     Csi(steadfs_csi_driver::CsiArgs),
 }
@@ -101,6 +101,7 @@ const TASKS_BETWEEN_EVENTS: u32 = 7;
 
 /// Does what the command line says; `main` calls nothing else.
 pub fn main() -> ExitCode {
+    steadfs_daemon::descriptors::raise();
     let line: Vec<OsString> = std::env::args_os().collect();
     let arguments = Arguments::parse_from(steadfs_fuse::as_mount_helper(&line).unwrap_or(line));
     let command = match arguments.command {
@@ -142,7 +143,7 @@ async fn run(command: Threaded) -> ExitCode {
         Threaded::Datanode(arguments) => nodes::datanode(&arguments).await,
         Threaded::Dev(arguments) => dev::run(arguments).await,
         Threaded::Fs(arguments) => return steadfs_cli::run_fs(arguments).await,
-        Threaded::Admin(arguments) => return steadfs_cli::run_admin(arguments).await,
+        Threaded::Admin(arguments) => return offline::admin(arguments).await,
         Threaded::Csi(arguments) => {
             steadfs_daemon::logs::init("info");
             steadfs_csi_driver::run(arguments).await

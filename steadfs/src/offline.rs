@@ -10,6 +10,9 @@ use steadfs_namenode::{Config, offline};
 
 use crate::NodeArguments;
 
+/// Who makes up a tree is told after so many files each.
+const TELL_AFTER_FILES: u64 = 1_000_000;
+
 /// Arguments of the namenode.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -71,6 +74,91 @@ pub(crate) enum ImageCommand {
         /// The first of `data_dirs`, the folder `store` in it, or a backup
         folder: PathBuf,
     },
+}
+
+/// What `steadfs admin` does to a running cluster, and what is for tests alone.
+#[derive(Args, Debug)]
+pub(crate) struct AdminArguments {
+    #[command(flatten)]
+    connection: steadfs_cli::Connection,
+    /// As JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: AdminCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum AdminCommand {
+    #[command(flatten)]
+    Running(steadfs_cli::AdminCommand),
+    /// TEST TOOL: make up a tree of any size in the folders of a namenode that does not run
+    ///
+    /// For measuring. The files look written and closed; no datanode has their blocks. Never in a namespace that is to be
+    /// used. What was made is told as one line of JSON.
+    Synth(SynthArguments),
+}
+
+/// What is made up.
+#[derive(Args, Debug)]
+struct SynthArguments {
+    /// The namenode's configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// How many files
+    #[arg(long, value_name = "N")]
+    files: u64,
+    /// The new folder in the root that holds them
+    #[arg(long, default_value = "synthetic")]
+    name: String,
+    /// Files in a folder
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    per_folder: u64,
+    /// Blocks of each file
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    blocks: u32,
+    /// Bytes of each block
+    #[arg(long, value_name = "N", default_value_t = 1 << 20)]
+    block_bytes: u64,
+    /// Replicas that each block should have
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    replication: u16,
+}
+
+/// Does what `steadfs admin` asks.
+pub(crate) async fn admin(arguments: AdminArguments) -> ExitCode {
+    let AdminArguments { connection, json, command } = arguments;
+    match command {
+        AdminCommand::Running(command) => {
+            steadfs_cli::run_admin(steadfs_cli::AdminArgs { connection, json, command }).await
+        }
+        AdminCommand::Synth(arguments) => end(synthesize(&arguments).map(|()| true)),
+    }
+}
+
+fn synthesize(arguments: &SynthArguments) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.config)?;
+    let wanted = offline::Synthetic {
+        name: steadfs_common::Name::new(&arguments.name).context("--name")?,
+        files: arguments.files,
+        files_per_folder: arguments.per_folder,
+        blocks_per_file: arguments.blocks,
+        block_bytes: arguments.block_bytes,
+        replication: arguments.replication,
+    };
+    let mut told = 0;
+    let made = offline::synthesize(&config, &wanted, &mut |files| {
+        if files - told >= TELL_AFTER_FILES {
+            told = files;
+            eprintln!("{files} files");
+        }
+    })?;
+    let offline::Synthesized { first_block, end_block, stamp, files } = made;
+    writeln!(
+        io::stdout().lock(),
+        r#"{{"files":{files},"first_block":{first_block},"end_block":{end_block},"stamp":{stamp}}}"#
+    )
+    .context("writing to standard output")
 }
 
 /// Does what is done to folders.

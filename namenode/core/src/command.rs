@@ -89,6 +89,8 @@ pub struct Settings {
     pub max_xattrs: usize,
     /// Most bytes of an attribute's name and value (HDFS: `dfs.namenode.fs-limits.max-xattr-size`). Default 16,384.
     pub max_xattr_bytes: usize,
+    /// Most blocks of a file (HDFS: `dfs.namenode.fs-limits.max-blocks-per-file`). Default 10,000.
+    pub max_blocks_per_file: u32,
     /// How long an answer is kept for a repeated call. Default 10 min.
     pub retry_expiry: Duration,
     /// Whether the owner of the folder above may set quotas too (HDFS: `dfs.permissions.allow.owner.set.quota`).
@@ -111,6 +113,7 @@ impl Default for Settings {
             access_time_precision: Duration::from_secs(3600),
             max_xattrs: 32,
             max_xattr_bytes: 16_384,
+            max_blocks_per_file: steadfs_common::limits::MAX_BLOCKS_PER_FILE,
             retry_expiry: Duration::from_secs(600),
             owner_sets_quota: false,
         }

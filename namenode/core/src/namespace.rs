@@ -30,6 +30,7 @@ mod resolve;
 pub mod retry;
 mod sessions;
 pub mod subtree;
+pub mod synthetic;
 mod truncate;
 mod usage;
 mod xattrs;

@@ -19,6 +19,9 @@ const VERSION: u8 = 1;
 /// Fewest bytes that a change or transaction takes: bounds what a count may promise.
 const MIN_ITEM_BYTES: usize = 3;
 
+/// The number of what is made up for tests of scale, which is no command.
+pub(crate) const SYNTHESIZE: u8 = 115;
+
 /// One command of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Transaction {

@@ -1,6 +1,6 @@
 //! A file's blocks while it is written: from the first block to the close.
 
-use steadfs_common::{DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, StorageId, limits};
+use steadfs_common::{DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, StorageId};
 
 use super::planner::Planner;
 use super::quota::{self, Counted};
@@ -41,12 +41,11 @@ pub(crate) fn add(
             format!("Not replicated yet: {}", file.path),
         ));
     }
-    if body.blocks >= limits::MAX_BLOCKS_PER_FILE {
+    if body.blocks >= p.ctx.settings.max_blocks_per_file {
         return Err(FsError::refused(format!(
             "File has reached the limit on maximum number of blocks (dfs.namenode.fs-limits.max-blocks-per-file): \
              {} >= {}",
-            body.blocks,
-            limits::MAX_BLOCKS_PER_FILE
+            body.blocks, p.ctx.settings.max_blocks_per_file
         )));
     }
     let before = p.usage(&inode);

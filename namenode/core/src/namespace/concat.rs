@@ -32,7 +32,7 @@ pub(crate) fn concat(p: &mut Planner<'_>, path: &FsPath, sources: &[FsPath]) -> 
     if files.iter().map(|file| file.id).collect::<BTreeSet<_>>().len() < files.len() {
         return Err(FsError::invalid_argument("concat: at least two of the source files are the same"));
     }
-    check_count(path, body.blocks, &files)?;
+    check_count(path, body.blocks, &files, p.ctx.settings.max_blocks_per_file)?;
     p.joined(target, &at.path, &files);
     let before = p.usage(target);
     let (mut target, mut all) = (Inode::clone(target), before);
@@ -98,14 +98,13 @@ fn check_source(p: &Planner<'_>, path: &FsPath, target: &Inode, source: &FsPath)
     Err(FsError::invalid_argument(wrong))
 }
 
-fn check_count(path: &FsPath, own: u32, files: &[Arc<Inode>]) -> FsResult<()> {
+fn check_count(path: &FsPath, own: u32, files: &[Arc<Inode>], most: u32) -> FsResult<()> {
     let of = |file: &Arc<Inode>| file.file().map_or(0, |body| u64::from(body.blocks));
     let blocks = u64::from(own) + files.iter().map(of).sum::<u64>();
-    if blocks > u64::from(limits::MAX_BLOCKS_PER_FILE) {
+    if blocks > u64::from(most) {
         return Err(FsError::refused(format!(
             "concat: {path} would have {blocks} blocks, above the limit on maximum number of blocks \
-             (dfs.namenode.fs-limits.max-blocks-per-file): {}",
-            limits::MAX_BLOCKS_PER_FILE
+             (dfs.namenode.fs-limits.max-blocks-per-file): {most}"
         )));
     }
     Ok(())

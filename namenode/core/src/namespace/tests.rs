@@ -17,6 +17,7 @@ mod reads;
 mod renames;
 mod replaces;
 mod retries;
+mod synthetic;
 mod truncates;
 mod world;
 mod xattrs;
