@@ -50,6 +50,7 @@ mod fake_namenode;
 #[cfg(test)]
 mod fake_test;
 mod inodes;
+mod keep;
 mod lease;
 mod list;
 mod local;
@@ -73,6 +74,7 @@ pub use calls::repeatable;
 pub use client::Client;
 pub use datanodes::ReconfiguredProperty;
 pub use inodes::{entry_path, inode_path};
+pub use keep::OpenKeeper;
 pub use local::LOCAL_FOLDER;
 pub use locks::{LockHolder, LockResult, LockSession, LockTarget, LockWish};
 pub use nodes::{BalanceStatus, NodeNames, NodeStop, NodeWish, StopAnswer};

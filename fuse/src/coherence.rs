@@ -83,6 +83,9 @@ pub(crate) async fn follow(
         match item {
             Ok(Watched::Changed(change)) => {
                 coherence.heard.fetch_add(1, Ordering::AcqRel);
+                if let Some(gone) = gone(&change).and_then(|gone| open.get(number(gone))) {
+                    gone.set_unlinked();
+                }
                 // Before the kernel asks again.
                 if let Some(inode) = open.get(number(change.inode)) {
                     inode.doubt();
@@ -106,6 +109,15 @@ pub(crate) async fn follow(
     }
     coherence.set_live(false);
     notify.all().await;
+}
+
+/// The file that has lost its name.
+fn gone(change: &Change) -> Option<InodeId> {
+    match &change.kind {
+        ChangeKind::Unlinked => Some(change.inode),
+        ChangeKind::Created { replaced, .. } | ChangeKind::Renamed { replaced, .. } => *replaced,
+        _ => None,
+    }
 }
 
 async fn tell(notify: &Notify, change: &Change, number: &impl Fn(InodeId) -> u64) {

@@ -8,6 +8,7 @@
 //! | 8 | 16 | the mount: the name under which its servers hold leases and repeat calls |
 //! | 24 | 4 | length of the kernel's first request |
 //! | 32 | 8 | what the first server answered to it: the flags agreed on; 0 while there is no answer |
+//! | 40 | 8 | the session by which the namenode knows what is open; 0 for none |
 //! | 64 | 512 | the kernel's first request |
 //! | 1024 | 4 | length of what follows; 0 while the cluster was not reached |
 //! | 1032 | 8 | the inode that is mounted |
@@ -186,6 +187,18 @@ impl Memory {
         let mut flags = [0; 8];
         self.file.read_exact_at(&mut flags, 32)?;
         Ok(Some(u64::from_le_bytes(flags)).filter(|flags| *flags != 0))
+    }
+
+    /// The session by which the namenode knows what is open; none while it was not told of anything.
+    pub(crate) fn session(&self) -> io::Result<Option<u64>> {
+        let mut session = [0; 8];
+        self.file.read_exact_at(&mut session, 40)?;
+        Ok(Some(u64::from_le_bytes(session)).filter(|session| *session != 0))
+    }
+
+    /// Remembers that session. A write to memory: it does not block.
+    pub(crate) fn set_session(&self, session: u64) -> io::Result<()> {
+        self.file.write_all_at(&session.to_le_bytes(), 40)
     }
 
     /// The inode that is mounted, and what the client library remembers of the cluster; none before it was reached.

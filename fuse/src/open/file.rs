@@ -29,7 +29,7 @@ pub(crate) struct OpenInode {
     state: Mutex<State>,
     /// Counts commits: a reader that opened before one knows an old length.
     commits: AtomicU64,
-    /// It has no name any more (or one that nobody sees): what is left of it goes with the last handle.
+    /// It has no name any more: what is left of it goes with the last handle.
     unlinked: AtomicBool,
 }
 
@@ -164,8 +164,8 @@ impl OpenInodes {
         inode.clone()
     }
 
-    /// One handle less; true if it was the last.
-    pub(crate) fn close(&self, inode: &OpenInode) -> bool {
+    /// One handle less.
+    pub(crate) fn close(&self, inode: &OpenInode) {
         let mut table = self.table.lock();
         let left = {
             let mut state = inode.state.lock();
@@ -175,7 +175,6 @@ impl OpenInodes {
         if left == 0 {
             table.remove(&inode.number);
         }
-        left == 0
     }
 
     /// The inode, if it is open.
@@ -370,6 +369,11 @@ impl OpenInode {
     /// Whether nothing is open under a number.
     pub(crate) fn is_free(&self, alias: u8) -> bool {
         !self.state.lock().nodes.contains_key(&alias)
+    }
+
+    /// Whether it has one handle alone.
+    pub(crate) fn is_last(&self) -> bool {
+        self.state.lock().handles == 1
     }
 
     pub(crate) fn is_unlinked(&self) -> bool {

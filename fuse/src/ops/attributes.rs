@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fuser::{Errno, FileAttr, FileType, INodeNo};
 use steadfs_client::{Client, FileStatus, FsErrorKind, FsStats, Millis};
 
-use super::{Caller, Mount, ROOT, by_number, is_hidden};
+use super::{Caller, Mount, RESERVED, ROOT, by_number};
 use crate::coherence::Begun;
 use crate::errno::{Answer, failed};
 use crate::open::{Begin, OpenInode, OpenInodes, cut};
@@ -56,7 +56,7 @@ impl Mount {
 
     pub(crate) async fn lookup(&self, caller: Caller, parent: u64, name: &OsStr) -> Answer<FileAttr> {
         let path = self.entry(parent, name)?;
-        if name.to_str().is_some_and(is_hidden) {
+        if parent == ROOT && self.is_whole() && name == RESERVED {
             return Err(Errno::ENOENT);
         }
         let client = self.client(caller).await?;

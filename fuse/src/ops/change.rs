@@ -1,16 +1,14 @@
 //! Changes of the tree.
 
 use std::ffi::OsStr;
+use std::sync::Arc;
 
 use fuser::{Errno, FileAttr};
-use futures::TryStreamExt;
 use steadfs_client::{Client, FsErrorKind};
 
-use super::{Caller, Mount, UNLINKED, is_hidden};
+use super::{Caller, Mount};
 use crate::errno::{Answer, failed};
-
-/// Entries looked at to see whether a folder holds nothing but deleted files that are still open.
-const MAX_HIDDEN: usize = 64;
+use crate::open::OpenInode;
 
 impl Mount {
     pub(crate) async fn make_folder(
@@ -33,77 +31,45 @@ impl Mount {
         self.may_change()?;
         let path = self.entry(parent, name)?;
         let client = self.client(caller).await?;
-        if self.hide_if_open(&client, parent, &path).await? {
-            return Ok(());
+        let open = self.about_to_go(&client, &path).await;
+        self.delete(&client, &path).await?;
+        self.has_gone(open);
+        Ok(())
+    }
+
+    /// The file at a path that is to lose its name, if it is open here: the namenode knows that when this returns, and keeps it.
+    async fn about_to_go(&self, client: &Client, path: &str) -> Option<Arc<OpenInode>> {
+        if self.open.is_empty() {
+            return None;
         }
-        self.delete(&client, &path).await
+        let status = client.stat(path).await.ok().filter(|status| !status.directory)?;
+        let open = self.open.get(status.inode.0)?;
+        self.keeper.is_kept(status.inode).await;
+        Some(open)
+    }
+
+    /// It has lost its name: whoever has it open goes on.
+    fn has_gone(&self, open: Option<Arc<OpenInode>>) {
+        if let Some(open) = open {
+            open.set_unlinked();
+            self.handles.unlinked(open.number);
+            self.notify.changed(open.number);
+        }
     }
 
     async fn delete(&self, client: &Client, path: &str) -> Answer<()> {
         match client.delete(path, false).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Errno::ENOENT),
-            // The number of this call stands for a rename, by which the name went when it was made first.
-            Err(error) if error.kind() == FsErrorKind::InvalidArgument => Ok(()),
             Err(error) => Err(failed("a deletion", &error)),
         }
-    }
-
-    /// A file that is open here loses its name, and goes when it is closed: whoever reads or writes it goes on.
-    async fn hide_if_open(&self, client: &Client, parent: u64, path: &str) -> Answer<bool> {
-        if self.open.is_empty() {
-            return Ok(false);
-        }
-        let status = match client.stat(path).await {
-            Ok(status) => status,
-            // Sent again after it was done: the deletion itself is known to the server, and answered as it was.
-            Err(error) if error.kind() == FsErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(failed("a deletion", &error)),
-        };
-        let Some(open) = self.open.get(status.inode.0).filter(|_| !status.directory) else {
-            return Ok(false);
-        };
-        let hidden = format!("{}/{UNLINKED}{}", self.path(parent), status.inode);
-        client.rename(path, &hidden).await.map_err(|error| failed("a deletion", &error))?;
-        open.set_unlinked();
-        self.handles.unlinked(status.inode.0);
-        self.notify.changed(status.inode.0);
-        // Closed in between: nobody else will.
-        if self.open.get(status.inode.0).is_none() {
-            self.delete(client, &hidden).await?;
-        }
-        Ok(true)
     }
 
     pub(crate) async fn remove_folder(&self, caller: Caller, parent: u64, name: &OsStr) -> Answer<()> {
         self.may_change()?;
         let path = self.entry(parent, name)?;
         let client = self.client(caller).await?;
-        match self.delete(&client, &path).await {
-            Err(errno) if errno.code() == Errno::ENOTEMPTY.code() => {
-                self.lift_hidden(&client, parent, &path).await?;
-                self.delete(&client, &path).await
-            }
-            done => done,
-        }
-    }
-
-    /// Moves what is deleted but open out of a folder that is to go, if there is nothing else in it.
-    async fn lift_hidden(&self, client: &Client, parent: u64, path: &str) -> Answer<()> {
-        let mut entries = std::pin::pin!(client.list(path));
-        let mut names = Vec::new();
-        while let Some(entry) = entries.try_next().await.map_err(|error| failed("a deletion", &error))? {
-            if !is_hidden(entry.name()) || names.len() >= MAX_HIDDEN {
-                return Err(Errno::ENOTEMPTY);
-            }
-            names.push(entry.name().to_owned());
-        }
-        for name in names {
-            let to = format!("{}/{name}", self.path(parent));
-            let moved = client.rename(&format!("{path}/{name}"), &to).await;
-            moved.map_err(|error| failed("a deletion", &error))?;
-        }
-        Ok(())
+        self.delete(&client, &path).await
     }
 
     /// `replace`: whether something may be at the new name.
@@ -120,28 +86,13 @@ impl Mount {
         if !replace {
             return client.rename(&from, &to).await.map_err(|error| failed("a rename", &error));
         }
-        let replaced = self.replaced(&client, &to).await;
+        let replaced = self.about_to_go(&client, &to).await;
         match client.rename_over(&from, &to).await {
             Ok(()) => {}
             Err(error) => return Err(self.why_not(&client, &from, &to, &error).await),
         }
-        if let Some(inode) = replaced.and_then(|inode| self.open.get(inode)) {
-            inode.set_unlinked();
-            self.handles.unlinked(inode.number);
-            if let Some(writer) = inode.settled().await {
-                writer.forget().await;
-            }
-            self.notify.changed(inode.number);
-        }
+        self.has_gone(replaced);
         Ok(())
-    }
-
-    /// What is about to be replaced, if it may be open here.
-    async fn replaced(&self, client: &Client, to: &str) -> Option<u64> {
-        if self.open.is_empty() {
-            return None;
-        }
-        client.stat(to).await.ok().map(|status| status.inode.0)
     }
 
     /// POSIX tells apart what is in the way of a rename.

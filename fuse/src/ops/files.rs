@@ -78,8 +78,15 @@ struct Opening<'a> {
 }
 
 impl<'a> Opening<'a> {
-    fn begin(mount: &'a Mount, number: u64, alias: u8) -> Self {
+    /// With `now`, the namenode is told at once that the file is open.
+    fn begin(mount: &'a Mount, client: &Client, (number, alias): (u64, u8), now: bool) -> Self {
+        mount.keeper.opened(client, InodeId(number), now);
         Self { mount, inode: mount.open.open(number), alias, way: None, ended: false }
+    }
+
+    /// Whoever deletes the file from here on, it is kept until it is closed.
+    async fn kept(&self) -> Answer<()> {
+        if self.mount.keeper.is_kept(InodeId(self.inode.number)).await { Ok(()) } else { Err(Errno::ESTALE) }
     }
 
     /// `way`: how it is counted as open now; none: the kernel cannot open it under this number in the way that is wanted, and
@@ -106,6 +113,7 @@ impl Drop for Opening<'_> {
                 self.mount.leave(&self.inode, self.alias, way);
             }
             self.mount.open.close(&self.inode);
+            self.mount.keeper.closed(InodeId(self.inode.number));
         }
     }
 }
@@ -119,7 +127,7 @@ impl Mount {
         flags: OpenFlags,
     ) -> Answer<Opened> {
         let client = self.client(caller).await?;
-        let mut opening = Opening::begin(self, number, alias);
+        let mut opening = Opening::begin(self, &client, (number, alias), true);
         let inode = &opening.inode.clone();
         let path = self.path(number);
         let access = match flags.acc_mode() {
@@ -134,6 +142,7 @@ impl Mount {
         if status.directory {
             return Err(Errno::EISDIR);
         }
+        opening.kept().await?;
         let way = opening.join(inode.join_direct(alias))?;
         let begin = Begin::Opened(status.length);
         let write = self.open.join_writers(inode, client.clone(), path.clone(), begin).await;
@@ -160,6 +169,7 @@ impl Mount {
     /// A file that a process before this one had open.
     pub(super) async fn left_file(&self, client: Client, slot: Slot) -> FileHandle {
         let inode = self.open.open(slot.inode);
+        self.keeper.opened(&client, InodeId(slot.inode), true);
         if slot.unlinked {
             inode.set_unlinked();
         }
@@ -193,6 +203,7 @@ impl Mount {
         let writing = inode.settled().await.is_some();
         let commits = inode.commits();
         let reader = client.open(&path).await.map_err(|error| by_number("an open", &error))?;
+        opening.kept().await?;
         let way = if writing || reader.under_construction() {
             inode.join_direct(alias)
         } else {
@@ -252,7 +263,7 @@ impl Mount {
         match self.create(&client, &path, mode).await {
             Ok(writer) => {
                 let status = writer.status().clone();
-                let mut opening = Opening::begin(self, status.inode.0, 0);
+                let mut opening = Opening::begin(self, &client, (status.inode.0, 0), false);
                 let inode = opening.inode.clone();
                 let path = self.path(inode.number);
                 let begin = Begin::Created(Box::new(writer));
@@ -392,6 +403,10 @@ impl Mount {
 
     async fn commit_of(&self, file: &FileHandle, handle: u64, owner: u64) -> Answer<()> {
         let Some(write) = &file.write else { return Ok(()) };
+        if file.inode.is_unlinked() && file.inode.is_last() {
+            // Nobody else can see it.
+            return Ok(());
+        }
         self.locks.confirm(InodeId(file.inode.number), handle).await?;
         let before = file.inode.commits();
         write.requests().commit(Some(owner)).await?;
@@ -422,8 +437,9 @@ impl Mount {
     /// The last reference to a handle is gone.
     pub(crate) async fn close_file(&self, file: Arc<FileHandle>, handle: u64, flock_owner: Option<u64>) {
         self.locks.released(InodeId(file.inode.number), handle, flock_owner).await;
-        let (inode, client) = (file.inode.clone(), file.client.clone());
+        let inode = file.inode.clone();
         if inode.is_unlinked()
+            && inode.is_last()
             && let Some(write) = &file.write
         {
             write.requests().forget().await;
@@ -431,18 +447,7 @@ impl Mount {
         self.leave(&inode, file.alias, file.way);
         drop(file);
         inode.settled().await;
-        if self.open.close(&inode) && inode.is_unlinked() {
-            self.delete_hidden(&client, inode.number).await;
-        }
-    }
-
-    async fn delete_hidden(&self, client: &Client, number: u64) {
-        // By its number, wherever it was moved to.
-        let path = self.path(number);
-        match client.delete(&path, false).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == FsErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%path, %error, "a deleted file is left over"),
-        }
+        self.open.close(&inode);
+        self.keeper.closed(InodeId(inode.number));
     }
 }

@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use steadfs_client::{Client, FileStatus, FsResult};
 
-use super::{Caller, Mount, ROOT, is_hidden};
+use super::{Caller, Mount, ROOT};
 use crate::errno::{Answer, failed};
 use crate::handles::Handle;
 use crate::handoff::{Slot, SlotKind};
@@ -74,7 +74,6 @@ impl Mount {
 
     fn cursor(&self, client: &Client, number: u64) -> Cursor {
         let listing = client.list(&self.path(number));
-        let listing = listing.try_filter(|status| std::future::ready(!is_hidden(status.name())));
         Cursor { listing: listing.boxed(), next: DOTS, left: None }
     }
 

@@ -94,6 +94,9 @@ impl Mount {
     /// The mount is gone: nobody has anything open.
     pub(crate) async fn close(&self) {
         self.locks.close().await;
+        if let Err(error) = self.keeper.close().await {
+            tracing::debug!(%error, "the session of what was open ends with its lease");
+        }
     }
 }
 

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use fuser::Errno;
 use quick_cache::sync::Cache;
-use steadfs_client::{Client, FileStatus, FsErrorKind, FsPath};
-use steadfs_common::{InodeId, Name};
+use steadfs_client::{Client, FileStatus, FsErrorKind, FsPath, OpenKeeper};
+use steadfs_common::{InodeId, Name, ROOT_INODE};
 use steadfs_daemon::pool::DiskPool;
 
 pub(crate) use self::attributes::{NewAttributes, When};
@@ -39,12 +39,12 @@ use crate::users::{Kind, Names};
 
 /// The number of the mount's root.
 pub(crate) const ROOT: u64 = 1;
+/// What the cluster keeps for itself in its root.
+const RESERVED: &str = ".reserved";
 /// Clients of different users kept at most.
 const MAX_CLIENTS: usize = 256;
 /// Files known to be locked at times, at most.
 const MAX_LOCKERS: usize = 4_096;
-/// What a file is called that was deleted while somebody here had it open, until that one closes it.
-const UNLINKED: &str = ".steadfs-unlinked-";
 
 /// How a mount behaves.
 #[derive(Clone, Debug)]
@@ -79,6 +79,8 @@ pub(crate) struct Mount {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) coherence: Arc<Coherence>,
     pub(super) locks: Locks,
+    /// Tells the namenode what is open.
+    pub(super) keeper: OpenKeeper,
     /// Files that were locked here: who locks wants to see what others write, which local files do not tell.
     lockers: Cache<u64, ()>,
     /// The mount's own name.
@@ -125,6 +127,7 @@ impl Mount {
             handles: Handles::new(memory.clone()),
             memory: bytes_of_files,
             locks: Locks::new(memory.clone(), notify.clone()),
+            keeper: keeper(&client, &memory)?,
             lockers: Cache::new(MAX_LOCKERS),
             notify,
             nodes,
@@ -201,6 +204,11 @@ impl Mount {
         Ok(format!("{}/{name}", self.path(parent)))
     }
 
+    /// Whether the root of the cluster is mounted.
+    pub(super) fn is_whole(&self) -> bool {
+        self.root == ROOT_INODE
+    }
+
     /// The kernel's number of an inode.
     pub(super) fn number(&self, status: &FileStatus) -> u64 {
         if status.inode == self.root { ROOT } else { status.inode.0 }
@@ -219,9 +227,14 @@ fn checked(name: &OsStr) -> Answer<&str> {
     Ok(name)
 }
 
-/// Whether an entry is a deleted file that is still open somewhere.
-fn is_hidden(name: &str) -> bool {
-    name.starts_with(UNLINKED)
+/// What tells the namenode which files are open, in the session of the server before this one if there was one.
+fn keeper(client: &Client, memory: &Memory) -> std::io::Result<OpenKeeper> {
+    let remembered = memory.clone();
+    Ok(client.keep_open(memory.session()?, move |session| {
+        if let Err(error) = remembered.set_session(session) {
+            tracing::error!(%error, "the session of what is open is not remembered for a process that takes over");
+        }
+    }))
 }
 
 /// The errno of a failed call about something that the kernel knows by its number: if it is gone, the kernel looks its

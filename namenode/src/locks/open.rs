@@ -71,15 +71,19 @@ impl OpenTable {
 
     fn begin(&mut self, session: SessionId) {
         let (_, round) = self.sessions.entry(session).or_default();
-        *round = round.wrapping_add(1);
+        *round = round.wrapping_add(1).max(1);
     }
 
-    fn end_round(&mut self, session: SessionId) {
-        let Some((open, round)) = self.sessions.get_mut(&session) else { return };
+    /// Whether a round had begun.
+    fn end_round(&mut self, session: SessionId) -> bool {
+        // A round that began in another life says nothing.
+        let begun = |(_, round): &&mut (_, u32)| *round > 0;
+        let Some((open, round)) = self.sessions.get_mut(&session).filter(begun) else { return false };
         let old = |(file, named): (&InodeId, &u32)| (named != round).then_some(*file);
         let gone: Vec<InodeId> = open.iter().filter_map(old).collect();
         gone.iter().for_each(|file| drop(open.remove(file)));
         self.forget(&gone);
+        true
     }
 
     /// A session is over.
@@ -127,8 +131,9 @@ impl Locks {
         match naming {
             Naming::Begins => state.open.begin(id),
             Naming::Ended => {
-                state.open.end_round(id);
-                state.expected.remove(&id);
+                if state.open.end_round(id) {
+                    state.expected.remove(&id);
+                }
             }
         }
         Ok(())
@@ -180,7 +185,7 @@ mod tests {
         table.begin(A);
         table.add(A, &FILES[1..]).unwrap();
         assert_eq!(table.files.len(), 3, "until the end nothing is released");
-        table.end_round(A);
+        assert!(table.end_round(A) && !table.end_round(B));
         let mut left: Vec<_> = table.files.keys().copied().collect();
         left.sort_unstable();
         assert_eq!(left, FILES[1..]);
