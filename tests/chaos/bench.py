@@ -79,7 +79,7 @@ class Cluster:
         self.port, self.http = ports or (free_port(), free_port())
         self.namenode, self.datanodes = None, [None] * datanodes
         self.volumes, self.datanode_settings = volumes or {}, datanode_settings or {}
-        self.web = {}
+        self.web, self.ipc = {}, {}
         sections = {name: {**keys, **(settings or {}).get(name, {})} for name, keys in SETTINGS.items()}
         sections.update({name: keys for name, keys in (settings or {}).items() if name not in sections})
         (self.root / "namenode.toml").write_text(
@@ -110,10 +110,10 @@ class Cluster:
             folder.mkdir(exist_ok=True)
         config = self.root / f"datanode-{number}.toml"
         if not config.exists():
-            self.web[number] = free_port()
+            self.web[number], self.ipc[number] = free_port(), free_port()
             config.write_text(
                 f'namenode = "127.0.0.1:{self.port}"\ndata_listen = "127.0.0.1:{free_port()}"\n'
-                f'ipc_listen = "127.0.0.1:{free_port()}"\nhttp_listen = "127.0.0.1:{self.web[number]}"\n'
+                f'ipc_listen = "127.0.0.1:{self.ipc[number]}"\nhttp_listen = "127.0.0.1:{self.web[number]}"\n'
                 f"local_folder = {json.dumps(str(self.root / f'local-{number}'))}\n"
                 + "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.datanode_settings.items())
                 + "".join(f'[[volumes]]\npath = "{folder}"\n' for folder in folders)

@@ -33,12 +33,12 @@ def shell(*words, check=True):
 class Disk:
     """An ext4 file system on a loop device."""
 
-    def __init__(self, root, name):
+    def __init__(self, root, name, megabytes=MEGABYTES):
         self.image, self.mount = root / f"{name}.image", root / name
         self.data = self.mount / "data"
         self.mount.mkdir()
         with open(self.image, "wb") as image:
-            image.truncate(MEGABYTES << 20)
+            image.truncate(megabytes << 20)
         self.make()
 
     def make(self):

@@ -51,10 +51,10 @@ class Bench:
     def process(self, name):
         return self.cluster.namenode if name == "namenode" else self.cluster.datanodes[int(name.split("-")[1])]
 
-    def kill_one(self):
-        """One process that runs now."""
+    def kill_one(self, spared=()):
+        """One process that runs now, unless it is spared."""
         weights = {"namenode": 6, **{f"datanode-{number}": 3 for number in range(DATANODES)}, "ours": 4, "stock": 1}
-        names = [name for name in weights if name in self.hands or name not in self.down and "node" in name]
+        names = [name for name in weights if name in self.hands or name not in {*self.down, *spared} and "node" in name]
         name = self.choose.choices(names, [weights[name] for name in names])[0]
         if name in self.hands:
             if self.hands[name].pid() is None:

@@ -6,7 +6,7 @@ import pathlib
 from bench import until
 
 # How long repairs and deletions may take to settle.
-SETTLING = 240
+SETTLING = 120
 
 
 class Leak(Exception):
