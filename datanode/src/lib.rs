@@ -18,9 +18,12 @@ mod connection;
 mod convert;
 mod datanode;
 mod disks;
+pub mod inline;
 mod ipc;
 mod latency;
 mod link;
+#[cfg(test)]
+mod hanging_test;
 #[cfg(test)]
 mod link_test;
 mod local;

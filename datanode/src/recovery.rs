@@ -20,6 +20,7 @@ use steadfs_proto::convert::{required, storage_id};
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::datanode_link_client::DatanodeLinkClient;
 use steadfs_proto::steadfs::datanode_peer_client::DatanodePeerClient;
+use tokio::time::timeout;
 use tonic::transport::Channel;
 
 use crate::convert::{block, state, to_block};
@@ -64,7 +65,9 @@ impl Peer {
         match self {
             Self::Here(node) => {
                 let store = node.store.clone();
-                Ok(node.disk_of(asked.id).run(move || store.init_recovery(asked, recovery)).await?)
+                let disk = node.disk_of(asked.id);
+                let init = disk.run(move || store.init_recovery(asked, recovery));
+                Ok(answered(INIT_TIMEOUT, init).await??)
             }
             Self::There(client) => {
                 let request =
@@ -86,7 +89,9 @@ impl Peer {
         match self {
             Self::Here(node) => {
                 let store = node.store.clone();
-                Ok(node.disk_of(old.id).run(move || store.update_replica(old, recovery, len)).await?)
+                let disk = node.disk_of(old.id);
+                let update = disk.run(move || store.update_replica(old, recovery, len));
+                Ok(answered(UPDATE_TIMEOUT, update).await??)
             }
             Self::There(client) => {
                 let request = pb::UpdateReplicaRequest {
@@ -101,9 +106,16 @@ impl Peer {
     }
 }
 
+/// What a disk of this datanode gives, if it answers in time: one that hangs is as one that is elsewhere.
+async fn answered<T>(limit: Duration, work: impl Future<Output = T>) -> FsResult<T> {
+    timeout(limit, work).await.map_err(|_| {
+        FsError::new(FsErrorKind::Timeout, format!("the disk has not answered for {} s", limit.as_secs()))
+    })
+}
+
 /// What the replicas' answers come to.
 #[derive(Debug, PartialEq, Eq)]
-enum Decision {
+pub(crate) enum Decision {
     /// No datanode has a byte of the block, and all have said so.
     Delete,
     /// These of the replicas are made `len` bytes long.
@@ -112,9 +124,9 @@ enum Decision {
 
 /// What the datanodes said.
 #[derive(Debug, Default)]
-struct Answers {
+pub(crate) struct Answers {
     /// Replicas that hold something, each with the number of its datanode.
-    replicas: Vec<(usize, RecoveryReplica)>,
+    pub(crate) replicas: Vec<(usize, RecoveryReplica)>,
     /// Storages that may hold one and were not heard.
     unheard: usize,
     /// Whether a replica of the present stamp was being written and holds nothing. What is acknowledged lies on all
@@ -123,9 +135,45 @@ struct Answers {
     untouched: bool,
 }
 
+impl Answers {
+    /// Of a recovery of which the order says how many storages it left out.
+    pub(crate) fn with_left_out(storages: usize) -> Self {
+        Self { unheard: storages, ..Self::default() }
+    }
+
+    /// Takes what datanode number `index` said of its replica of `old`.
+    ///
+    /// # Errors
+    /// A newer recovery is under way: this one is over.
+    pub(crate) fn take(
+        &mut self,
+        index: usize,
+        answer: FsResult<Option<RecoveryReplica>>,
+        old: Block,
+    ) -> FsResult<()> {
+        match answer {
+            Ok(Some(replica)) if replica.block.len > 0 => self.replicas.push((index, replica)),
+            Ok(Some(replica)) => {
+                self.untouched |= replica.state == ReplicaState::Rbw && replica.block.stamp >= old.stamp;
+            }
+            Ok(None) => {}
+            Err(error) if error.kind() == FsErrorKind::RecoveryInProgress => return Err(error),
+            // An older life of the block holds nothing that counts.
+            Err(error) if error.kind() == FsErrorKind::ReplicaNotFound => {
+                tracing::info!(block = %old.id, %error, "a replica takes no part in the recovery");
+            }
+            Err(error) => {
+                tracing::warn!(block = %old.id, %error, "a datanode does not take part in the recovery");
+                self.unheard += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Decides over the answers. `least` bytes are known to be acknowledged: a replica that has fewer has lost some of them,
 /// and must not cut the others.
-fn decide(
+pub(crate) fn decide(
     answers: &Answers,
     recovery: GenStamp,
     (least, truncate_to): (u64, Option<u64>),
@@ -211,8 +259,7 @@ pub(crate) async fn recover(
         .take(MAX_REPLICAS)
         .map(|location| Peer::of(node, location))
         .collect::<FsResult<Vec<_>>>()?;
-    let mut answers = ask_all(&peers, old, recovery).await?;
-    answers.unheard += command.left_out as usize;
+    let answers = ask_all(&peers, old, recovery, command.left_out as usize).await?;
     let refused = |why| FsError::new(FsErrorKind::Retriable, format!("{}: {why}", old.id));
     // A truncation asks for less than there is.
     let lengths = (command.truncate_to.map_or(old.len, |_| 0), command.truncate_to);
@@ -237,26 +284,16 @@ pub(crate) async fn recover(
 }
 
 /// Asks all replicas at once.
-async fn ask_all(peers: &[Peer], old: Block, recovery: GenStamp) -> FsResult<Answers> {
+async fn ask_all(
+    peers: &[Peer],
+    old: Block,
+    recovery: GenStamp,
+    left_out: usize,
+) -> FsResult<Answers> {
     let heard = join_all(peers.iter().map(|peer| peer.init(old, recovery))).await;
-    let mut answers = Answers::default();
+    let mut answers = Answers::with_left_out(left_out);
     for (index, answer) in heard.into_iter().enumerate() {
-        match answer {
-            Ok(Some(replica)) if replica.block.len > 0 => answers.replicas.push((index, replica)),
-            Ok(Some(replica)) => {
-                answers.untouched |= replica.state == ReplicaState::Rbw && replica.block.stamp >= old.stamp;
-            }
-            Ok(None) => {}
-            Err(error) if error.kind() == FsErrorKind::RecoveryInProgress => return Err(error),
-            // An older life of the block holds nothing that counts.
-            Err(error) if error.kind() == FsErrorKind::ReplicaNotFound => {
-                tracing::info!(block = %old.id, %error, "a replica takes no part in the recovery");
-            }
-            Err(error) => {
-                tracing::warn!(block = %old.id, %error, "a datanode does not take part in the recovery");
-                answers.unheard += 1;
-            }
-        }
+        answers.take(index, answer, old)?;
     }
     Ok(answers)
 }

@@ -19,6 +19,7 @@ pub mod grpc;
 pub mod hadoop;
 pub mod http;
 mod identity;
+pub mod inline;
 pub mod journal;
 pub mod kubernetes;
 pub mod locality;

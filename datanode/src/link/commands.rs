@@ -18,7 +18,9 @@ use tonic::transport::Channel;
 
 use crate::TransferTimeouts;
 use crate::changes::Changes;
+use crate::connection::LinkError;
 use crate::convert::block;
+use crate::disks::Seat;
 use crate::node::Node;
 use crate::recovery;
 use crate::send::{Pace, send_replica};
@@ -65,7 +67,7 @@ struct Shared {
 }
 
 /// A replica to delete.
-struct Deletion {
+pub(crate) struct Deletion {
     id: BlockId,
     stamp: GenStamp,
     /// Where it was when the order came: one that came to another volume since is another.
@@ -153,7 +155,13 @@ impl Commands {
                 (bytes_per_second, _) => Pace::Bound(bytes_per_second),
             };
             let timeouts = TransferTimeouts::default();
-            match send_replica(&shared.node, &timeouts, block, &command.targets, pace).await {
+            let seat = Seat::default();
+            let sent = tokio::select! {
+                sent = send_replica(&shared.node, &timeouts, &seat, block, &command.targets, pace) => sent,
+                // What waits on a disk thread for a disk that does not answer would keep the worker for ever.
+                storage = seat.given_up() => Err(LinkError::GivenUp(storage).into()),
+            };
+            match sent {
                 Ok(()) => tracing::debug!(block = %block.id, "copied to other datanodes"),
                 Err(error) => tracing::warn!(block = %block.id, %error, "a copy to another datanode failed"),
             }
@@ -177,19 +185,17 @@ impl Commands {
     fn invalidate(&self, command: pb::Invalidate) -> FsResult<()> {
         let ordered = Instant::now();
         for wire in command.blocks {
-            let block = block("blocks", Some(wire))?;
-            // What is not here is deleted already.
-            let Some(replica) = self.shared.node.store.status(block.id) else { continue };
+            let Some(deletion) = Deletion::ordered(&self.shared.node.store, wire, ordered)? else { continue };
+            let storage = deletion.storage;
             let mut deletions = self.shared.deletions.lock();
-            let volume = deletions.entry(replica.storage).or_default();
+            let volume = deletions.entry(storage).or_default();
             if volume.waiting.len() >= MAX_DELETIONS {
                 continue;
             }
-            let storage = replica.storage;
-            volume.waiting.push_back(Deletion { id: block.id, stamp: block.stamp, storage, ordered });
+            volume.waiting.push_back(deletion);
             if !std::mem::replace(&mut volume.running, true) {
                 let shared = self.shared.clone();
-                self.shared.shutdown.spawn(async move { shared.delete_all(replica.storage).await });
+                self.shared.shutdown.spawn(async move { shared.delete_all(storage).await });
             }
         }
         Ok(())
@@ -218,7 +224,15 @@ impl Shared {
 }
 
 impl Deletion {
-    fn follow(&self, store: &Store) {
+    /// What an order to delete comes to; nothing if the replica is not here any more.
+    pub(crate) fn ordered(store: &Store, wire: pb::Block, ordered: Instant) -> FsResult<Option<Self>> {
+        let block = block("blocks", Some(wire))?;
+        let here = store.status(block.id);
+        Ok(here.map(|replica| Self { id: block.id, stamp: block.stamp, storage: replica.storage, ordered }))
+    }
+
+    /// Deletes the replica, if it is still the one that was meant.
+    pub(crate) fn follow(&self, store: &Store) {
         if self.ordered.elapsed() >= DELETION_EXPIRY {
             tracing::debug!(block = %self.id, "an order to delete has waited too long and is dropped");
         } else if store.status(self.id).is_none_or(|replica| replica.storage != self.storage) {

@@ -3,8 +3,9 @@
 //! A namenode that is away is normal: the link tries for ever, and registers again when it is asked to. An answer of a
 //! namenode with an older epoch than one heard before is not obeyed.
 
-mod commands;
-mod reports;
+pub(crate) mod commands;
+mod heard;
+pub(crate) mod reports;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,7 @@ use crate::convert::{to_failure, to_health, to_storage_report};
 use crate::metrics::LinkMetrics;
 use crate::node::Node;
 pub(crate) use commands::Commands;
+use heard::Notes;
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,6 +69,25 @@ pub(crate) fn dial(address: &str) -> FsResult<Channel> {
         .connect_lazy())
 }
 
+/// Notes in `heard` how far a namenode is, and gives what is to be written down.
+///
+/// # Errors
+/// Standby: it is behind what was heard before, and must not be obeyed.
+pub(crate) fn hear(heard: &mut Heard, epoch: u64, now: Option<pb::Heard>) -> FsResult<Heard> {
+    let now = now.unwrap_or_default();
+    let now = Heard { incarnation: now.incarnation, epoch, transaction: now.transaction };
+    if heard.allows(&now) {
+        *heard = heard.and(now);
+        return Ok(*heard);
+    }
+    let text = format!(
+        "the namenode has epoch {epoch}, one with epoch {} was heard before: it was restored from an old copy, or started \
+         beside a newer one. Start the newer one; or restore with `steadfs admin restore`, which says how to go on",
+        heard.epoch
+    );
+    Err(FsError::new(FsErrorKind::Standby, text))
+}
+
 /// The link of one datanode.
 pub(crate) struct Link {
     node: Arc<Node>,
@@ -77,6 +98,7 @@ pub(crate) struct Link {
     session: u64,
     /// The farthest that a namenode of the cluster was, and when that was written down last.
     heard: Mutex<(Heard, Instant)>,
+    notes: Notes,
     registered: AtomicBool,
     commands: Commands,
     shutdown: Shutdown,
@@ -110,6 +132,7 @@ impl Link {
             commands: Commands::new(node.clone(), changes.clone(), client.clone(), shutdown.clone()),
             shutdown,
             heard: Mutex::new((node.store.heard(), Instant::now())),
+            notes: Notes::default(),
             node,
             changes,
             client,
@@ -197,9 +220,13 @@ impl Link {
         let heard = self.hear(answer.epoch, answer.now)?;
         let cluster = Cluster { cluster_id: answer.cluster_id, block_pool: BlockPoolId(answer.block_pool) };
         let (store, joining) = (self.node.store.clone(), cluster.clone());
+        // Touches a disk the first time only.
+        let joined = self.node.disks.shared().run(move || store.join(&joining));
+        timeout(CALL_TIMEOUT, joined).await.map_err(|_| {
+            FsError::new(FsErrorKind::Timeout, "the disks do not take down which cluster this is")
+        })??;
         // Written down before anything of it is obeyed: a namenode restored from an old copy is known after a restart too.
-        let noted = move || store.join(&joining).and_then(|()| store.note_heard(heard));
-        self.node.disks.shared().run(noted).await?;
+        self.notes.write(&self.node, heard).await?;
         tracing::info!(cluster = cluster.cluster_id, epoch = answer.epoch, "registered with the namenode");
         let span = |ms, (least, most): (Duration, Duration)| Duration::from_millis(ms).clamp(least, most);
         Ok(Intervals {
@@ -210,19 +237,7 @@ impl Link {
 
     /// Notes how far a namenode is, and gives what is to be written down; an error if it is behind what was heard before.
     fn hear(&self, epoch: u64, now: Option<pb::Heard>) -> FsResult<Heard> {
-        let now = now.unwrap_or_default();
-        let now = Heard { incarnation: now.incarnation, epoch, transaction: now.transaction };
-        let mut heard = self.heard.lock();
-        if heard.0.allows(&now) {
-            heard.0 = heard.0.and(now);
-            return Ok(heard.0);
-        }
-        let text = format!(
-            "the namenode has epoch {epoch}, one with epoch {} was heard before: it was restored from an old copy, or started \
-             beside a newer one. Start the newer one; or restore with `steadfs admin restore`, which says how to go on",
-            heard.0.epoch
-        );
-        Err(FsError::new(FsErrorKind::Standby, text))
+        hear(&mut self.heard.lock().0, epoch, now)
     }
 
     /// Writes down how far the namenode is, if that was not done for a while.
@@ -234,12 +249,9 @@ impl Link {
             }
             last.1 = Instant::now();
         }
-        let (store, shared) = (self.node.store.clone(), self.node.disks.shared().clone());
-        self.shutdown.spawn(async move {
-            if let Err(error) = shared.run(move || store.note_heard(heard)).await {
-                tracing::warn!(%error, "it could not be written down how far the namenode is");
-            }
-        });
+        let (node, notes) = (self.node.clone(), self.notes.clone());
+        // What went wrong is told where it did.
+        self.shutdown.spawn(async move { drop(notes.write(&node, heard).await) });
     }
 
     async fn serve(&self, intervals: &Intervals) -> End {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
-use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, StorageId};
+use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsResult, StorageId};
 use steadfs_datanode_store::{ChangeKind, ReplicaChange, Store};
 use steadfs_proto::steadfs as pb;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -14,7 +14,7 @@ use super::{CALL_TIMEOUT, End, Link, RETRY_FIRST, RETRY_MOST, call};
 use crate::convert::{to_block, to_change, to_replica};
 
 /// Changes in one message.
-const CHANGES_PER_CALL: usize = 4_096;
+pub(crate) const CHANGES_PER_CALL: usize = 4_096;
 /// Replicas in one slice of a full report.
 const REPLICAS_PER_SLICE: usize = 4_096;
 /// How long a full report may take.
@@ -120,14 +120,7 @@ impl Link {
     async fn send_report(&self) -> FsResult<()> {
         // So that no change from before the report reaches the namenode after it.
         self.changes.all_sent().await;
-        let report = Report {
-            store: self.node.store.clone(),
-            uuid: self.node.uuid.to_string(),
-            session: self.session,
-            report_id: uuid::Uuid::new_v4().as_u64_pair().0,
-            storages: self.node.store.volumes_in_service().into(),
-            after: None,
-        };
+        let report = Report::begin(self.node.store.clone(), self.node.uuid, self.session);
         call(REPORT_TIMEOUT, self.client.clone().block_report(report.stream())).await?;
         self.metrics.reports.inc();
         Ok(())
@@ -135,12 +128,12 @@ impl Link {
 }
 
 /// Whether the same call may succeed later: the namenode is away, or wants a new registration first.
-fn may_pass(error: &FsError) -> bool {
+pub(crate) fn may_pass(error: &FsError) -> bool {
     error.is_transient() || error.kind() == FsErrorKind::NotRegistered
 }
 
 /// A full report under way: slices are made as the connection takes them.
-struct Report {
+pub(crate) struct Report {
     store: Arc<Store>,
     uuid: String,
     session: u64,
@@ -151,11 +144,24 @@ struct Report {
 }
 
 impl Report {
+    /// A report of everything that lies on the volumes.
+    pub(crate) fn begin(store: Arc<Store>, uuid: DatanodeUuid, session: u64) -> Self {
+        Self {
+            storages: store.volumes_in_service().into(),
+            store,
+            uuid: uuid.to_string(),
+            session,
+            report_id: uuid::Uuid::new_v4().as_u64_pair().0,
+            after: None,
+        }
+    }
+
     fn stream(self) -> impl Stream<Item = pb::BlockReportSlice> {
         futures::stream::unfold(self, |mut report| async move { report.next().map(|slice| (slice, report)) })
     }
 
-    fn next(&mut self) -> Option<pb::BlockReportSlice> {
+    /// The next slice; none at the end.
+    pub(crate) fn next(&mut self) -> Option<pb::BlockReportSlice> {
         let storage = *self.storages.front()?;
         let page = self.store.report_page(storage, self.after, REPLICAS_PER_SLICE);
         self.after = page.last().map(|replica| replica.block.id);

@@ -1,5 +1,6 @@
 //! `WRITE_BLOCK`: a block comes in packets, is written here, and passed on to the nodes behind.
 
+pub(crate) mod inline;
 mod mirror;
 mod run;
 mod state;
@@ -31,6 +32,10 @@ fn acks_of(request: &WriteBlock) -> Acks {
         (false, true) => Acks::AtEnd,
         (false, false) => Acks::EachPacket,
     }
+}
+
+fn finish_of(stage: Stage) -> Finish {
+    if stage == Stage::TransferRbw { Finish::ConvertToRbw } else { Finish::Finalize }
 }
 
 /// Does a `WRITE_BLOCK`. The connection is over afterwards.
@@ -71,7 +76,7 @@ pub(crate) async fn serve(
         connection.send(&answer.to_bytes(), timeouts.write_idle).await?;
     }
     let Opened::Writer(writer) = opened else { return Ok(()) };
-    let finish = if request.stage == Stage::TransferRbw { Finish::ConvertToRbw } else { Finish::Finalize };
+    let finish = finish_of(request.stage);
     let receiver = Receiver {
         node,
         timeouts,
@@ -158,16 +163,7 @@ async fn abandon(node: &Arc<Node>, request: &WriteBlock, opened: Opened) {
 /// Opens the replica that a request is about.
 async fn open(node: &Arc<Node>, seat: &Seat, request: &WriteBlock, acks: Acks) -> Result<Opened, Refusal> {
     check_pool(node, &request.block)?;
-    if acks != Acks::EachPacket && !request.targets.is_empty() {
-        return Err(Refusal::invalid("a copy between datanodes has no further targets"));
-    }
-    if acks == Acks::Never && !matches!(request.stage, Stage::SetupCreate) && !request.stage.is_transfer() {
-        return Err(Refusal::invalid("a datanode only copies whole replicas"));
-    }
-    if matches!(request.stage, Stage::DataStreaming | Stage::Close) {
-        let text = format!("{:?} does not begin a WRITE_BLOCK", request.stage);
-        return Err(Refusal::invalid(text));
-    }
+    check_request(request, acks)?;
     let (owned, store) = (request.clone(), node.store.clone());
     // A storage that is not one of ours is as good as none: the store chooses.
     let mut storage = storage_of(request);
@@ -179,6 +175,21 @@ async fn open(node: &Arc<Node>, seat: &Seat, request: &WriteBlock, acks: Acks) -
         seat_at(node, seat, request.block.id)?
     };
     Ok(disk.run(move || open_replica(&store, &owned, storage, acks)).await?)
+}
+
+/// Whether a request makes sense at all.
+fn check_request(request: &WriteBlock, acks: Acks) -> Result<(), Refusal> {
+    if acks != Acks::EachPacket && !request.targets.is_empty() {
+        return Err(Refusal::invalid("a copy between datanodes has no further targets"));
+    }
+    if acks == Acks::Never && !matches!(request.stage, Stage::SetupCreate) && !request.stage.is_transfer() {
+        return Err(Refusal::invalid("a datanode only copies whole replicas"));
+    }
+    if matches!(request.stage, Stage::DataStreaming | Stage::Close) {
+        let text = format!("{:?} does not begin a WRITE_BLOCK", request.stage);
+        return Err(Refusal::invalid(text));
+    }
+    Ok(())
 }
 
 /// The volume that the namenode chose.

@@ -71,12 +71,12 @@ impl From<TransferError> for PipelineError {
 }
 
 /// What a job of a disk thread gives back.
-struct JobDone {
-    outcome: Written,
-    frame_bytes: usize,
+pub(super) struct JobDone {
+    pub(super) outcome: Written,
+    pub(super) frame_bytes: usize,
     data_bytes: u64,
     /// For the log, if something failed.
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
 }
 
 type Job = Pin<Box<dyn Future<Output = JobDone> + Send>>;
@@ -232,7 +232,9 @@ impl<'a> Running<'a> {
 
     /// Gives what has come to a disk thread, unless one is at work for this block.
     fn start_job(&mut self) {
-        let Some(batch) = self.state.next_batch() else { return };
+        let Some(mut batch) = self.state.next_batch() else { return };
+        // What was found bad when it came is in no batch.
+        batch.verified = Some(self.setup.spec);
         let (node, writer, finish) = (self.setup.node.clone(), self.setup.writer.clone(), self.setup.finish);
         self.job = Some(Box::pin(async move {
             let disk = node.disks.of(writer.storage());
@@ -388,7 +390,7 @@ async fn writable(stream: Option<&TcpStream>) {
 }
 
 /// Writes a batch on a disk thread.
-fn write_batch(writer: &ReplicaWriter, batch: Batch, finish: Finish) -> JobDone {
+pub(super) fn write_batch(writer: &ReplicaWriter, batch: Batch, finish: Finish) -> JobDone {
     let frame_bytes = batch.packets.iter().map(|packet| packet.frame().len()).sum();
     let mut done =
         JobDone { outcome: Written { packets: 0, failure: None }, frame_bytes, data_bytes: 0, reason: None };
@@ -400,7 +402,8 @@ fn write_batch(writer: &ReplicaWriter, batch: Batch, finish: Finish) -> JobDone 
     for packet in &batch.packets {
         let header = packet.header();
         if header.data_len > 0 {
-            if let Err(error) = writer.write(header.offset, packet.data(), packet.checksums()) {
+            let (data, sums) = (packet.data_bytes(), packet.checksums());
+            if let Err(error) = writer.write_verified(header.offset, data, sums, batch.verified) {
                 fail(&error);
                 break;
             }
@@ -475,8 +478,8 @@ mod tests {
         };
         let before = syncs.0.load(Ordering::SeqCst);
         // The second begins behind a gap.
-        let batch =
-            Batch { packets: vec![packet(0, 0, true), packet(1, 5_120, false)], sync: true, last: false };
+        let packets = vec![packet(0, 0, true), packet(1, 5_120, false)];
+        let batch = Batch { packets, sync: true, last: false, verified: None };
         let done = write_batch(&writer, batch, Finish::Finalize);
         assert_eq!((done.outcome.packets, done.outcome.failure), (1, Some(Status::ErrorInvalid)));
         assert!(syncs.0.load(Ordering::SeqCst) > before);

@@ -12,7 +12,7 @@ use crate::core::{Core, LOOKUPS, footprint};
 use crate::disk::Disk;
 use crate::identity;
 use crate::map::{ReplicaMap, Slot};
-use crate::opening::{Lost, agree, claim_all, fill, leave_doubles, scan_all};
+use crate::opening::{Lost, LostVolume, agree, claim_all, fill, leave_doubles, scan_all};
 use crate::suspects::Suspects;
 use crate::volume::Volume;
 use crate::volumes::Volumes;
@@ -115,7 +115,7 @@ pub struct Store {
     pub(crate) disk: Disk,
     pub(crate) check_timeout: Duration,
     /// Volumes that could not be opened.
-    pub(crate) lost: Mutex<Vec<VolumeFailure>>,
+    pub(crate) lost: Mutex<Vec<LostVolume>>,
     /// One volume at a time is added or taken out.
     pub(crate) changing: Mutex<()>,
 }
@@ -147,10 +147,10 @@ impl Store {
         let node = agree(&claimed)?;
         let mut volumes = Vec::new();
         for claimed in claimed {
-            let root = claimed.config.path.clone();
+            let config = claimed.config.clone();
             match claimed.adopt(volumes.len(), &node, &disk, options.check_timeout) {
                 Ok(volume) => volumes.push(volume),
-                Err(error) => lost.leave_out(&root, error),
+                Err(error) => lost.leave_out(config, error),
             }
         }
         let mut maps = Vec::new();
@@ -163,6 +163,9 @@ impl Store {
                 }
                 Err(error) => {
                     volume.mark_failed(&error.to_string());
+                    // Its disk may be replaced while the others serve.
+                    volume.worker.close();
+                    drop(volume.take_lock());
                     lost.error = Some(error);
                     maps.push(BTreeMap::new());
                 }
@@ -190,7 +193,7 @@ impl Store {
             core: Arc::new(core),
             disk,
             check_timeout: options.check_timeout,
-            lost: Mutex::new(lost.failures),
+            lost: Mutex::new(lost.volumes),
             changing: Mutex::default(),
         }))
     }
@@ -204,7 +207,7 @@ impl Store {
     /// Joins a cluster: writes it down durably the first time, and compares ever after.
     ///
     /// # Errors
-    /// The replicas here belong to another cluster.
+    /// The replicas here belong to another cluster; no volume could note it.
     pub fn join(&self, cluster: &Cluster) -> StoreResult<()> {
         let refused = |volume: &Volume, why| StoreError::Refused { path: volume.root.clone(), why };
         let volumes = self.core.volumes.serving();
@@ -223,15 +226,26 @@ impl Store {
                 ));
             }
         }
-        for volume in &volumes {
+        let noted = volumes.iter().map(|volume| {
             let mut identity = volume.identity();
-            if identity.node.cluster.is_none() {
-                identity.node.cluster = Some(cluster.clone());
-                self.core.watch(volume, volume.set_identity(identity))?;
+            if identity.node.cluster.is_some() {
+                return Ok(());
             }
+            identity.node.cluster = Some(cluster.clone());
+            self.core.watch(volume, volume.set_identity(identity))
+        });
+        // One that knows it is enough: after a start all volumes go by what one of them says.
+        let noted: Vec<_> = noted.collect();
+        if noted.iter().all(Result::is_err) {
+            noted.into_iter().collect::<StoreResult<()>>()?;
         }
         self.core.identity.write().cluster = Some(cluster.clone());
         Ok(())
+    }
+
+    /// Waits until what nobody waits for is done: writing back early, and clearing away what writers left.
+    pub fn settle(&self) {
+        self.core.volumes.all().iter().filter(|volume| !volume.is_out()).for_each(|volume| volume.worker.settle());
     }
 
     /// How the volumes are. Asks the file systems, and waits for them; drops a volume that is not there any more.
@@ -265,7 +279,7 @@ impl Store {
     /// The volumes that cannot be used: those that could not be opened, and those that failed since.
     #[must_use]
     pub fn failures(&self) -> Vec<VolumeFailure> {
-        let mut failures = self.lost.lock().clone();
+        let mut failures: Vec<_> = self.lost.lock().iter().map(|lost| lost.failure.clone()).collect();
         failures.extend(self.core.volumes.all().iter().filter_map(|volume| volume.failure()));
         failures
     }

@@ -37,6 +37,15 @@ impl Worker {
         })
     }
 
+    /// Waits until what is queued is done.
+    pub(crate) fn settle(&self) {
+        let (done, wait) = sync_channel::<()>(1);
+        let told = self.offer(move || drop(done));
+        // With the job, whether it ran or was given back, the sender goes.
+        drop(told);
+        let _ = wait.recv();
+    }
+
     /// Takes no more jobs, and waits for nobody: the disk may not answer any more.
     pub(crate) fn close(&self) {
         self.queue.lock().take();

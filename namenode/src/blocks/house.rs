@@ -31,7 +31,7 @@ const POSTPONED_PER_ROUND: usize = 1_000;
 
 /// Where the comparison with the namespace is.
 #[derive(Clone, Copy)]
-struct Progress {
+pub(crate) struct Progress {
     next: BlockId,
     /// Not before this.
     due: Millis,
@@ -56,7 +56,8 @@ impl Blocks {
         });
     }
 
-    async fn round(&self, progress: Option<Progress>) -> Option<Progress> {
+    /// One round, and how far the comparison with the namespace is after it.
+    pub(crate) async fn round(&self, progress: Option<Progress>) -> Option<Progress> {
         let shared = Arc::clone(&self.shared);
         let blocks = self.clone();
         self.shared

@@ -30,6 +30,7 @@ use tokio::sync::Notify;
 use crate::config::NamenodeConfig;
 use crate::store::Store;
 use directory::Directory;
+pub(crate) use house::Progress;
 pub use intake::ReportSlice;
 use owner::Owner;
 
@@ -83,6 +84,7 @@ impl Blocks {
             default_replication: config.namespace.default_replication,
             min_maintenance_replication: nodes.min_maintenance_replication,
             stale_after: millis(nodes.stale_after_ms),
+            heartbeat: millis(nodes.heartbeat_interval_ms),
             dead_after: millis(nodes.dead_after_ms),
             max_transfers_per_node: nodes.max_transfers_per_node,
             streams_per_node: config.replication.streams_per_node,

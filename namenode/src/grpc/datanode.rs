@@ -213,7 +213,10 @@ impl DatanodeDoor {
         };
         let uuid = heartbeat.uuid;
         let orders = self.blocks.heartbeat(heartbeat)?;
-        self.health.note(&message.uuid, message.health, message.failures);
+        // Of strangers nothing is kept: they have to register first.
+        if !orders.contains(&NodeCommand::Register) {
+            self.health.note(&message.uuid, message.health, message.failures);
+        }
         let commands =
             orders.into_iter().map(|order| pb::Command { command: Some(self.order(order)) }).collect();
         let node = self.blocks.node_name(uuid);
@@ -263,14 +266,18 @@ impl DatanodeDoor {
         while let Some(message) =
             slices.message().await.map_err(|status| steadfs_proto::from_status(&status))?
         {
-            let slice = slice(message)?;
-            let uuid = slice.uuid;
-            if let Err(error) = self.blocks.report(slice).await {
-                warn!(datanode = %uuid, %error, "a block report was refused");
-                return Err(error);
-            }
+            self.take_slice(message).await?;
         }
         Ok(pb::BlockReportResponse {})
+    }
+
+    pub(super) async fn take_slice(&self, message: pb::BlockReportSlice) -> FsResult<()> {
+        let slice = slice(message)?;
+        let uuid = slice.uuid;
+        self.blocks
+            .report(slice)
+            .await
+            .inspect_err(|error| warn!(datanode = %uuid, %error, "a block report was refused"))
     }
 }
 

@@ -35,9 +35,10 @@ use steadfs_namenode_core::command::Door as Origin;
 use steadfs_proto::convert::principal;
 use steadfs_proto::steadfs::admin_server::AdminServer;
 use steadfs_proto::steadfs::attributes_server::AttributesServer;
-use steadfs_proto::steadfs::datanode_link_server::DatanodeLinkServer;
+use steadfs_proto::steadfs as pb;
+use steadfs_proto::steadfs::datanode_link_server::{DatanodeLink, DatanodeLinkServer};
 use steadfs_proto::steadfs::mounts_server::MountsServer;
-use steadfs_proto::steadfs::namespace_server::NamespaceServer;
+use steadfs_proto::steadfs::namespace_server::{Namespace, NamespaceServer};
 use steadfs_proto::steadfs::nodes_server::NodesServer;
 use steadfs_proto::steadfs::upkeep_server::UpkeepServer;
 use steadfs_proto::to_status;
@@ -83,6 +84,34 @@ pub fn routes(service: Arc<Service>, blocks: Arc<Blocks>) -> Routes {
         .add_service(UpkeepServer::new(upkeep).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(AdminServer::new(admin).max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(DatanodeLinkServer::new(link).max_decoding_message_size(MAX_REQUEST_BYTES))
+}
+
+/// The doors that clients and datanodes use most, to be called without a connection.
+pub(crate) struct Doors {
+    namespace: namespace::NamespaceDoor,
+    link: datanode::DatanodeDoor,
+}
+
+impl Doors {
+    pub(crate) fn new(service: Arc<Service>, blocks: Arc<Blocks>) -> Self {
+        let namespace = namespace::NamespaceDoor { service: Arc::clone(&service) };
+        Self { namespace, link: datanode::DatanodeDoor { service, blocks, health: Arc::default() } }
+    }
+
+    /// For clients.
+    pub(crate) fn namespace(&self) -> &impl Namespace {
+        &self.namespace
+    }
+
+    /// For datanodes.
+    pub(crate) fn link(&self) -> &impl DatanodeLink {
+        &self.link
+    }
+
+    /// One part of a datanode's full report.
+    pub(crate) async fn take_slice(&self, slice: pb::BlockReportSlice) -> FsResult<()> {
+        self.link.take_slice(slice).await
+    }
 }
 
 /// Who calls, by the metadata and the connection's address.
