@@ -296,7 +296,7 @@ class Load:
 mkdir -p /tmp/w; cd /tmp/w; : > done; : > failed; n=0
 while [ ! -e stop ]; do
     head -c 300000 /dev/urandom > f
-    if steadfs fs put --force --quiet f "$FOLDER/$n" 2> error; then echo "$n $(sha256sum < f | cut -d' ' -f1)" >> done
+    if steadfs fs put --force --quiet $OPTIONS f "$FOLDER/$n" 2> error; then echo "$n $(sha256sum < f | cut -d' ' -f1)" >> done
     else echo "$n $(cat error)" >> failed; fi
     n=$((n + 1))
 done
@@ -316,10 +316,11 @@ echo "acknowledged $(($(wc -l < done) - 1)) failed $(wc -l < failed) bad $bad"
 cat failed | head -5
 """
 
-    def __init__(self, release, name, node=None):
+    def __init__(self, release, name, node=None, options=""):
         self.release, self.name = release, name
         release.fs("mkdir", "-p", f"/load/{name}")
-        env = {"STEADFS_URL": release.url, "STEADFS_CONNECT_TIMEOUT": "2m", "FOLDER": f"/load/{name}", "HADOOP_USER_NAME": "steadfs"}
+        env = {"STEADFS_URL": release.url, "STEADFS_CONNECT_TIMEOUT": "2m", "FOLDER": f"/load/{name}", "OPTIONS": options,
+               "HADOOP_USER_NAME": "steadfs"}
         apply(pod(name, self.SCRIPT, release.image, node=node, env=env), release.namespace)
         wait_pod(release.namespace, name, "Running")
         self.wait_more(3)
