@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -15,10 +16,21 @@ import urllib.request
 STARTING = 60
 
 
+GIVEN = set()
+
+
 def free_port():
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """
+    One that is free, and stays so while its server is dead: none that this machine gives to connections, and none that was
+    given before.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in GIVEN:
+                GIVEN.add(port)
+                return port
 
 
 def until(true, seconds=STARTING, what="it"):
@@ -33,9 +45,9 @@ def until(true, seconds=STARTING, what="it"):
 class Process:
     """One server. Its log is a file; what it says at its end is there."""
 
-    def __init__(self, command, log):
+    def __init__(self, command, log, environment=None):
         self.log = pathlib.Path(log)
-        environment = {**os.environ, "RUST_BACKTRACE": "0"}
+        environment = {**os.environ, "RUST_BACKTRACE": "0", **(environment or {})}
         with open(log, "ab") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
 
@@ -80,6 +92,8 @@ class Cluster:
         self.namenode, self.datanodes = None, [None] * datanodes
         self.volumes, self.datanode_settings = volumes or {}, datanode_settings or {}
         self.web, self.ipc = {}, {}
+        # What servers get beside what this program has, by the kind of server.
+        self.environment = {}
         sections = {name: {**keys, **(settings or {}).get(name, {})} for name, keys in SETTINGS.items()}
         sections.update({name: keys for name, keys in (settings or {}).items() if name not in sections})
         (self.root / "namenode.toml").write_text(
@@ -89,7 +103,7 @@ class Cluster:
 
     def start_namenode(self):
         command = [self.binary, "namenode", "--config", str(self.root / "namenode.toml")]
-        self.namenode = Process(command, self.root / "namenode.log")
+        self.namenode = Process(command, self.root / "namenode.log", self.environment.get("namenode"))
 
     def serves(self):
         return self.admin("safemode", "get").returncode == 0
@@ -119,7 +133,8 @@ class Cluster:
                 + "".join(f'[[volumes]]\npath = "{folder}"\n' for folder in folders)
             )
         command = [self.binary, "datanode", "--config", str(config)]
-        self.datanodes[number] = Process(command, self.root / f"datanode-{number}.log")
+        log = self.root / f"datanode-{number}.log"
+        self.datanodes[number] = Process(command, log, self.environment.get("datanode"))
 
     def datanode_ready(self, number):
         """Whether the namenode knows it, in this life of it."""

@@ -153,16 +153,32 @@ def full(bench, disk):
 
 
 def rotten(bench, disk):
-    block = disk.blocks()[0]
-    with open(block, "r+b") as file:
-        file.seek(1000)
-        byte = file.read(1)
-        file.seek(1000)
-        file.write(bytes([byte[0] ^ 1]))
-    before = block.stat().st_ino
+    block, before = until(lambda: rot(disk), 60, "a block to spoil")
     # Nobody reads it: the check of all replicas finds it, and it is replaced.
-    until(lambda: not block.exists() or block.stat().st_ino != before, 120, "the rotten replica is gone")
+    until(lambda: gone(block, before), 120, "the rotten replica is gone")
     bench.whole()
+
+
+def rot(disk):
+    """Flips a bit of the largest block; none if there is none, or it was deleted in that moment."""
+    try:
+        block = max(disk.blocks(), key=lambda path: path.stat().st_size)
+        with open(block, "r+b") as file:
+            at = os.fstat(file.fileno()).st_size // 2
+            file.seek(at)
+            byte = file.read(1)
+            file.seek(at)
+            file.write(bytes([byte[0] ^ 1]))
+            return block, os.fstat(file.fileno()).st_ino
+    except (ValueError, IndexError, FileNotFoundError):
+        return None
+
+
+def gone(block, inode):
+    try:
+        return block.stat().st_ino != inode
+    except FileNotFoundError:
+        return True
 
 
 def robbed(bench, disk):

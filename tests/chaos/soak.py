@@ -72,8 +72,10 @@ class Usage:
 class Soak(Bench):
     """The bench of kills, whose first datanode lies on two disks that fail."""
 
+    job = None
+
     def prepare(self, root, disks):
-        self.root, self.disks, self.usage, self.job = root, disks, Usage(), None
+        self.root, self.disks, self.usage = root, disks, Usage()
         self.faults, self.sums = [], 0
         self.began = time.monotonic()
 
