@@ -13,9 +13,16 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+/// What `--version` tells: a program that is many times slower than it could be says so.
+const VERSION: &str = if cfg!(debug_assertions) {
+    concat!(env!("CARGO_PKG_VERSION"), " (debug build)")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// A distributed file system with HDFS semantics.
 #[derive(Parser, Debug)]
-#[command(name = "steadfs", version)]
+#[command(name = "steadfs", version = VERSION)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -134,7 +141,7 @@ fn completions(shell: clap_complete::Shell) -> ExitCode {
 async fn run(command: Threaded) -> ExitCode {
     let done = match command {
         Threaded::Namenode(arguments) => match arguments.command {
-            Some(command) => offline::namenode(&command),
+            Some(command) => return offline::namenode(&command),
             None => match &arguments.node {
                 Some(node) => nodes::namenode(node).await,
                 None => Err(anyhow::anyhow!("name a configuration (--config FILE)")),
