@@ -9,7 +9,9 @@ mod mount;
 mod ours;
 mod raw;
 mod report;
+mod spread;
 mod streams;
+mod swarm;
 mod transfer;
 
 use std::path::PathBuf;
@@ -122,6 +124,11 @@ enum Command {
         #[arg(long)]
         fs: String,
     },
+    /// Calls about files anywhere in a made-up tree; JSON
+    Spread(spread::SpreadArgs),
+    /// Datanodes that are none, for a namenode that is measured and thrown away: they register, report replicas of
+    /// made-up blocks and send heartbeats; JSON
+    Swarm(swarm::SwarmArgs),
     /// How this program was built; JSON
     Build,
 }
@@ -233,6 +240,14 @@ async fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Settings { fs } => settings(&fs).await,
+        Command::Spread(plan) => {
+            println!("{}", spread::run(plan).await?.json());
+            Ok(())
+        }
+        Command::Swarm(plan) => {
+            println!("{}", swarm::run(plan).await?);
+            Ok(())
+        }
         Command::Build => {
             println!("{}", json!({ "debug_assertions": cfg!(debug_assertions) }));
             Ok(())

@@ -23,7 +23,8 @@ pub const MAX_OP_BYTES: usize = 1 << 20;
 pub const MAX_BYTES_PER_CHECKSUM: u32 = 1 << 20;
 /// Most replicas of a block (HDFS: `dfs.replication.max`).
 pub const MAX_REPLICATION: u16 = 512;
-/// Inodes reclaimed by one step of a detached tree's removal.
-pub const RECLAIM_STEP: usize = 1_000;
+/// Inodes and blocks reclaimed by one step of a detached tree's removal. Other changes wait for a step: it takes the commit
+/// thread a millisecond or two.
+pub const RECLAIM_STEP: usize = 250;
 /// Longest user, group, client or host name in bytes.
 pub const MAX_PRINCIPAL_BYTES: usize = 1_024;

@@ -178,6 +178,8 @@ pub struct StoreConfig {
     pub inode_cache_entries: usize,
     /// Names in folders kept decoded.
     pub entry_cache_entries: usize,
+    /// Pages of folders kept decoded, in bytes, about.
+    pub page_cache_bytes: u64,
     /// Threads for reads that must go to the disk.
     pub read_threads: usize,
 }
@@ -297,6 +299,7 @@ impl Default for StoreConfig {
             max_open_files: 1_024,
             inode_cache_entries: 200_000,
             entry_cache_entries: 200_000,
+            page_cache_bytes: 64 << 20,
             read_threads: 8,
         }
     }

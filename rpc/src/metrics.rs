@@ -36,7 +36,7 @@ pub(crate) struct OutcomeLabel {
 }
 
 /// The counters of one port. Clones share them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Metrics {
     pub(crate) open: Gauge,
     pub(crate) in_flight: Gauge,
@@ -45,6 +45,28 @@ pub struct Metrics {
     pub(crate) broken: Counter,
     accepted: Family<DoorLabel, Counter>,
     calls: Family<OutcomeLabel, Counter>,
+    /// The two counters of `calls`, looked up once.
+    ok: Counter,
+    error: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let calls = Family::<OutcomeLabel, Counter>::default();
+        let of = |outcome| calls.get_or_create(&OutcomeLabel { outcome }).clone();
+        let (ok, error) = (of(Outcome::Ok), of(Outcome::Error));
+        Self {
+            open: Gauge::default(),
+            in_flight: Gauge::default(),
+            received: Counter::default(),
+            sent: Counter::default(),
+            broken: Counter::default(),
+            accepted: Family::default(),
+            calls,
+            ok,
+            error,
+        }
+    }
 }
 
 impl Metrics {
@@ -75,8 +97,7 @@ impl Metrics {
     }
 
     pub(crate) fn answered(&self, ok: bool) {
-        let outcome = if ok { Outcome::Ok } else { Outcome::Error };
-        self.calls.get_or_create(&OutcomeLabel { outcome }).inc();
+        if ok { &self.ok } else { &self.error }.inc();
     }
 }
 

@@ -23,4 +23,4 @@ pub use command::{Caller, Command, Context, Effect, Outcome, Reply, Settings};
 pub use memory::MemoryView;
 pub use record::{Key, Record};
 pub use tx::{Changes, Tx};
-pub use view::View;
+pub use view::{Children, View};

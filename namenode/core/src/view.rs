@@ -1,11 +1,13 @@
 //! What the rules read.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
 
 use steadfs_common::{BlockId, CallKey, DatanodeUuid, InodeId, Name};
 
 use crate::blocks::Wish;
 use crate::locks::SessionId;
+use crate::namespace::kept;
 use crate::record::{Block, Counters, Inode, Lease, LockSession, Loss, Retry, Totals, XAttr};
 
 /// A consistent picture of what is stored. Reads do not fail: a store that cannot read its own disk ends the process,
@@ -19,6 +21,12 @@ pub trait View {
     fn entry(&self, folder: InodeId, name: &Name) -> Option<InodeId>;
     /// The entries of `folder` by name, in byte order.
     fn entries(&self, folder: InodeId, after: Option<&Name>, limit: usize) -> Vec<(Name, InodeId)>;
+    /// As [`View::entries`], with the inodes, and without what nobody sees. Whoever keeps pages gives the same again as long
+    /// as nothing in them changed.
+    fn children(&self, folder: InodeId, after: Option<&Name>, limit: usize) -> Arc<Children> {
+        let entries = self.entries(folder, after, Children::entries_for(limit));
+        Arc::new(Children::read(folder, entries, limit, |id| self.inode(id)))
+    }
     /// The totals of `folder`; zero if it has none.
     fn totals(&self, folder: InodeId) -> Totals;
     /// The block with this id.
@@ -49,4 +57,50 @@ pub trait View {
     fn losses(&self) -> Vec<Loss>;
     /// The counters; none in a store that was never formatted.
     fn counters(&self) -> Option<Counters>;
+}
+
+/// A page of a folder.
+#[derive(Debug, Default)]
+pub struct Children {
+    /// The entries, by name in byte order. A file that was listed itself is one entry with no name.
+    pub rows: Vec<(Option<Name>, Arc<Inode>)>,
+    /// Whether there are entries after these.
+    pub more: bool,
+    derived: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+impl Children {
+    /// A page of these rows.
+    #[must_use]
+    pub fn new(rows: Vec<(Option<Name>, Arc<Inode>)>, more: bool) -> Self {
+        Self { rows, more, derived: OnceLock::new() }
+    }
+
+    /// How many entries to read for a page of so many: with one more it is known whether others follow, and in the place
+    /// of another the folder of kept files may come, which nobody sees.
+    #[must_use]
+    pub const fn entries_for(limit: usize) -> usize {
+        limit.saturating_add(2)
+    }
+
+    /// The page of `folder` that these entries begin, as many as [`Children::entries_for`] says, with the inodes that `inode`
+    /// knows; an entry without one is left out.
+    pub fn read(
+        folder: InodeId,
+        mut entries: Vec<(Name, InodeId)>,
+        limit: usize,
+        inode: impl Fn(InodeId) -> Option<Arc<Inode>>,
+    ) -> Self {
+        entries.retain(|(name, _)| !kept::is_folder(folder, name));
+        let more = entries.len() > limit;
+        entries.truncate(limit);
+        let rows = entries.into_iter().filter_map(|(name, id)| Some((Some(name), inode(id)?)));
+        Self::new(rows.collect(), more)
+    }
+
+    /// What was made of this page once and is kept with it, if it is of this type; `make` makes it. One type and one thing
+    /// are kept: the first.
+    pub fn derived<T: Clone + Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> Option<T> {
+        self.derived.get_or_init(|| Box::new(make())).downcast_ref::<T>().cloned()
+    }
 }

@@ -1,6 +1,8 @@
 //! Folders, page by page.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::Message as _;
+use prost::encoding::WireType;
 use steadfs_common::limits::LISTING_PAGE;
 use steadfs_common::{FsError, FsResult};
 use steadfs_proto::hadoop::{
@@ -9,25 +11,72 @@ use steadfs_proto::hadoop::{
     RemoteExceptionProto,
 };
 
-use steadfs_namenode_core::locality;
+use steadfs_namenode_core::{Children, locality};
 
 use super::{Asked, convert, paths};
 use crate::service::{FileStatus, Listing};
 
 /// Most paths of one batched listing (HDFS: `dfs.batched.ls.limit`).
 const MAX_BATCH: usize = 100;
+/// Tags of `GetListingResponseProto` and `DirectoryListingProto`.
+const DIR_LIST: u32 = 1;
+const PARTIAL_LISTING: u32 = 1;
+const REMAINING_ENTRIES: u32 = 2;
+/// About what an entry takes, encoded.
+const ENTRY_BYTES: usize = 128;
+/// The most that stands before the entries: a tag and a length.
+const HEAD_BYTES: usize = 16;
 
-pub(super) async fn get_listing(
-    asked: Asked,
-    request: GetListingRequestProto,
-) -> FsResult<GetListingResponseProto> {
-    let page = page(&asked, &request.src, &request.start_after, LISTING_PAGE, request.need_location).await?;
-    Ok(GetListingResponseProto {
+pub(super) async fn get_listing(asked: Asked, request: GetListingRequestProto) -> FsResult<Bytes> {
+    if !request.need_location {
+        return plain_listing(&asked, &request).await;
+    }
+    let page = page(&asked, &request.src, &request.start_after, LISTING_PAGE, true).await?;
+    let answer = GetListingResponseProto {
         dir_list: page.map(|page| DirectoryListingProto {
             remaining_entries: remaining(&page),
             partial_listing: entries(&asked, &page),
         }),
+    };
+    Ok(answer.encode_to_vec().into())
+}
+
+/// The encoded answer that a page was told with, and the policy that its entries inherited then.
+#[derive(Clone)]
+struct Told {
+    policy: u8,
+    answer: Bytes,
+}
+
+/// A listing without places is the same for everybody who may see it: it is encoded once and kept with the page.
+async fn plain_listing(asked: &Asked, request: &GetListingRequestProto) -> FsResult<Bytes> {
+    let Some(path) = paths::maybe(&request.src)? else { return Ok(Bytes::new()) };
+    let Some(found) = asked.service.page(&asked.caller, &path, &request.start_after).await? else {
+        return Ok(Bytes::new());
+    };
+    let encode = || Told { policy: found.policy, answer: encoded(&found.page, found.policy) };
+    Ok(match found.page.derived(encode) {
+        Some(told) if told.policy == found.policy => told.answer,
+        _ => encoded(&found.page, found.policy),
     })
+}
+
+/// A [`GetListingResponseProto`] of a page whose entries inherit `policy`, entry by entry: the whole of it as messages
+/// would be some times larger.
+fn encoded(page: &Children, policy: u8) -> Bytes {
+    let mut list = Vec::with_capacity(page.rows.len() * ENTRY_BYTES);
+    for (name, inode) in &page.rows {
+        let own = if inode.storage_policy == 0 { policy } else { inode.storage_policy };
+        let mut status = convert::inode(inode, name.as_ref().map_or("", |name| name.as_str()));
+        status.storage_policy = Some(u32::from(own));
+        prost::encoding::message::encode(PARTIAL_LISTING, &status, &mut list);
+    }
+    prost::encoding::uint32::encode(REMAINING_ENTRIES, &u32::from(page.more), &mut list);
+    let mut answer = BytesMut::with_capacity(list.len() + HEAD_BYTES);
+    prost::encoding::encode_key(DIR_LIST, WireType::LengthDelimited, &mut answer);
+    prost::encoding::encode_varint(list.len() as u64, &mut answer);
+    answer.put_slice(&list);
+    answer.freeze()
 }
 
 /// One page of a folder. With locations it also ends once it holds more of them than a page has entries.
@@ -153,7 +202,38 @@ fn failed(parent_idx: u32, error: &FsError) -> BatchedDirectoryListingProto {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use steadfs_common::Name;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_entry_by_entry_is_the_message(
+            rows in proptest::collection::vec((crate::store::records::tests::inode(), "[a-zé]{1,20}"), 0..5),
+            policy in prop_oneof![Just(0_u8), Just(7), Just(12)],
+            more: bool,
+        ) {
+            let rows: Vec<_> = rows
+                .into_iter()
+                .map(|(inode, name)| (Some(Name::new(&name).unwrap()), Arc::new(inode)))
+                .collect();
+            let entries = rows.iter().map(|(name, inode)| {
+                let policy = if inode.storage_policy == 0 { policy } else { inode.storage_policy };
+                FileStatus { inode: inode.clone(), name: name.clone(), blocks: None, policy }
+            });
+            let message = GetListingResponseProto {
+                dir_list: Some(DirectoryListingProto {
+                    partial_listing: entries.map(|entry| convert::status("pool", &entry, &|_| None)).collect(),
+                    remaining_entries: u32::from(more),
+                }),
+            };
+            let page = Children::new(rows, more);
+            prop_assert_eq!(encoded(&page, policy), message.encode_to_vec());
+        }
+    }
 
     #[test]
     fn a_cookie_comes_back_and_a_foreign_one_is_refused() {

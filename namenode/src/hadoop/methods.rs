@@ -9,8 +9,8 @@ use steadfs_common::{FsError, FsErrorKind, FsResult};
 use steadfs_rpc::Call;
 
 use super::{
-    Door, acl, cluster, features, files, inotify, later, listing, operator, policies, protocols, run, tokens,
-    tree, write, xattr,
+    Door, acl, cluster, features, files, inotify, later, listing, operator, policies, protocols, run,
+    run_encoded, tokens, tree, write, xattr,
 };
 
 const CLIENT: &str = "org.apache.hadoop.hdfs.protocol.ClientProtocol";
@@ -97,11 +97,13 @@ pub(super) fn dispatch(door: Arc<Door>, call: Call) -> BoxFuture<'static, FsResu
 }
 
 fn client(door: Arc<Door>, call: Call) -> BoxFuture<'static, FsResult<Bytes>> {
+    if call.method == "getListing" {
+        return run_encoded(door, call, listing::get_listing);
+    }
     methods! { door, call:
         // What clients do all day.
         "getFileInfo" => files::get_file_info,
         "getBlockLocations" => files::get_block_locations,
-        "getListing" => listing::get_listing,
         "create" => write::create,
         "addBlock" => write::add_block,
         "complete" => write::complete,

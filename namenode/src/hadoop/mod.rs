@@ -106,6 +106,20 @@ impl Asked {
     }
 }
 
+/// Reads the request and asks; the answer is encoded already.
+fn run_encoded<Q, F, A>(door: Arc<Door>, call: Call, method: F) -> BoxFuture<'static, FsResult<Bytes>>
+where
+    Q: Message + Name + Default + 'static,
+    F: FnOnce(Asked, Q) -> A + Send + 'static,
+    A: Future<Output = FsResult<Bytes>> + Send,
+{
+    Box::pin(async move {
+        let request = decode::<Q>(call.request.clone())?;
+        let asked = Asked::new(&door, &call).await?;
+        method(asked, request).await
+    })
+}
+
 /// Reads the request, asks, and encodes the answer.
 fn run<Q, R, F, A>(door: Arc<Door>, call: Call, method: F) -> BoxFuture<'static, FsResult<Bytes>>
 where

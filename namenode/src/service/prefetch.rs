@@ -73,8 +73,8 @@ pub(super) fn touch(view: &dyn View, command: &Command) {
             cut(view, Some(*staged), 0);
         }
         Command::DropStaged { staged, .. } => cut(view, Some(*staged), 0),
+        Command::Reclaim { limit } => reclaimed(view, *limit),
         Command::Format
-        | Command::Reclaim { .. }
         | Command::LetGo { .. }
         | Command::ForgetCalls { .. }
         | Command::AcceptLoss { .. }
@@ -127,6 +127,38 @@ fn cut(view: &dyn View, id: Option<InodeId>, length: u64) {
         let Some(block) = block.filter(|_| end > length) else { return };
         end = end.saturating_sub(block.length);
     }
+}
+
+/// Reads what a step of so many rows will remove.
+fn reclaimed(view: &dyn View, limit: usize) {
+    let mut left = limit;
+    for (id, after) in view.reclaims(limit) {
+        let Some(inode) = view.inode(id) else { continue };
+        if inode.is_directory() {
+            for (_, child) in view.entries(id, after.as_ref(), left) {
+                left = left.saturating_sub(1 + removed_file(view, child, left));
+            }
+        } else {
+            left = left.saturating_sub(1 + removed_file(view, id, left));
+        }
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+/// Reads a file's last blocks, `limit` of them at most, and says how many there were; none of what is no file.
+fn removed_file(view: &dyn View, id: InodeId, limit: usize) -> usize {
+    let Some(inode) = view.inode(id) else { return 0 };
+    let Some(body) = inode.file() else { return 0 };
+    view.lease(id);
+    let count = body.blocks.min(u32::try_from(limit).unwrap_or(u32::MAX));
+    for index in body.blocks - count..body.blocks {
+        if let Some(block) = view.file_block(id, index) {
+            view.block(block);
+        }
+    }
+    count as usize
 }
 
 fn file(view: &dyn View, id: Option<InodeId>) {

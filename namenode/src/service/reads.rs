@@ -104,11 +104,30 @@ impl Service {
         let limit = if limit == 0 { LISTING_PAGE } else { limit.min(LISTING_PAGE) };
         let listed = self.ask(caller, path, move |reader, path| {
             let Some(page) = reader.list(path, after.as_ref(), limit)? else { return Ok(None) };
-            Ok(Some(if locations { with_blocks(reader, page) } else { without_blocks(page) }))
+            Ok(Some(if locations { with_blocks(reader, &page) } else { without_blocks(&page) }))
         });
         let listed = listed.await;
         self.audit.asked(&started, "list", caller, path, &listed);
         Ok(listed?.map(|page| self.listing(caller, page)))
+    }
+
+    /// As [`Service::list`] without places, as the store has it: what is made of a page once can be kept with it.
+    ///
+    /// # Errors
+    /// As [`Service::list`].
+    pub(crate) async fn page(
+        &self,
+        caller: &Caller,
+        path: &FsPath,
+        after: &[u8],
+    ) -> FsResult<Option<read::Listing>> {
+        let started = self.audit.start();
+        let after = name_after(after)?;
+        let listed =
+            self.ask(caller, path, move |reader, path| reader.list(path, after.as_ref(), LISTING_PAGE));
+        let listed = listed.await;
+        self.audit.asked(&started, "list", caller, path, &listed);
+        listed
     }
 
     fn listing(&self, caller: &Caller, page: Page) -> Listing {
@@ -293,24 +312,24 @@ struct Page {
     policy: u8,
 }
 
-fn without_blocks(page: read::Listing) -> Page {
-    let entries = page.entries.into_iter().map(|(name, inode)| (name, inode, None)).collect();
-    Page { entries, more: page.more, policy: page.policy }
+fn without_blocks(page: &read::Listing) -> Page {
+    let entries = page.page.rows.iter().map(|(name, inode)| (name.clone(), inode.clone(), None)).collect();
+    Page { entries, more: page.page.more, policy: page.policy }
 }
 
 /// Stops the page early once it holds as many blocks as a page may hold entries: a listing of large files must not
 /// grow without bound.
-fn with_blocks(reader: &Reader<'_>, page: read::Listing) -> Page {
-    let mut out = Page { entries: Vec::new(), more: page.more, policy: page.policy };
+fn with_blocks(reader: &Reader<'_>, page: &read::Listing) -> Page {
+    let mut out = Page { entries: Vec::new(), more: page.page.more, policy: page.policy };
     let mut blocks = 0;
-    for (name, inode) in page.entries {
+    for (name, inode) in &page.page.rows {
         if blocks > LISTING_PAGE {
             out.more = true;
             break;
         }
-        let found = all_blocks(reader, &inode);
+        let found = all_blocks(reader, inode);
         blocks += found.as_ref().map_or(0, |found| found.blocks.len());
-        out.entries.push((name, inode, found));
+        out.entries.push((name.clone(), inode.clone(), found));
     }
     out
 }

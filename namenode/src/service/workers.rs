@@ -163,8 +163,14 @@ impl Service {
 
     /// Removes what detached trees hold, step by step.
     pub(crate) async fn reclaim(&self) -> FsResult<()> {
-        while self.own(Command::Reclaim { limit: RECLAIM_STEP }).await? == Reply::Bool(true) {}
-        Ok(())
+        loop {
+            let command = Command::Reclaim { limit: RECLAIM_STEP };
+            // What is removed was mostly not read for long: the commit thread, which others wait for, must not wait for it.
+            self.prefetch(&command).await;
+            if self.own(command).await? != Reply::Bool(true) {
+                return Ok(());
+            }
+        }
     }
 
     /// Looks through all leases: takes files from writers past the hard limit, and forgets renewals of those that write

@@ -112,7 +112,7 @@ impl Service {
     }
 
     /// Brings into memory what the command will read, so that the commit thread does not wait for the disk.
-    async fn prefetch(&self, command: &Command) {
+    pub(super) async fn prefetch(&self, command: &Command) {
         let cold = {
             let view = self.store.view_guard();
             let memory = MemoryOnly::new(&view);

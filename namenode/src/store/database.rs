@@ -36,6 +36,11 @@ const LOG_FILE_BYTES: usize = 8 << 20;
 /// Bits of bloom filter a key: 1 % of the look-ups of a missing key read the disk.
 const BLOOM_BITS: f64 = 10.0;
 const BLOCK_BYTES: usize = 8 << 10;
+/// A table file in which, of so many rows in a row, so many are deletions is compacted; so is one that consists of them to
+/// this share.
+const DELETION_WINDOW: usize = 4_096;
+const DELETIONS: usize = 2_048;
+const DELETION_SHARE: f64 = 0.5;
 const SYNC_STEP_BYTES: u64 = 1 << 20;
 /// Who reads all rows is told after so many bytes.
 const READ_STEP_BYTES: u64 = 1 << 20;
@@ -248,6 +253,30 @@ impl ReadOnlyStore {
         Ok(counters.last_tx.0)
     }
 
+    /// A row, if it is there.
+    pub(super) fn row(&self, table: Table, key: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
+        let Some(family) = self.db.cf_handle(table.family()) else { return Ok(None) };
+        self.db.get_cf(family, key).with_context(|| self.shown())
+    }
+
+    /// Hands the rows of a table from the key `first` on to `take`, until that says that it has enough.
+    pub(super) fn rows_from(
+        &self,
+        table: Table,
+        first: &[u8],
+        mut take: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> anyhow::Result<()> {
+        let Some(family) = self.db.cf_handle(table.family()) else { return Ok(()) };
+        let mut rows = self.db.raw_iterator_cf(family);
+        rows.seek(first);
+        while let Some((key, value)) = rows.item()
+            && take(key, value)
+        {
+            rows.next();
+        }
+        rows.status().with_context(|| self.shown())
+    }
+
     /// Hands every row to `take`, by table and key.
     ///
     /// # Errors
@@ -317,6 +346,9 @@ fn family_options(config: &StoreConfig, cache: &rocksdb::Cache) -> Options {
     options.set_write_buffer_size(config.write_buffer_bytes / 2);
     options.set_max_write_buffer_number(4);
     options.set_level_compaction_dynamic_level_bytes(true);
+    // What is deleted in bulk, or as fast as it is made (leases, saved answers, trees to reclaim), is soon passed over by no
+    // reader any more.
+    options.add_compact_on_deletion_collector_factory(DELETION_WINDOW, DELETIONS, DELETION_SHARE);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_bottommost_compression_type(DBCompressionType::Zstd);
     options

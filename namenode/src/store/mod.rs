@@ -11,6 +11,7 @@ mod cache;
 pub mod codec;
 mod database;
 pub mod keys;
+mod look;
 pub mod records;
 mod view;
 
@@ -28,6 +29,7 @@ use database::Database;
 pub use database::Position;
 pub use database::ReadOnlyStore;
 pub(crate) use database::rotten_mark;
+pub(crate) use look::LookView;
 pub use view::{MemoryOnly, StoreView};
 
 use crate::config::StoreConfig;
@@ -52,7 +54,11 @@ impl Store {
     pub fn open(folder: &Path, config: &StoreConfig) -> anyhow::Result<(Arc<Self>, StoreWriter)> {
         let database = Arc::new(Database::open(folder, config)?);
         let position = database.position();
-        let cache = Arc::new(Cache::new(config.inode_cache_entries, config.entry_cache_entries));
+        let cache = Arc::new(Cache::new(
+            config.inode_cache_entries,
+            config.entry_cache_entries,
+            config.page_cache_bytes,
+        ));
         let view = StoreView::initial(database.clone(), cache, position);
         let store = Arc::new(Self {
             database,
@@ -151,7 +157,7 @@ impl StoreWriter {
             position.index,
             last.position().index
         );
-        last.cache().changing(position.index, changes.keys());
+        last.cache().changing(position.index, changes);
         self.store.database.write(position, changes);
         let counters = match changes.get(&Key::Counters) {
             Some(Some(Record::Counters(counters))) => Some(*counters),
@@ -162,5 +168,7 @@ impl StoreWriter {
     }
 }
 
+#[cfg(test)]
+mod pages_test;
 #[cfg(test)]
 mod tests;

@@ -5,16 +5,19 @@ use std::sync::Arc;
 
 use rocksdb::{DBPinnableSlice, DBRawIteratorWithThreadMode, ErrorKind, ReadOptions, ReadTier};
 use steadfs_common::{BlockId, CallKey, DatanodeUuid, InodeId, Name};
-use steadfs_namenode_core::View;
 use steadfs_namenode_core::blocks::Wish;
 use steadfs_namenode_core::locks::SessionId;
 use steadfs_namenode_core::record::{Block, Counters, Inode, Lease, LockSession, Loss, Retry, Totals, XAttr};
+use steadfs_namenode_core::{Children, View};
 
 use super::cache::Cache;
 use super::codec::CodecError;
 use super::database::{Database, Position, Snapshot};
 use super::keys::{self, Table};
 use super::records::{Entry, FileBlock, Losses, NodeWishes, Reclaim, Stored, XAttrs};
+
+/// From so many on inodes of a page are read together.
+const FETCHED_TOGETHER: usize = 4;
 
 /// A consistent picture of the namespace. Everything read from it is as of [`StoreView::position`].
 ///
@@ -111,6 +114,10 @@ impl<'a> Rows<'a> {
         self.view.snapshot.borrow_owner()
     }
 
+    fn position(&self) -> u64 {
+        self.view.position.index
+    }
+
     fn options(&self) -> ReadOptions {
         let mut options = ReadOptions::default();
         if self.missed.is_some() {
@@ -165,7 +172,12 @@ impl<'a> Rows<'a> {
         }
         let database = self.database();
         let snapshot = self.view.snapshot.borrow_dependent();
-        let mut rows = snapshot.raw_iterator_cf_opt(database.family(table), self.options());
+        let mut options = self.options();
+        if let Some(end) = after_prefix(prefix) {
+            // Without it an iterator passes over what was deleted behind the last row, however much that is.
+            options.set_iterate_upper_bound(end);
+        }
+        let mut rows = snapshot.raw_iterator_cf_opt(database.family(table), options);
         rows.seek(first);
         while out.len() < limit
             && let Some((key, value)) = item(&rows)
@@ -184,7 +196,7 @@ impl<'a> Rows<'a> {
     }
 
     fn inode(&self, id: InodeId) -> Option<Arc<Inode>> {
-        let at = self.view.position.index;
+        let at = self.position();
         if let Some(known) = self.view.cache.inode(at, id) {
             return known;
         }
@@ -196,7 +208,7 @@ impl<'a> Rows<'a> {
     }
 
     fn entry(&self, folder: InodeId, name: &Name) -> Option<InodeId> {
-        let at = self.view.position.index;
+        let at = self.position();
         if let Some(known) = self.view.cache.entry(at, folder, name) {
             return known;
         }
@@ -205,6 +217,84 @@ impl<'a> Rows<'a> {
             self.view.cache.keep_entry(at, folder, name, id);
         }
         id
+    }
+
+    fn totals(&self, folder: InodeId) -> Totals {
+        let at = self.position();
+        if let Some(known) = self.view.cache.totals(at, folder) {
+            return known;
+        }
+        let totals = self.point(Table::Totals, &keys::totals::encode(folder)).unwrap_or_default();
+        if !self.gave_up() {
+            self.view.cache.keep_totals(at, folder, totals);
+        }
+        totals
+    }
+
+    fn block(&self, id: BlockId) -> Option<Block> {
+        let at = self.position();
+        if let Some(known) = self.view.cache.block(at, id) {
+            return known;
+        }
+        let block: Option<Block> = self.point(Table::Block, &keys::block::encode(id));
+        if !self.gave_up() {
+            self.view.cache.keep_block(at, id, block.clone());
+        }
+        block
+    }
+
+    fn file_block(&self, file: InodeId, index: u32) -> Option<BlockId> {
+        let at = self.position();
+        if let Some(known) = self.view.cache.file_block(at, file, index) {
+            return known;
+        }
+        let row = self.point::<FileBlock>(Table::FileBlock, &keys::file_block::encode(file, index));
+        let id = row.map(|row| row.0);
+        if !self.gave_up() {
+            self.view.cache.keep_file_block(at, file, index, id);
+        }
+        id
+    }
+
+    fn children(&self, folder: InodeId, after: Option<&Name>, limit: usize) -> Arc<Children> {
+        let at = self.position();
+        if let Some(known) = self.view.cache.page(at, folder, after, limit) {
+            return known;
+        }
+        let entries = self.entries(folder, after, Children::entries_for(limit));
+        self.fetch_inodes(&entries);
+        let page = Arc::new(Children::read(folder, entries, limit, |id| self.inode(id)));
+        if !self.gave_up() {
+            self.view.cache.keep_page(at, folder, after, limit, page.clone());
+        }
+        page
+    }
+
+    /// Reads the inodes of a page that are not at hand, at once and in the order in which they lie.
+    fn fetch_inodes(&self, entries: &[(Name, InodeId)]) {
+        let at = self.position();
+        let unknown = |id: &InodeId| self.view.cache.inode(at, *id).is_none();
+        let mut missing: Vec<InodeId> = entries.iter().map(|(_, id)| *id).filter(unknown).collect();
+        if missing.len() < FETCHED_TOGETHER || self.gave_up() {
+            return;
+        }
+        missing.sort_unstable();
+        let database = self.database();
+        let family = database.family(Table::Inode);
+        let keys = missing.iter().map(|id| (family, keys::inode::encode(*id)));
+        let found = self.view.snapshot.borrow_dependent().multi_get_cf_opt(keys, self.options());
+        for (id, row) in missing.into_iter().zip(found) {
+            database.count_row();
+            match row {
+                Ok(bytes) => {
+                    let inode = bytes.map(|bytes| {
+                        Arc::new(Inode::decode(&bytes).unwrap_or_else(|error| database.damaged(&error)))
+                    });
+                    self.view.cache.keep_inode(at, id, inode);
+                }
+                Err(error) => return self.failed(&error),
+            }
+        }
     }
 
     fn entries(&self, folder: InodeId, after: Option<&Name>, limit: usize) -> Vec<(Name, InodeId)> {
@@ -258,6 +348,14 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// The first key behind all that begin with `prefix`; none if there can be no such key.
+fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
 fn item<'r>(rows: &'r DBRawIteratorWithThreadMode<'_, rocksdb::DB>) -> Option<(&'r [u8], &'r [u8])> {
     Some((rows.key()?, rows.value()?))
 }
@@ -277,18 +375,20 @@ macro_rules! view_by_rows {
                 self.rows().entries(folder, after, limit)
             }
 
+            fn children(&self, folder: InodeId, after: Option<&Name>, limit: usize) -> Arc<Children> {
+                self.rows().children(folder, after, limit)
+            }
+
             fn totals(&self, folder: InodeId) -> Totals {
-                self.rows().point(Table::Totals, &keys::totals::encode(folder)).unwrap_or_default()
+                self.rows().totals(folder)
             }
 
             fn block(&self, id: BlockId) -> Option<Block> {
-                self.rows().point(Table::Block, &keys::block::encode(id))
+                self.rows().block(id)
             }
 
             fn file_block(&self, file: InodeId, index: u32) -> Option<BlockId> {
-                let row =
-                    self.rows().point::<FileBlock>(Table::FileBlock, &keys::file_block::encode(file, index));
-                row.map(|row| row.0)
+                self.rows().file_block(file, index)
             }
 
             fn file_blocks(&self, file: InodeId, from: u32, limit: usize) -> Vec<BlockId> {

@@ -7,7 +7,6 @@ use steadfs_common::{
     BlockId, FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, Name, ROOT_INODE, StorageType,
 };
 
-use super::kept;
 use super::lease;
 use super::permission::Guard;
 use super::quota;
@@ -18,7 +17,7 @@ use super::usage::{Usage, effective_policy, last_block, policy_below};
 use super::xattrs;
 use crate::command::{Caller, FileRef, Settings};
 use crate::record::{Block, FileBody, Inode, Quota, Totals};
-use crate::view::View;
+use crate::view::{Children, View};
 
 /// Block rows read at a time.
 const PAGE: u32 = 64;
@@ -38,12 +37,10 @@ pub struct Reader<'a> {
 }
 
 /// A page of a folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Listing {
-    /// The entries, by name in byte order. A file that was listed itself is one entry with no name.
-    pub entries: Vec<(Option<Name>, Arc<Inode>)>,
-    /// Whether there are entries after these.
-    pub more: bool,
+    /// The entries.
+    pub page: Arc<Children>,
     /// The storage policy that the entries without one of their own have: HDFS's number, 0 for none.
     pub policy: u8,
 }
@@ -186,25 +183,19 @@ impl Reader<'_> {
     /// See [`Reader`].
     pub fn list(&self, path: &FsPath, after: Option<&Name>, limit: usize) -> FsResult<Option<Listing>> {
         if reserved::is_top(path) {
-            let entries = reserved::entries(self.settings, after);
-            return Ok(Some(Listing { entries, more: false, policy: 0 }));
+            let page = Arc::new(Children::new(reserved::entries(self.settings, after), false));
+            return Ok(Some(Listing { page, policy: 0 }));
         }
         let at = self.resolve(path)?;
         let Some(target) = at.target() else { return Ok(None) };
         if !target.is_directory() {
             let policy = effective_policy(self.view, target);
-            return Ok(Some(Listing { entries: vec![(None, target.clone())], more: false, policy }));
+            let page = Arc::new(Children::new(vec![(None, target.clone())], false));
+            return Ok(Some(Listing { page, policy }));
         }
         at.check_target(&self.guard(), Action::READ_EXECUTE)?;
-        let limit = limit.max(1);
-        // One more, in whose place the folder of kept files may come, which is not shown.
-        let mut rows = self.view.entries(target.id, after, limit.saturating_add(2));
-        rows.retain(|(name, _)| !kept::is_folder(target.id, name));
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let entries =
-            rows.into_iter().filter_map(|(name, id)| Some((Some(name), self.view.inode(id)?))).collect();
-        Ok(Some(Listing { entries, more, policy: effective_policy(self.view, target) }))
+        let page = self.view.children(target.id, after, limit.max(1));
+        Ok(Some(Listing { page, policy: effective_policy(self.view, target) }))
     }
 
     /// A file's status, for questions that only files answer (`isFileClosed`, `getPreferredBlockSize`).
@@ -263,6 +254,14 @@ impl Reader<'_> {
         let (mut index, mut position) = Self::first_guess(body, last, start);
         let mut found = Vec::new();
         while index < body.blocks {
+            if index + 1 == body.blocks {
+                // It is at hand, and most files have no other.
+                let empty_first = index == 0 && last.length == 0;
+                if position.saturating_add(last.length) > start || empty_first || !found.is_empty() {
+                    found.push(FileBlock { block: last.clone(), offset: position });
+                }
+                return found;
+            }
             let page = self.view.file_blocks(inode.id, index, (body.blocks - index).min(PAGE) as usize);
             if page.is_empty() {
                 return found;

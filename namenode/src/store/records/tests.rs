@@ -60,7 +60,7 @@ fn kind() -> impl Strategy<Value = InodeKind> {
     prop_oneof![folder, file]
 }
 
-fn inode() -> impl Strategy<Value = Inode> {
+pub(crate) fn inode() -> impl Strategy<Value = Inode> {
     let name =
         proptest::option::of("[a-zü ]{1,20}".prop_filter_map("not a name", |text| Name::new(&text).ok()));
     let numbers = (any::<u64>(), any::<u64>(), any::<u16>(), any::<u64>(), any::<u64>(), any::<u64>());

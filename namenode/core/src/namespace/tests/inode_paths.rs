@@ -31,7 +31,7 @@ fn a_file_is_found_by_its_id_wherever_it_is() {
     let ann = user("ann");
     let reader = Reader { view: &world.view, caller: &ann, settings: &world.settings };
     assert_eq!(reader.blocks(&path(&by_id(file.id, "")), 0, 10, 1).unwrap().length, 10);
-    assert_eq!(reader.list(&path(&by_id(folder.id, "")), None, 10).unwrap().unwrap().entries, []);
+    assert_eq!(reader.list(&path(&by_id(folder.id, "")), None, 10).unwrap().unwrap().page.rows, []);
     assert_eq!(reader.stat(&path(&by_id(folder.id, "/f"))), Ok(None));
 }
 
@@ -72,7 +72,7 @@ fn what_is_not_there_is_not_found() {
     let names = |after: Option<&str>| {
         let after = after.map(|name| steadfs_common::Name::new(name).unwrap());
         let listed = reader.list(&path("/.reserved"), after.as_ref(), 10).unwrap().unwrap();
-        listed.entries.iter().map(|(name, _)| name.as_ref().unwrap().to_string()).collect::<Vec<_>>()
+        listed.page.rows.iter().map(|(name, _)| name.as_ref().unwrap().to_string()).collect::<Vec<_>>()
     };
     assert_eq!(names(None), [".inodes", "raw"]);
     assert_eq!(names(Some(".inodes")), ["raw"]);

@@ -1,0 +1,172 @@
+//! Files that lose their names while somebody has them open.
+
+use steadfs_common::{FsErrorKind, InodeId};
+
+use super::world::{World, create, mkdirs, named, path, user};
+use crate::command::{Effect, RenameMode};
+use crate::namespace::kept::{folder, page};
+use crate::namespace::read::{Reader, is_detached};
+use crate::record::Inode;
+use crate::view::View;
+use crate::{Command, Reply};
+
+fn delete(at: &str) -> Command {
+    Command::Delete { path: path(at), recursive: true }
+}
+
+fn rename(from: &str, to: &str) -> Command {
+    Command::Rename { from: path(from), to: path(to), mode: RenameMode::Overwrite, to_trash: false }
+}
+
+fn let_go(world: &mut World) {
+    let files = page(&world.view, None, usize::MAX).into_iter().map(|(_, id)| id).collect();
+    assert_eq!(world.run("hdfs", &Command::LetGo { files }), Ok(Reply::Done));
+}
+
+/// A file of ann's that somebody has open.
+fn open(world: &mut World, at: &str) -> Inode {
+    let file = world.file("ann", at, &[700]);
+    world.open.files.insert(file.id);
+    file
+}
+
+fn blocks(world: &World, file: &Inode) -> usize {
+    world.view.file_blocks(file.id, 0, usize::MAX).len()
+}
+
+#[test]
+fn whatever_takes_its_name_an_open_file_stays() {
+    let mut world = World::new();
+    let deleted = open(&mut world, "/open/a");
+    let replaced = open(&mut world, "/open/b");
+    let overwritten = open(&mut world, "/open/c");
+    let below = open(&mut world, "/open/d/e/f");
+    let other = world.file("ann", "/open/d/e/g", &[700]);
+    world.file("ann", "/open/new", &[100]);
+    let totals = world.view.totals(world.inode("/open").unwrap().id).space;
+
+    assert_eq!(world.run("ann", &delete("/open/a")), Ok(Reply::Bool(true)));
+    assert!(world.effects.is_empty(), "no block goes");
+    assert_eq!(world.events.len(), 1, "that it has no name any more is told as ever");
+    world.run("ann", &rename("/open/new", "/open/b")).unwrap();
+    let mut again = create("/open/c", "c2");
+    if let Command::Create { overwrite, .. } = &mut again {
+        *overwrite = true;
+    }
+    world.run("ann", &again).unwrap();
+    assert_eq!(world.run("ann", &delete("/open/d")), Ok(Reply::Bool(true)));
+    world.reclaim_all();
+    assert_eq!(world.by_id(other.id), None);
+    assert!(
+        world.view.totals(world.inode("/open").unwrap().id).space < totals,
+        "no quota below the root counts them"
+    );
+
+    for file in [&deleted, &replaced, &overwritten, &below] {
+        assert!(!is_detached(&world.view, file.id));
+        assert_eq!(blocks(&world, file), 1);
+        let caller = user("ann");
+        let reader = Reader { view: &world.view, caller: &caller, settings: &world.settings };
+        let at = path(&format!("/.reserved/.inodes/{}", file.id));
+        assert_eq!(reader.blocks(&at, 0, u64::MAX, 10).unwrap().length, 700);
+        let listed = reader.list(&path("/"), None, 1).unwrap().unwrap();
+        assert_eq!(listed.page.rows.len(), 1, "nobody lists them");
+        assert!(!listed.page.more);
+    }
+    let_go(&mut world);
+    assert_eq!(page(&world.view, None, usize::MAX).len(), 4);
+    world.open.files.remove(&below.id);
+    let_go(&mut world);
+    assert_eq!(world.by_id(below.id), None);
+    assert!(world.effects.iter().any(|effect| matches!(effect, Effect::Removed { .. })));
+    assert!(world.events.is_empty(), "it was told before");
+    world.open.files.clear();
+    let_go(&mut world);
+    assert!(page(&world.view, None, usize::MAX).is_empty());
+}
+
+#[test]
+fn who_writes_a_file_that_lost_its_name_goes_on() {
+    let mut world = World::new();
+    let file = world.create("ann", "/open/a").unwrap();
+    let first = world.add_block(&file, None).unwrap();
+    world.open.files.insert(file.id);
+    world.run("ann", &delete("/open/a")).unwrap();
+    let mut last = named(&first);
+    last.length = 1_000;
+    let second = world.add_block(&file, Some(last)).unwrap();
+    assert!(world.events.is_empty(), "nobody is told of what has no name");
+    let mut last = named(&second);
+    last.length = 5;
+    assert_eq!(world.complete(&file, Some(last)), Ok(true));
+    let at = path(&format!("/.reserved/.inodes/{}", file.id));
+    world.run("ann", &Command::Append { path: at.clone(), client: "c1".into(), new_block: false }).unwrap();
+    assert_eq!(world.complete(&file, Some(last)), Ok(true));
+    world.run("ann", &Command::Truncate { path: at.clone(), length: 1_000, client: "c1".into() }).unwrap();
+    let staged = world.run("ann", &Command::Stage { path: at.clone(), client: "s".into(), block_size: 0 });
+    let Ok(Reply::File(staged)) = staged else { panic!("{staged:?}") };
+    let replace = Command::ReplaceContent {
+        path: at,
+        staged: staged.id,
+        client: "s".into(),
+        last: None,
+        expected: None,
+    };
+    assert_eq!(world.run("ann", &replace), Ok(Reply::Bool(true)));
+    assert_eq!(blocks(&world, &file), 0);
+    // Its writer dies, and nobody has it open any more.
+    world
+        .run("ann", &Command::Append { path: path("/open/none"), client: "c1".into(), new_block: false })
+        .unwrap_err();
+    world.open.files.clear();
+    let_go(&mut world);
+    assert_eq!(world.by_id(file.id), None);
+    assert!(world.view.leases(None, 10).is_empty());
+}
+
+#[test]
+fn after_a_start_every_file_may_be_open() {
+    let mut world = World::new();
+    let file = world.file("ann", "/open/a", &[700]);
+    let tree = world.file("ann", "/open/d/f", &[700]);
+    world.open.unknown = true;
+    world.run("ann", &delete("/open/a")).unwrap();
+    world.run("ann", &delete("/open/d")).unwrap();
+    assert_eq!(world.run("hdfs", &Command::Reclaim { limit: 100 }), Ok(Reply::Bool(false)), "it comes again");
+    let_go(&mut world);
+    assert_eq!((blocks(&world, &file), blocks(&world, &tree)), (1, 1));
+    world.open.unknown = false;
+    world.open.files.insert(tree.id);
+    world.reclaim_all();
+    let_go(&mut world);
+    assert_eq!((world.by_id(file.id), blocks(&world, &tree)), (None, 1));
+}
+
+#[test]
+fn nobody_gets_at_the_folder_of_kept_files_by_its_name() {
+    let mut world = World::new();
+    let file = open(&mut world, "/open/a");
+    world.run("ann", &delete("/open/a")).unwrap();
+    let kept = format!("/.reserved/{}", file.id);
+    let by_id = format!("/.reserved/.inodes/{}", file.id);
+    for at in [&kept, &by_id] {
+        let refused = world.run("hdfs", &rename(at, "/open/back")).unwrap_err().kind();
+        assert_eq!(refused, FsErrorKind::NotFound);
+        assert_eq!(world.run("ann", &delete(at)).unwrap_err().kind(), FsErrorKind::AccessDenied);
+        let sources = vec![path(at)];
+        assert!(world.run("hdfs", &Command::Concat { target: path("/open/b"), sources }).is_err());
+    }
+    for command in [
+        mkdirs("/.reserved", 0o777),
+        mkdirs("/.reserved/x", 0o777),
+        delete("/.reserved"),
+        create("/.reserved/y", "c"),
+    ] {
+        assert!(world.run("hdfs", &command).is_err(), "{command:?}");
+    }
+    // A superuser may let one go that is open.
+    assert_eq!(world.run("hdfs", &delete(&kept)), Ok(Reply::Bool(true)));
+    assert_eq!(world.by_id(file.id), None);
+    assert_eq!(world.run("hdfs", &Command::LetGo { files: vec![file.id, InodeId(1)] }), Ok(Reply::Done));
+    assert!(folder(&world.view).is_some());
+}
