@@ -12,5 +12,8 @@ pub mod rest;
 pub mod rpc;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "server")]
+pub mod stored;
 pub mod transfer;
+pub mod volume;
 pub mod webhdfs;

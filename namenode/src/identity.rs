@@ -186,6 +186,67 @@ impl DataFolders {
     }
 }
 
+/// What lies in folders that no namenode uses, which stay as they are.
+pub(crate) struct Looked {
+    /// Whose they are.
+    pub(crate) identity: Identity,
+    /// What is wrong with single files and folders; a start mends it.
+    pub(crate) damaged: Vec<String>,
+    _locks: Vec<File>,
+}
+
+/// Looks whose `folders` are, and holds their locks, so that no namenode starts meanwhile.
+///
+/// # Errors
+/// They are in use, or a start would refuse them or format them.
+pub(crate) fn look(folders: &[PathBuf]) -> anyhow::Result<Looked> {
+    let mut locks = Vec::new();
+    for path in folders.iter().map(|folder| folder.join(LOCK)) {
+        match File::open(&path) {
+            Ok(file) => {
+                ensure!(
+                    !matches!(file.try_lock(), Err(TryLockError::WouldBlock)),
+                    "{} is in use by another process: stop the namenode first, or check a copy of the folder",
+                    path.parent().unwrap_or(&path).display()
+                );
+                locks.push(file);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
+        }
+    }
+    let seen = |folder: &PathBuf| if folder.exists() { state(folder) } else { Ok(State::Empty) };
+    let states = folders.iter().map(seen).collect::<anyhow::Result<Vec<_>>>()?;
+    let (version, unfinished) = decide(folders, &states)?;
+    ensure!(
+        unfinished.len() < folders.len(),
+        "none of these folders holds a namenode's data: name all of data_dirs, in their order"
+    );
+    let mut damaged = Vec::new();
+    for (folder, state) in folders.iter().zip(&states) {
+        match state {
+            State::Damaged(why) => damaged.push(why.clone()),
+            State::Ready(known) if known.incarnation != version.incarnation => {
+                damaged.push(format!(
+                    "{} is older than that of the other folder",
+                    folder.join(VERSION).display()
+                ));
+            }
+            State::Ready(_) => {}
+            State::Empty | State::Formatting(_) => {
+                damaged.push(format!("{} has no data: a start makes it a copy again", folder.display()));
+            }
+        }
+    }
+    let identity = Identity {
+        cluster_id: version.cluster_id,
+        block_pool: version.block_pool,
+        epoch: 0,
+        incarnation: version.incarnation,
+    };
+    Ok(Looked { identity, damaged, _locks: locks })
+}
+
 /// Makes a folder and those above it that are missing, and makes their names durable: what is synced in a folder is gone
 /// all the same if a power cut takes the folder's own name.
 fn make(folder: &Path) -> io::Result<()> {

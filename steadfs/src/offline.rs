@@ -1,7 +1,7 @@
 //! `steadfs namenode restore|accept-loss`, `steadfs journal` and `steadfs image`: for a namenode that does not run.
 
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -42,6 +42,16 @@ pub(crate) enum NamenodeCommand {
         /// The configuration file (TOML)
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Check everything in the folders of a namenode that does not run, and change nothing
+    ///
+    /// Each copy of the journal, the store row by row, its second copy, and whether they fit each other. Exit code 0: sound;
+    /// 1: damaged, and a start or the order that is named puts it right; 2: the namenode would not start, or something is
+    /// lost: each sentence says what to do.
+    Check {
+        /// All of `data_dirs`, in their order
+        #[arg(required = true)]
+        folders: Vec<PathBuf>,
     },
     /// Compare a backup with what was noted when it was taken, to the last byte
     VerifyBackup {
@@ -162,33 +172,80 @@ fn synthesize(arguments: &SynthArguments) -> anyhow::Result<()> {
 }
 
 /// Does what is done to folders.
-pub(crate) fn namenode(command: &NamenodeCommand) -> anyhow::Result<()> {
+pub(crate) fn namenode(command: &NamenodeCommand) -> ExitCode {
     let text = match command {
-        NamenodeCommand::Restore { config, backup } => {
-            let manifest = offline::restore(&Config::load(config)?, backup)?;
-            format!(
-                "restored: cluster {} as of transaction {} (journal entry {})",
-                manifest.cluster_id, manifest.last_tx, manifest.position.index
-            )
-        }
-        NamenodeCommand::AcceptLoss { config } => {
-            let incarnation = offline::accept_loss(&Config::load(config)?)?;
-            format!(
-                "accepted (incarnation {incarnation}): start the namenode; datanodes follow it, and keep what was made since \
-                 until `steadfs admin kept --delete`"
-            )
-        }
-        NamenodeCommand::VerifyBackup { backup } => {
-            let manifest = steadfs_namenode::backup::verify(backup)?;
-            format!(
-                "whole: cluster {} as of transaction {}, {} files",
-                manifest.cluster_id,
-                manifest.last_tx,
-                manifest.files.len()
-            )
-        }
+        NamenodeCommand::Restore { config, backup } => restore(config, backup),
+        NamenodeCommand::AcceptLoss { config } => accept_loss(config),
+        NamenodeCommand::Check { folders } => return check(folders),
+        NamenodeCommand::VerifyBackup { backup } => verify_backup(backup),
     };
-    writeln!(io::stdout().lock(), "{text}").context("writing to standard output")
+    end(text.and_then(|text| {
+        writeln!(io::stdout().lock(), "{text}").context("writing to standard output")?;
+        Ok(true)
+    }))
+}
+
+fn restore(config: &Path, backup: &Path) -> anyhow::Result<String> {
+    let manifest = offline::restore(&Config::load(config)?, backup)?;
+    Ok(format!(
+        "restored: cluster {} as of transaction {} (journal entry {})",
+        manifest.cluster_id, manifest.last_tx, manifest.position.index
+    ))
+}
+
+fn accept_loss(config: &Path) -> anyhow::Result<String> {
+    let incarnation = offline::accept_loss(&Config::load(config)?)?;
+    Ok(format!(
+        "accepted (incarnation {incarnation}): start the namenode; datanodes follow it, and keep what was made since until \
+         `steadfs admin kept --delete`"
+    ))
+}
+
+fn verify_backup(backup: &Path) -> anyhow::Result<String> {
+    let manifest = steadfs_namenode::backup::verify(backup)?;
+    Ok(format!(
+        "whole: cluster {} as of transaction {}, {} files",
+        manifest.cluster_id,
+        manifest.last_tx,
+        manifest.files.len()
+    ))
+}
+
+/// Checks the folders of a namenode that does not run.
+pub(crate) fn check(folders: &[PathBuf]) -> ExitCode {
+    let checked = offline::check(folders).and_then(|sound| {
+        let mut out = io::stdout().lock();
+        for fact in &sound.facts {
+            writeln!(out, "{fact}")?;
+        }
+        for (gravity, text) in &sound.findings {
+            let gravity = match gravity {
+                offline::Gravity::Mends => "damaged",
+                offline::Gravity::Repair => "wrong",
+                offline::Gravity::Lost => "LOST",
+            };
+            writeln!(out, "{gravity}: {text}")?;
+        }
+        let (verdict, code) = match sound.worst() {
+            None => ("sound", 0),
+            Some(offline::Gravity::Mends) => {
+                ("damaged, and nothing is lost: a start of the namenode puts it right", 1)
+            }
+            Some(offline::Gravity::Repair) => ("wrong, and can be put right as said above", 1),
+            Some(offline::Gravity::Lost) => {
+                ("NOT SOUND: do what is said above before the namenode is started", 2)
+            }
+        };
+        writeln!(out, "{verdict}")?;
+        Ok(code)
+    });
+    checked.map_or_else(
+        |error| {
+            eprintln!("steadfs: {error:#}");
+            ExitCode::from(2)
+        },
+        ExitCode::from,
+    )
 }
 
 /// Shows a journal.

@@ -9,26 +9,26 @@ use super::{Journal, JournalError, Position, SegmentedJournal, notes, segment};
 
 const SEGMENT: u64 = 1_024;
 
-struct Bench {
-    keep: tempfile::TempDir,
+pub(super) struct Bench {
+    pub(super) keep: tempfile::TempDir,
     copies: usize,
 }
 
 impl Bench {
-    fn new(copies: usize) -> Self {
+    pub(super) fn new(copies: usize) -> Self {
         Self { keep: tempfile::tempdir().unwrap(), copies }
     }
 
-    fn folders(&self) -> Vec<PathBuf> {
+    pub(super) fn folders(&self) -> Vec<PathBuf> {
         (0..self.copies).map(|copy| self.keep.path().join(copy.to_string())).collect()
     }
 
-    fn open(&self) -> Result<(SegmentedJournal, Vec<Vec<u8>>), JournalError> {
+    pub(super) fn open(&self) -> Result<(SegmentedJournal, Vec<Vec<u8>>), JournalError> {
         open(&self.folders())
     }
 }
 
-fn open(folders: &[PathBuf]) -> Result<(SegmentedJournal, Vec<Vec<u8>>), JournalError> {
+pub(super) fn open(folders: &[PathBuf]) -> Result<(SegmentedJournal, Vec<Vec<u8>>), JournalError> {
     let mut entries = Vec::new();
     let (journal, _) = SegmentedJournal::open(folders, SEGMENT, Position::default(), |_, payload| {
         entries.push(payload.to_vec());
@@ -49,13 +49,13 @@ fn full() -> File {
 }
 
 /// Makes the given copies fail from now on.
-fn break_copies(journal: &mut SegmentedJournal, folders: &[PathBuf], broken: &[usize]) {
+pub(super) fn break_copies(journal: &mut SegmentedJournal, folders: &[PathBuf], broken: &[usize]) {
     let files = folders.iter().enumerate();
     let files = files.map(|(copy, folder)| if broken.contains(&copy) { full() } else { newest(folder) });
     journal.break_files(files.collect());
 }
 
-fn append(journal: &mut SegmentedJournal, written: &mut Vec<Vec<u8>>, count: usize) {
+pub(super) fn append(journal: &mut SegmentedJournal, written: &mut Vec<Vec<u8>>, count: usize) {
     for _ in 0..count {
         let payload = format!("entry {}", written.len()).into_bytes();
         journal.append(&payload).unwrap();

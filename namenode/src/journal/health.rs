@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -35,6 +35,24 @@ pub struct JournalHealth {
     pub(super) kept: Arc<AtomicU64>,
     /// The first index of the open segment.
     pub(super) open: Arc<AtomicU64>,
+    /// The first index of the oldest segment, and how far the second copy of the store goes.
+    second: Arc<Second>,
+}
+
+/// What the second copy of the store has of the journal.
+#[derive(Debug)]
+struct Second {
+    oldest: AtomicU64,
+    /// `u64::MAX`: there is no second copy.
+    copied: AtomicU64,
+    /// Segments are kept for its sake, more than half of what may be.
+    pressing: AtomicBool,
+}
+
+impl Default for Second {
+    fn default() -> Self {
+        Self { oldest: AtomicU64::new(0), copied: AtomicU64::new(u64::MAX), pressing: AtomicBool::new(false) }
+    }
 }
 
 impl JournalHealth {
@@ -42,6 +60,37 @@ impl JournalHealth {
     #[must_use]
     pub fn copies(&self) -> Vec<CopyHealth> {
         self.copies.lock().clone()
+    }
+
+    /// The second copy of the store goes up to this entry: what comes after it is kept.
+    pub(crate) fn copied(&self, through: u64) {
+        self.second.copied.store(through, Ordering::Release);
+    }
+
+    /// Up to which entry the second copy of the store goes; `u64::MAX` if there is none.
+    pub(super) fn needed_after(&self) -> u64 {
+        self.second.copied.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_oldest(&self, first: u64) {
+        self.second.oldest.store(first, Ordering::Release);
+    }
+
+    pub(super) fn note_pressing(&self, pressing: bool) {
+        self.second.pressing.store(pressing, Ordering::Release);
+    }
+
+    /// Whether the second copy of the store should be renewed now, before the journal outruns it.
+    pub(crate) fn is_pressing(&self) -> bool {
+        self.second.pressing.load(Ordering::Acquire)
+    }
+
+    /// The entry with which the second copy of the store ends, if the journal no longer goes back to it.
+    pub(crate) fn outran(&self) -> Option<u64> {
+        let copied = self.needed_after();
+        let oldest = self.second.oldest.load(Ordering::Acquire);
+        // At 0 there is no copy yet.
+        (copied != u64::MAX && copied != 0 && oldest > copied + 1).then_some(copied)
     }
 
     /// The folders of copies that are complete.

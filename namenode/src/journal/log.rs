@@ -38,7 +38,37 @@ pub struct SegmentedJournal {
     least_copies: usize,
     health: JournalHealth,
     refill: Refill,
+    attempts: Attempts,
 }
+
+/// A copy that comes back and fails again is let in less often: each time begins a segment in the others.
+#[derive(Default)]
+struct Attempts {
+    made: u32,
+    /// Chances still to be let pass.
+    skip: u32,
+}
+
+impl Attempts {
+    /// Most chances that are let pass: with one every five seconds, five minutes.
+    const MOST: u32 = 63;
+
+    /// Whether this chance is to be taken.
+    fn take(&mut self) -> bool {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        self.skip = (1_u32 << self.made.min(6)).saturating_sub(1).min(Self::MOST);
+        self.made += 1;
+        true
+    }
+}
+
+/// Segments that are kept for the second copy of the store, beyond those kept anyway: so many times these.
+const HELD_TIMES: usize = 4;
+/// And at least so many.
+const HELD_LEAST: usize = 16;
 
 /// What opening a journal found.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -140,7 +170,9 @@ impl SegmentedJournal {
             least_copies: 1,
             health,
             refill: Refill::default(),
+            attempts: Attempts::default(),
         };
+        journal.health.note_oldest(journal.segments.front().copied().unwrap_or_default());
         journal.leave(failures)?;
         journal.write(EntryKind::Seal, &[])?;
         if chain.has_notes && !journal.health.is_degraded() {
@@ -179,6 +211,9 @@ impl SegmentedJournal {
         self.failed = true;
         let index = self.position.index + 1;
         if self.offset + entry::size(payload.len()) > self.head.bytes as usize {
+            if !self.health.is_degraded() {
+                self.attempts = Attempts::default();
+            }
             self.next_segment(payload.len())?;
         }
         let head = EntryHead { kind, index, epoch: self.epoch, previous: self.position.hash };
@@ -230,6 +265,7 @@ impl SegmentedJournal {
         let mut last = None;
         while let Some((copy, error)) = failures.pop_front() {
             self.copies.leave(copy);
+            self.refill.forget(copy);
             let reason = format!("{}: {error}", self.folders[copy].display());
             self.health.set(copy, CopyState::Left(reason));
             last = Some(error);
@@ -335,6 +371,28 @@ impl Journal for SegmentedJournal {
         Ok(())
     }
 
+    fn readmit(&mut self) -> io::Result<bool> {
+        if self.failed {
+            return Err(failed_before());
+        }
+        self.note_filled();
+        let comes_back =
+            (0..self.folders.len()).any(|copy| !self.copies.is_live(copy) && self.spares.is_ready(copy));
+        let is_behind =
+            (0..self.folders.len()).any(|copy| self.health.state(copy) == Some(CopyState::Filling));
+        if self.refill.is_running() || !(comes_back || is_behind) || !self.attempts.take() {
+            return Ok(false);
+        }
+        if comes_back {
+            self.failed = true;
+            self.next_segment(0)?;
+            self.failed = false;
+        } else {
+            self.fill();
+        }
+        Ok(comes_back)
+    }
+
     fn position(&self) -> Position {
         self.position
     }
@@ -345,7 +403,15 @@ impl Journal for SegmentedJournal {
 
     fn trim(&mut self, through: u64) {
         let spared = self.spared;
-        while self.segments.get(spared.saturating_add(1)).is_some_and(|next| *next <= through + 1)
+        let (copied, held) =
+            (self.health.needed_after(), (spared.saturating_mul(HELD_TIMES)).max(HELD_LEAST));
+        let goes = |segments: &VecDeque<u64>| {
+            let next =
+                segments.get(spared.saturating_add(1)).filter(|next| **next <= through.saturating_add(1))?;
+            let needed = *next > copied.saturating_add(1);
+            (!needed || segments.len() > spared.saturating_add(held)).then_some(())
+        };
+        while goes(&self.segments).is_some()
             && let Some(first) = self.segments.pop_front()
         {
             self.health.kept.store(first + 1, Ordering::Release);
@@ -358,5 +424,9 @@ impl Journal for SegmentedJournal {
                 }
             }
         }
+        let oldest = self.segments.front().copied().unwrap_or_default();
+        self.health.note_oldest(oldest);
+        let is_held = self.segments.len() > spared.saturating_add(held / 2);
+        self.health.note_pressing(is_held && copied != u64::MAX);
     }
 }

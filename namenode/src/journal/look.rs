@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::entry::{EntryKind, HEADER_BYTES};
+use super::recover::Chain;
 use super::segment::{self, Scan, Tail};
-use super::{JournalError, notes};
+use super::{JournalError, Position, notes};
 
 /// An entry that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,20 @@ pub fn read_all(
         }
     }
     Ok(())
+}
+
+/// Chains the entries after `store` as a start would, hands the batches to `take`, and gives the last entry.
+///
+/// # Errors
+/// What a start would refuse.
+pub(crate) fn follow(
+    folders: &[PathBuf],
+    store: Position,
+    take: impl FnMut(Position, &[u8]) -> Result<(), JournalError>,
+) -> Result<Position, JournalError> {
+    let chain = Chain::read(folders, store)?;
+    chain.replay(take)?;
+    Ok(chain.end)
 }
 
 /// Reads all copies and compares them with themselves and with each other.

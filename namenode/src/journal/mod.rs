@@ -39,6 +39,7 @@ pub use crate::store::Position;
 pub use entry::EntryKind;
 pub use health::{CopyHealth, CopyState, JournalHealth};
 pub use log::{Recovered, SegmentedJournal};
+pub(crate) use look::follow;
 pub use look::{SeenEntry, Verified, read_all, verify};
 pub(crate) use refill::scrub;
 
@@ -62,13 +63,22 @@ pub trait Journal: Send {
     /// As [`Journal::append`].
     fn roll(&mut self) -> io::Result<()>;
 
+    /// Lets copies come back that were left and whose folders take files again: with a new segment, which nothing else
+    /// here begins; copies that are back and lack older segments are given them. Says whether a segment was begun.
+    /// Call it now and then while a copy is not complete.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    fn readmit(&mut self) -> io::Result<bool>;
+
     /// The last entry.
     fn position(&self) -> Position;
 
     /// The epoch of this namenode's life: higher than that of any before.
     fn epoch(&self) -> u64;
 
-    /// Entries up to this index are no longer needed.
+    /// Entries up to this index are no longer needed to start. Those that the second copy of the store needs are kept
+    /// nevertheless, within a bound ([`JournalHealth::copied`]).
     fn trim(&mut self, through: u64);
 }
 
@@ -170,5 +180,7 @@ impl JournalError {
 
 #[cfg(test)]
 mod copies_test;
+#[cfg(test)]
+mod readmit_test;
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,13 @@ impl Refill {
         self.running.is_some()
     }
 
+    /// This copy failed again: it is not complete when the filling ends.
+    pub(super) fn forget(&mut self, copy: usize) {
+        if let Some((copies, _)) = &mut self.running {
+            copies.retain(|filling| *filling != copy);
+        }
+    }
+
     /// Begins to give these `copies` what others have, up to the segment that begins with `open`.
     pub(super) fn start(
         &mut self,
@@ -64,16 +71,24 @@ impl Refill {
 /// disk then says.
 fn run(folders: &[PathBuf], open: u64, kept: &Kept) -> Result<(), JournalError> {
     let firsts = closed(folders, open)?;
+    let mut lost = None;
     for (place, first) in firsts.iter().enumerate() {
         // The next one says where this one must end.
         let end = firsts.get(place + 1).copied().unwrap_or(open);
-        if *first >= kept.load(Ordering::Acquire) {
-            fill(folders, *first, end, kept)?;
-        } else {
+        if *first < kept.load(Ordering::Acquire) {
             give_up(folders, *first);
+        } else if fill(folders, *first, end, kept)?.lost && *first >= kept.load(Ordering::Acquire) {
+            lost = lost.or(Some(*first));
         }
     }
-    Ok(())
+    // Nobody is made complete by what nobody has. It ends when the store has passed these entries and they go.
+    match lost {
+        Some(first) => Err(JournalError::Io {
+            path: PathBuf::from(segment::file_name(first)),
+            error: io::Error::other("an entry in it is good in no copy"),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The first indexes of the closed segments that some folder has.

@@ -22,7 +22,7 @@ const MAX_FINDINGS: usize = 1_000;
 pub enum Gravity {
     /// A start of the namenode puts it right by itself.
     Mends,
-    /// The namenode starts; `steadfs admin fsck --namespace --repair` puts right what can be.
+    /// The namenode starts, and then an order puts it right: the sentence says which.
     Repair,
     /// The namenode does not start, or something is lost: the sentence says what to do.
     Lost,
@@ -133,10 +133,15 @@ fn check_journals(folders: &[PathBuf], sound: &mut Sound) -> anyhow::Result<Vec<
         sound.fact(format!("journal: entries {first} to {last}, {} copies", there.len()));
     }
     for text in verified.damaged {
-        sound.found(Gravity::Mends, format!("{text}; a start makes it whole from the other copies, if they are"));
+        sound.found(
+            Gravity::Mends,
+            format!("{text}; a start makes it whole from the other copies, if they are"),
+        );
     }
     for index in verified.lost {
-        let text = format!("journal entry {index} is good in no copy. Put back an intact copy of the journal folder");
+        let text = format!(
+            "journal entry {index} is good in no copy. Put back an intact copy of the journal folder"
+        );
         sound.found(Gravity::Lost, text);
     }
     Ok(there)
@@ -161,7 +166,9 @@ fn check_copies(
                 ));
                 usable = usable.or(Some((copy, manifest)));
             }
-            Err(error) => sound.found(Gravity::Mends, format!("{error:#}; the running namenode makes it anew")),
+            Err(error) => {
+                sound.found(Gravity::Mends, format!("{error:#}; the running namenode makes it anew"))
+            }
         }
     }
     usable
@@ -217,7 +224,8 @@ fn check_store(path: &Path, sources: &Sources, sound: &mut Sound) -> Option<Posi
         return again();
     }
     if let Ok(why) = std::fs::read_to_string(rotten_mark(path)) {
-        sound.found(gravity, format!("the store in {shown} was found damaged ({}): {remedy}", why.trim_end()));
+        sound
+            .found(gravity, format!("the store in {shown} was found damaged ({}): {remedy}", why.trim_end()));
     }
     let opened = ReadOnlyStore::open(path).and_then(|store| {
         let position = store.try_position()?;
@@ -240,7 +248,10 @@ fn check_store(path: &Path, sources: &Sources, sound: &mut Sound) -> Option<Posi
             Ok((key, record)) => rows.row(&key, &record),
             Err(error) => rows.sound.found(
                 Gravity::Lost,
-                format!("a row of table {} cannot be understood ({error:#}): {remedy}", table.family()),
+                format!(
+                    "a row of table {} cannot be understood ({error:#}): start the release that wrote it, or restore a backup",
+                    table.family()
+                ),
             ),
         }
         ensure!(!rows.sound.is_full(), "there is more to find");
@@ -248,7 +259,8 @@ fn check_store(path: &Path, sources: &Sources, sound: &mut Sound) -> Option<Posi
     });
     rows.end();
     if let Err(error) = read.context("the check of the store did not come to its end") {
-        sound.found(gravity, format!("{error:#}: {remedy}"));
+        // A start does not read everything, so it would not notice.
+        sound.found(gravity.max(Gravity::Repair), format!("{error:#}. Move {shown} away: {remedy}"));
     }
     sound.fact(format!("store: journal entry {}", position.index));
     Some(position)
@@ -307,7 +319,10 @@ impl Rows<'_, '_> {
         for problem in rules::counters(view, blocks, complete) {
             sound.found(
                 Gravity::Repair,
-                format!("{}. Start the namenode and run steadfs admin fsck --namespace --repair", problem.text),
+                format!(
+                    "{}. Start the namenode and run steadfs admin fsck --namespace --repair",
+                    problem.text
+                ),
             );
         }
         sound.fact(format!("namespace: {inodes} inodes, {blocks} blocks"));
@@ -322,10 +337,9 @@ fn check_chain(journals: &[PathBuf], position: Position, sound: &mut Sound) {
     let mut batches = 0_u64;
     let followed = journal::follow(journals, position, |at, bytes| {
         batches += 1;
-        payload::decode(bytes).map(|_| ()).map_err(|error| JournalError::Unreadable {
-            index: at.index,
-            problem: error.to_string(),
-        })
+        payload::decode(bytes)
+            .map(|_| ())
+            .map_err(|error| JournalError::Unreadable { index: at.index, problem: error.to_string() })
     });
     match followed {
         Ok(end) => sound.fact(format!("a start replays {batches} batches, to journal entry {}", end.index)),

@@ -31,6 +31,8 @@ pub(super) struct Desk {
     restore_failed: AtomicBool,
     /// Held by who changes the roster: it is read, changed and set again.
     pub(super) roster_turn: tokio::sync::Mutex<()>,
+    /// Held by who checks whether datanodes may be stopped: one look through all blocks at a time.
+    pub(super) stop_turn: tokio::sync::Mutex<()>,
     /// The last transaction and time when the namespace was saved by order.
     saved: (AtomicU64, AtomicU64),
     /// When the tasks of `dfsadmin -reconfig` began and ended; 0 for never.
@@ -44,6 +46,7 @@ impl Desk {
             reports: config.data_dirs.first().map_or_else(PathBuf::new, |folder| folder.join("reports")),
             restore_failed: AtomicBool::new(false),
             roster_turn: tokio::sync::Mutex::new(()),
+            stop_turn: tokio::sync::Mutex::new(()),
             saved: (AtomicU64::new(0), AtomicU64::new(0)),
             reconfigured: AtomicU64::new(0),
         }

@@ -109,6 +109,7 @@ impl Service {
         let started = self.audit.start();
         let result = async {
             let uuids = self.nodes_called(names, false)?;
+            let _turn = self.desk.stop_turn.lock().await;
             let (blocks, asked) = (Arc::clone(&self.blocks), uuids.clone());
             let check = self.pool.run(move || blocks.check_stop(&asked)).await?;
             let known = self.datanodes();

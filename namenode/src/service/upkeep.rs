@@ -7,7 +7,7 @@ use std::thread;
 
 use steadfs_common::{BlockId, ChecksumKind, FsError, FsErrorKind, FsResult, TxId};
 use steadfs_namenode_core::{Caller, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Service;
 use crate::backup::files::{self, Pace};
@@ -49,16 +49,18 @@ pub(super) struct BackupDesk {
     /// Where the picture of the store is kept meanwhile: on its disk.
     scratch: PathBuf,
     busy: Arc<AtomicBool>,
+    /// A scrub that an operator ordered is running.
+    scrubs: Arc<AtomicBool>,
 }
 
 impl BackupDesk {
     pub(super) fn new(data_dirs: &[PathBuf]) -> Self {
         let scratch = data_dirs.first().map_or_else(PathBuf::new, |folder| folder.join("backup-checkpoint"));
-        Self { scratch, busy: Arc::default() }
+        Self { scratch, busy: Arc::default(), scrubs: Arc::default() }
     }
 }
 
-/// Frees the desk when a backup ends, however it does.
+/// Frees the desk when a backup or a scrub ends, however it does.
 struct Busy(Arc<AtomicBool>);
 
 impl Drop for Busy {
@@ -113,7 +115,7 @@ impl Service {
     /// Reads journal, store and its copy now, and makes good what rotted.
     ///
     /// # Errors
-    /// AccessDenied: the caller is no superuser; Io: a disk says no.
+    /// AccessDenied: the caller is no superuser; Refused: one is running already; Io: a disk says no.
     pub(crate) async fn scrub(&self, caller: &Caller) -> FsResult<()> {
         let started = self.audit.start();
         let result = async {
@@ -121,8 +123,22 @@ impl Service {
             let Some(upkeep) = self.scrubber.get().cloned() else {
                 return Err(FsError::new(FsErrorKind::Refused, "The namenode is still starting"));
             };
-            let scrubbed = self.pool.run(move || upkeep.renew().and_then(|()| upkeep.scrub())).await;
-            scrubbed.map_err(|error| FsError::new(FsErrorKind::Io, format!("{error:#}")))
+            if self.backups.scrubs.swap(true, Ordering::AcqRel) {
+                let text = "A scrub is running already: wait for its end (steadfs admin data-health tells what it found)";
+                return Err(FsError::new(FsErrorKind::Refused, text));
+            }
+            let busy = Busy(self.backups.scrubs.clone());
+            let (give, scrubbed) = oneshot::channel();
+            // It takes hours, on a thread of its own, and goes on if who asked is gone.
+            let run = move || {
+                let _busy = busy;
+                let _ = give.send(upkeep.renew().and_then(|()| upkeep.scrub()));
+            };
+            let io = |text: String| FsError::new(FsErrorKind::Io, text);
+            let started = thread::Builder::new().name("scrub".into()).spawn(run);
+            started.map_err(|error| io(format!("no thread for a scrub: {error}")))?;
+            let scrubbed = scrubbed.await.map_err(|_| io("the scrub ended early".into()))?;
+            scrubbed.map_err(|error| io(format!("{error:#}")))
         };
         let result = result.await;
         self.audit.changed(&started, "scrub", caller, &"/", &result);

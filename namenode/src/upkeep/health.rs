@@ -20,6 +20,8 @@ pub(crate) enum Topic {
     Room,
     /// The second copy of the store.
     StoreCopy,
+    /// The journal does not go back to the second copy of the store.
+    Outran,
     /// What a scrub could not mend.
     Rot,
     /// A datanode heard of a later state.

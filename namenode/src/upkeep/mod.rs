@@ -14,15 +14,16 @@ use steadfs_common::format_bytes;
 use steadfs_daemon::clock::SharedClock;
 use steadfs_daemon::pool::DiskPool;
 use steadfs_daemon::shutdown::Shutdown;
+use tokio::sync::Notify;
 
 use crate::backup::files::Pace;
 use crate::backup::second::SecondCopy;
 use crate::backup::{SECOND, Stamp};
 use crate::blocks::Blocks;
 use crate::commit::Commits;
-use crate::config::UpkeepConfig;
+use crate::config::{NamenodeConfig, UpkeepConfig};
 use crate::identity::Identity;
-use crate::journal;
+use crate::journal::{self, JournalHealth};
 use crate::service::EffectSink as _;
 use crate::store::{Position, Store};
 pub use health::Health;
@@ -41,6 +42,8 @@ pub(crate) struct Upkeep {
     /// The first of the data folders, which holds the store.
     folder: PathBuf,
     second: Option<Mutex<SecondCopy>>,
+    /// The second copy of the store is to be renewed now: much journal is kept for it.
+    hurry: Notify,
     stop: Arc<AtomicBool>,
 }
 
@@ -65,6 +68,7 @@ impl Upkeep {
             clock,
             folder,
             second,
+            hurry: Notify::new(),
             stop: Arc::default(),
         })
     }
@@ -116,19 +120,35 @@ impl Upkeep {
         low
     }
 
+    /// Whether the journal still goes back to the second copy of the store, and how long it will.
+    fn look_at_second(&self, journal: &JournalHealth) {
+        if journal.is_pressing() {
+            self.hurry.notify_one();
+        }
+        let problem = journal.outran().map(|copied| {
+            format!(
+                "THE SECOND COPY OF THE STORE IS TOO OLD: it ends with journal entry {copied}, and the journal begins later.                  Until it is renewed, a lost first data folder can only be made good from a backup"
+            )
+        });
+        self.health.problem(Topic::Outran, problem);
+    }
+
     /// Renews the second copy of the store, if anything was journalled since.
     pub(crate) fn renew(&self) -> anyhow::Result<()> {
         let Some(second) = &self.second else { return Ok(()) };
         let mut second = second.lock();
         let applied = self.store.view_guard().position().index;
         if second.is_current(applied) {
+            self.health.journal().copied(applied);
             return Ok(());
         }
         let pace = Pace::new(self.config.store_copy_bytes_per_second, self.stop.clone());
         let stamp = Stamp { identity: self.identity.clone(), taken_ms: self.clock.now().0 };
         let healed = second.renew(&self.store, &self.scratch(), &stamp, &pace)?;
         self.tell_healed(0, &healed, &[]);
-        self.health.copied(second.manifest().map_or(0, |last| last.position.index));
+        let copied = second.manifest().map_or(0, |last| last.position.index);
+        self.health.copied(copied);
+        self.health.journal().copied(copied);
         Ok(())
     }
 
@@ -176,6 +196,13 @@ impl Upkeep {
     }
 }
 
+/// The journal entry up to which the second copy of the store goes, where one is kept: 0 if it is still to be made.
+pub(crate) fn copied_at(config: &NamenodeConfig, stands_at: Position) -> Option<u64> {
+    let second = config.data_dirs.get(1).filter(|_| config.upkeep.store_copy)?;
+    let copy = SecondCopy::at(second.join(SECOND), PathBuf::new(), stands_at);
+    Some(copy.manifest().map_or(0, |last| last.position.index))
+}
+
 /// Bytes that may still be written in a folder's file system.
 fn room_in(folder: &Path) -> std::io::Result<u64> {
     let about = rustix::fs::statvfs(folder)?;
@@ -186,17 +213,18 @@ async fn look(upkeep: Arc<Upkeep>, pool: DiskPool, blocks: Blocks, commits: Comm
     let every = Duration::from_millis(upkeep.config.check_interval_ms);
     loop {
         let asked = upkeep.clone();
-        let (low, roll) = pool
-            .run(move || {
-                let journal = asked.health.journal();
-                (asked.is_low(), journal.is_degraded() || journal.misses_a_file())
-            })
-            .await;
+        let (low, misses_a_file) =
+            pool.run(move || (asked.is_low(), asked.health.journal().misses_a_file())).await;
         blocks.set_low_resources(low);
-        // With a new segment a copy that was left may come back, and one whose folder is gone is found out.
-        if roll && let Err(error) = commits.roll().await {
+        // With a new segment a copy whose folder is gone is found out.
+        if misses_a_file && let Err(error) = commits.roll().await {
             tracing::debug!(%error, "no new segment");
         }
+        let journal = upkeep.health.journal();
+        if journal.is_degraded() {
+            commits.readmit();
+        }
+        upkeep.look_at_second(&journal);
         let kept = blocks.kept();
         upkeep.health.problem(
             Topic::Kept,
@@ -245,9 +273,10 @@ async fn care(upkeep: Arc<Upkeep>, pool: DiskPool, shutdown: Shutdown) {
         tokio::select! {
             () = shutdown.triggered() => return,
             () = tokio::time::sleep(next) => {}
+            () = upkeep.hurry.notified(), if wait == renew_every => {}
         }
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -30,13 +30,13 @@ fn config(folder: &Path) -> NamenodeConfig {
     config
 }
 
-struct Life {
+pub(crate) struct Life {
     namenode: Namenode,
     shutdown: Shutdown,
 }
 
 impl Life {
-    async fn begin(config: &NamenodeConfig) -> anyhow::Result<Self> {
+    pub(crate) async fn begin(config: &NamenodeConfig) -> anyhow::Result<Self> {
         let shutdown = Shutdown::new();
         let namenode = Namenode::start(config.clone(), shutdown.clone()).await?;
         let service = namenode.service();
@@ -62,7 +62,7 @@ impl Life {
         service.scrub(&service.own_caller().clone()).await.unwrap();
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.shutdown.trigger();
         self.namenode.stopped().await;
     }
@@ -90,7 +90,7 @@ impl Life {
 }
 
 /// A namenode with 300 folders in several lives, and its copy of the store.
-async fn filled(folder: &Path) -> NamenodeConfig {
+pub(crate) async fn filled(folder: &Path) -> NamenodeConfig {
     let config = config(folder);
     for life in 0..3 {
         let namenode = Life::begin(&config).await.unwrap();
@@ -105,14 +105,14 @@ async fn filled(folder: &Path) -> NamenodeConfig {
 
 const FOLDERS: u64 = 304;
 
-fn tables(store: &Path) -> Vec<PathBuf> {
+pub(crate) fn tables(store: &Path) -> Vec<PathBuf> {
     let items = std::fs::read_dir(store).unwrap().map(|item| item.unwrap().path());
     let mut found: Vec<PathBuf> = items.filter(|path| path.to_string_lossy().contains(".sst")).collect();
     found.sort();
     found
 }
 
-fn flip(path: &Path) {
+pub(crate) fn flip(path: &Path) {
     let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
     let at = file.metadata().unwrap().len() / 3;
     let mut byte = [0];
@@ -431,4 +431,54 @@ async fn a_clock_that_is_minutes_off_loses_nothing() {
         assert_eq!(checked.problems, Vec::<String>::new());
         life_of.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_scrub_runs_at_a_time_and_keeps_no_thread_of_others() {
+    let keep = tempfile::tempdir().unwrap();
+    let mut config = config(keep.path());
+    // A byte a second: it does not end by itself.
+    config.upkeep.scrub_bytes_per_second = 1;
+    config.upkeep.scrub_interval_ms = 0;
+    let life = Life::begin(&config).await.unwrap();
+    for number in 0..50 {
+        life.mkdir(&format!("/{number}")).await;
+    }
+    let service = life.namenode.service().clone();
+    service.roll_journal(&service.own_caller().clone()).await.unwrap();
+    let first = {
+        let service = service.clone();
+        tokio::spawn(async move { service.scrub(&service.own_caller().clone()).await })
+    };
+    let text = loop {
+        assert!(!first.is_finished(), "{:?}", first.await);
+        let caller = service.own_caller().clone();
+        match tokio::time::timeout(std::time::Duration::from_secs(20), service.scrub(&caller)).await {
+            Ok(Err(error)) => break error.to_string(),
+            // This one came first: it runs, and the other is refused.
+            Ok(Ok(())) => panic!("a scrub ended"),
+            Err(_) => continue,
+        }
+    };
+    assert!(text.contains("running already"), "{text}");
+    life.end().await;
+    assert!(first.await.unwrap().is_err(), "it ends with the namenode");
+}
+
+#[test]
+fn what_the_dumps_print_stays_as_it_is() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let keep = tempfile::tempdir().unwrap();
+    let folder = keep.path().join("a");
+    copy_folder(&golden.join("layout-1"), &folder);
+    let (mut journal, mut image) = (Vec::new(), Vec::new());
+    offline::dump_journal(&folder, &mut journal).unwrap();
+    offline::dump_image(&folder, &mut image).unwrap();
+    for (name, found) in [("layout-1.journal.jsonl", journal), ("layout-1.image.jsonl", image)] {
+        let expected = std::fs::read_to_string(golden.join("dumps").join(name)).unwrap();
+        assert_eq!(String::from_utf8(found).unwrap(), expected, "{name}");
+    }
+    // And they are sound, as far as the check goes that changes nothing.
+    let sound = offline::check(&[folder]).unwrap();
+    assert_eq!(sound.worst(), None, "{sound:?}");
 }

@@ -67,7 +67,8 @@ impl Leaving {
 /// Datanodes that shall be stopped at the same time, and how far the check of it is.
 #[derive(Clone, Debug)]
 pub struct Stopping {
-    nodes: Vec<NodeIndex>,
+    /// Each with its place in the answer.
+    nodes: BTreeMap<NodeIndex, usize>,
     next: BlockId,
     check: StopCheck,
 }
@@ -220,8 +221,9 @@ impl BlockMap {
                 )
             })
         };
-        let nodes = uuids.iter().map(find).collect::<FsResult<Vec<_>>>()?;
-        let check = StopCheck { lacking: vec![Lacking::default(); nodes.len()], ..StopCheck::default() };
+        let place = |(place, uuid): (usize, &DatanodeUuid)| Ok((find(uuid)?, place));
+        let nodes = uuids.iter().enumerate().map(place).collect::<FsResult<BTreeMap<_, _>>>()?;
+        let check = StopCheck { lacking: vec![Lacking::default(); uuids.len()], ..StopCheck::default() };
         Ok(Stopping { nodes, next: BlockId(0), check })
     }
 
@@ -238,9 +240,7 @@ impl BlockMap {
             last = Some(id);
             let places = entry.places.as_slice();
             let least = self.settings.min_maintenance_replication.min(entry.replication.max(1));
-            self.count_stop(stopping, id, places, usize::from(least), |map, place| {
-                map.serves(place) && map.nodes.storage(place).reported
-            });
+            self.count_stop(stopping, id, places, usize::from(least), false);
         }
         if let Some(last) = last {
             stopping.next = last.next();
@@ -249,37 +249,39 @@ impl BlockMap {
         for (id, building) in &self.building {
             let places = self.places_of(building);
             let least = usize::from(self.settings.min_replication);
-            let before = stopping.check.lacking.clone();
-            self.count_stop(stopping, *id, &places, least, Self::serves);
-            // They are told apart from complete ones.
-            for (lacking, before) in stopping.check.lacking.iter_mut().zip(before) {
-                let open = lacking.blocks - before.blocks;
-                *lacking = Lacking { open: before.open + open, ..before };
-            }
+            self.count_stop(stopping, *id, &places, least, true);
         }
         Some(stopping.check.clone())
     }
 
+    /// Counts a block, of an open file or not, against those without whom fewer than `least` would be left.
     fn count_stop(
         &self,
         stopping: &mut Stopping,
         id: BlockId,
         places: &[StorageIndex],
         least: usize,
-        counts: impl Fn(&Self, StorageIndex) -> bool,
+        open: bool,
     ) {
-        let node = |place: &StorageIndex| self.nodes.storage(*place).node;
+        let storage = |place: &StorageIndex| self.nodes.storage(*place);
         let Stopping { nodes, check, .. } = stopping;
-        if !places.iter().any(|place| nodes.contains(&node(place)) && !self.nodes.storage(*place).dropped) {
+        let named: SmallVec<[NodeIndex; 4]> =
+            places.iter().map(|place| storage(place).node).filter(|at| nodes.contains_key(at)).collect();
+        if !places.iter().any(|place| named.contains(&storage(place).node) && !storage(place).dropped) {
             return;
         }
-        let elsewhere =
-            places.iter().filter(|place| !nodes.contains(&node(place)) && counts(self, **place)).count();
+        let counts = |place: &&StorageIndex| self.serves(**place) && (open || storage(place).reported);
+        let stays = |place: &&StorageIndex| !named.contains(&storage(place).node);
+        let elsewhere = places.iter().filter(stays).filter(counts).count();
         if elsewhere >= least {
             return;
         }
-        for (at, lacking) in nodes.iter().zip(&mut check.lacking) {
-            if places.iter().any(|place| node(place) == *at) {
+        for (nth, at) in named.iter().enumerate() {
+            let place = nodes.get(at).filter(|_| !named[..nth].contains(at));
+            let Some(lacking) = place.and_then(|place| check.lacking.get_mut(*place)) else { continue };
+            if open {
+                lacking.open += 1;
+            } else {
                 lacking.blocks += 1;
                 lacking.only_here += u64::from(elsewhere == 0);
             }
@@ -290,11 +292,11 @@ impl BlockMap {
     }
 
     /// Why it is not known what these datanodes hold.
-    fn unknown_at(&self, nodes: &[NodeIndex]) -> Option<String> {
+    fn unknown_at(&self, nodes: &BTreeMap<NodeIndex, usize>) -> Option<String> {
         if self.safe_mode.is_on() {
             return Some("the namenode is in safe mode: it has not heard of all replicas".into());
         }
-        let silent = nodes.iter().find(|at| self.nodes.node(**at).live && !self.has_reported(**at))?;
+        let silent = nodes.keys().find(|at| self.nodes.node(**at).live && !self.has_reported(**at))?;
         Some(format!("datanode {} has not yet reported all its replicas", self.nodes.node(*silent).uuid))
     }
 }

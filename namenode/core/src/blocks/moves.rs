@@ -93,6 +93,18 @@ impl BlockMap {
         }
     }
 
+    /// A datanode is gone: nothing moves from it or to it.
+    pub(super) fn end_moves_of(&mut self, at: NodeIndex) {
+        let here = |place: StorageIndex| self.nodes.storage(place).node == at;
+        let gone = |going: &Move| here(going.from) || here(going.to);
+        let ended: Vec<BlockId> =
+            self.moves.active.iter().filter(|(_, going)| gone(going)).map(|(id, _)| *id).collect();
+        for id in ended {
+            self.end_move(id);
+            self.moves.end(id);
+        }
+    }
+
     /// Gives up moves that took too long.
     pub(super) fn expire_moves(&mut self, now: Millis) {
         let late: Vec<BlockId> =

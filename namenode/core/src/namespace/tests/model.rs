@@ -1,6 +1,7 @@
 //! Random operations on the rules and on [`naive::Model`], which keeps a plain tree and does everything the slow way:
 //! both must answer the same, and hold the same afterwards.
 
+mod beside;
 mod naive;
 
 use std::time::Duration;
@@ -10,10 +11,12 @@ use steadfs_common::acl::{AclScope, ScopedAclEntry};
 use steadfs_common::xattr::{XAttrFlags, XAttrName};
 use steadfs_common::{FsErrorKind, FsPath, InodeId, Name, StorageType};
 
+use self::beside::Beside;
 use self::naive::{Answer, Model, Previous, Seen, Used};
 use super::world::{BLOCK, World, path, user};
 use crate::acl::AclChange;
 use crate::command::{BlockRef, FileRef, RenameMode};
+use crate::namespace::kept;
 use crate::namespace::quota::Bound;
 use crate::namespace::read::{Reader, full_path};
 use crate::record::{AclEntry, AclKind, Block, BlockState, Inode, InodeKind};
@@ -32,11 +35,11 @@ enum At {
 impl At {
     fn path(&self, model: &Model) -> FsPath {
         let existing = |number: usize| {
-            let all = model.all();
+            let all = named(model);
             all[number % all.len()].0.clone()
         };
         let file = |number: usize| {
-            let files: Vec<_> = model.all().into_iter().filter(|seen| seen.4.is_some()).collect();
+            let files: Vec<_> = named(model).into_iter().filter(|seen| seen.4.is_some()).collect();
             files.get(number % files.len().max(1)).map_or_else(|| "/open/a".to_owned(), |file| file.0.clone())
         };
         let text = match self {
@@ -47,6 +50,11 @@ impl At {
         };
         path(if text.is_empty() { "/" } else { &text })
     }
+}
+
+/// All that has a name still.
+fn named(model: &Model) -> Vec<Seen> {
+    model.all().into_iter().filter(|seen| !seen.0.starts_with("/.reserved")).collect()
 }
 
 /// One step. Files are named by a number too where the rules name them by id.
@@ -65,6 +73,8 @@ enum Op {
     Truncate { who: usize, at: At, length: u64, client: usize },
     Replace { who: usize, at: At, lengths: Vec<u64> },
     Reclaim,
+    Open { file: usize, open: bool },
+    LetGo,
     Chmod { who: usize, at: At, mode: u16 },
     SetAcl { who: usize, at: At, change: AclChange },
     SetXAttr { who: usize, at: At, name: &'static str, value: &'static str, flags: (bool, bool) },
@@ -78,6 +88,8 @@ enum Op {
     Finish { recovery: usize, length: u64, nothing: bool },
     Pass { seconds: u64 },
     Renew { client: usize },
+    MakeFolder { who: usize, at: At, mode: u16 },
+    Beside(beside::Step),
 }
 
 const USERS: [&str; 4] = ["hdfs", "ann", "bob", "eve"];
@@ -240,6 +252,8 @@ fn op() -> impl Strategy<Value = Op> {
         5 => (who(), file_at(), cut_length(), client())
             .prop_map(|(who, at, length, client)| Op::Truncate { who, at, length, client }),
         1 => Just(Op::Reclaim),
+        4 => (file.clone(), prop::bool::weighted(0.7)).prop_map(|(file, open)| Op::Open { file, open }),
+        1 => Just(Op::LetGo),
         2 => (who(), at(), mode()).prop_map(|(who, at, mode)| Op::Chmod { who, at, mode }),
         5 => (who(), at(), acl_change()).prop_map(|(who, at, change)| Op::SetAcl { who, at, change }),
         2 => (who(), at(), attribute(), name(), (prop::bool::weighted(0.9), prop::bool::weighted(0.8)))
@@ -255,12 +269,15 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(recovery, length, nothing)| Op::Finish { recovery, length, nothing }),
         2 => prop::sample::select([20_u64, 50, 700].as_slice()).prop_map(|seconds| Op::Pass { seconds }),
         1 => client().prop_map(|client| Op::Renew { client }),
+        2 => (who(), at(), mode()).prop_map(|(who, at, mode)| Op::MakeFolder { who, at, mode }),
+        4 => beside::step().prop_map(Op::Beside),
     ]
 }
 
 struct Both {
     world: World,
     model: Model,
+    beside: Beside,
 }
 
 impl Both {
@@ -270,6 +287,9 @@ impl Both {
         if let Op::Replace { who, at, lengths } = op {
             let at = at.path(&self.model);
             return self.replace(USERS[*who], &at, lengths);
+        }
+        if let Op::Beside(step) = op {
+            return self.beside.step(&mut self.world, step);
         }
         let Some((who, command, expected)) = self.prepare(op) else { return };
         let answer = self.world.run(who, &command).map(answer).map_err(|error| error.kind());
@@ -331,7 +351,7 @@ impl Both {
 
     /// What a step asks the rules, and what the model answers; none if there is nothing to ask.
     fn prepare(&mut self, op: &Op) -> Option<(&'static str, Command, Result<Answer, FsErrorKind>)> {
-        let Self { world, model } = self;
+        let Self { world, model, .. } = self;
         Some(match op {
             Op::Mkdirs { who, at, mode, parents } => {
                 let at = at.path(model);
@@ -369,7 +389,12 @@ impl Both {
                     Command::Append { path: at.clone(), client: client.into(), new_block: *new_block };
                 (USERS[*who], command, model.append(&user(USERS[*who]), &at, client, *new_block))
             }
-            Op::Replace { .. } => return None,
+            Op::Replace { .. } | Op::Beside(_) => return None,
+            Op::MakeFolder { who, at, mode } => {
+                let at = at.path(model);
+                let command = Command::MakeFolder { path: at.clone(), mode: *mode, unmasked: None };
+                (USERS[*who], command, model.make_folder(&user(USERS[*who]), &at, *mode))
+            }
             Op::AddBlock { file, client, previous, length, reported } => {
                 let (id, client) = (model.file_number(*file)?, CLIENTS[*client]);
                 world.nodes.reports.set(*reported);
@@ -430,6 +455,22 @@ impl Both {
                 world.reclaim_all();
                 model.reclaim();
                 return None;
+            }
+            Op::Open { file, open } => {
+                let id = model.file_number(*file)?;
+                for files in [&mut world.open.files, &mut model.open] {
+                    if *open {
+                        files.insert(id)
+                    } else {
+                        files.remove(&id)
+                    };
+                }
+                return None;
+            }
+            Op::LetGo => {
+                let files = kept::page(&world.view, None, usize::MAX).into_iter().map(|(_, id)| id).collect();
+                model.let_go();
+                ("hdfs", Command::LetGo { files }, Ok(Answer::Done))
             }
             Op::Chmod { who, at, mode } => {
                 let at = at.path(model);
@@ -629,7 +670,7 @@ proptest! {
 
     #[test]
     fn the_rules_do_as_the_model(ops in prop::collection::vec(op(), 1..80)) {
-        let mut both = Both { world: World::new(), model: Model::new() };
+        let mut both = Both { world: World::new(), model: Model::new(), beside: Beside::default() };
         both.compare();
         for op in &ops {
             both.step(op);

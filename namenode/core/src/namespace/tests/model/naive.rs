@@ -4,7 +4,7 @@ mod attributes;
 mod files;
 mod quotas;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use steadfs_common::{FsErrorKind, FsPath, InodeId, Millis};
@@ -115,9 +115,15 @@ pub(super) struct Model {
     recoveries: Vec<usize>,
     /// Blocks of trees that are deleted and not yet reclaimed.
     limbo: Vec<usize>,
+    /// These trees.
+    deleted: Vec<Node>,
+    /// Files that mounts have open.
+    pub(super) open: BTreeSet<InodeId>,
     serial: usize,
 }
 
+/// Where files are kept that lost their names.
+const KEPT: &str = ".reserved";
 const NAMENODE: &str = "NN_Recovery";
 const EXECUTE: u16 = 1;
 const WRITE: u16 = 2;
@@ -248,6 +254,8 @@ impl Model {
             renewals: BTreeMap::new(),
             recoveries: Vec::new(),
             limbo: Vec::new(),
+            deleted: Vec::new(),
+            open: BTreeSet::new(),
             serial: 0,
         }
     }
@@ -335,6 +343,30 @@ impl Model {
         }
     }
 
+    /// Takes a file or an empty folder away. A file that somebody has open is kept where nobody sees it.
+    fn lose(&mut self, names: &[String]) {
+        if let Some(node) = self.take(names) {
+            self.keep(node);
+        }
+    }
+
+    fn keep(&mut self, node: Node) {
+        let Some(id) = node.file().map(|file| file.id).filter(|id| self.open.contains(id)) else { return };
+        let Kind::Folder(children) = &mut self.root.kind else { return };
+        let folder = children.entry(KEPT.into()).or_insert_with(|| Node::folder("hdfs", "supergroup", 0o755));
+        if let Kind::Folder(kept) = &mut folder.kind {
+            kept.insert(id.to_string(), node);
+        }
+    }
+
+    /// Lets those go that nobody has open any more.
+    pub(super) fn let_go(&mut self) {
+        let open = self.open.clone();
+        if let Some(Node { kind: Kind::Folder(kept), .. }) = self.find_mut(&[KEPT.into()]) {
+            kept.retain(|_, node| node.file().is_some_and(|file| open.contains(&file.id)));
+        }
+    }
+
     fn put(&mut self, names: &[String], node: Node) {
         let (name, above) = names.split_last().unwrap();
         match &mut self.find_mut(above).unwrap().kind {
@@ -378,6 +410,16 @@ impl Model {
         })
     }
 
+    /// As a plain `mkdir`: what is there is in the way, whatever it is.
+    pub(super) fn make_folder(&mut self, who: &Caller, at: &FsPath, mode: u16) -> Outcome {
+        let names = names(at);
+        self.pass(who, &names, ParentNotDirectory)?;
+        if self.find(&names).is_some() {
+            return Err(AlreadyExists);
+        }
+        self.mkdirs(who, at, mode, false)
+    }
+
     pub(super) fn create(
         &mut self,
         who: &Caller,
@@ -404,7 +446,7 @@ impl Model {
             self.write(who, &names)?;
         }
         let made = self.whole(|model| {
-            model.take(&names);
+            model.lose(&names);
             let before = model.clone();
             model.make_parents(who, &names, None);
             let parent = model.find(&names[..names.len() - 1]).unwrap();
@@ -652,7 +694,7 @@ impl Model {
         self.whole(|model| {
             let before = model.clone();
             let node = model.take(&source).unwrap();
-            model.take(&target);
+            model.lose(&target);
             model.put(&target, node);
             let common = source.iter().zip(&target).take_while(|(from, to)| from == to).count();
             model.exceeds(&before, &target[..target.len() - 1], common + 1)?;
@@ -679,12 +721,22 @@ impl Model {
         if filled {
             self.limbo
                 .extend(node.files().iter().flat_map(|file| file.blocks.iter().map(|block| block.serial)));
+            self.deleted.push(node);
+        } else {
+            self.keep(node);
         }
         Ok(Answer::Bool(true))
     }
 
     pub(super) fn reclaim(&mut self) {
         self.limbo.clear();
+        let mut left = std::mem::take(&mut self.deleted);
+        while let Some(node) = left.pop() {
+            match node.kind {
+                Kind::Folder(children) => left.extend(children.into_values()),
+                Kind::File(_) => self.keep(node),
+            }
+        }
     }
 
     fn owned(&mut self, who: &Caller, at: &FsPath) -> Result<&mut Node, FsErrorKind> {
