@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from bench import Cluster, percentiles, until
+from bench import Cluster, percentiles, preloaded, until
 from hand import our_hand, stock_hand
 from ledger import Load
 from quiet import Leak, empty, settle
@@ -91,22 +91,26 @@ class Bench:
             if not self.process(name).alive():
                 raise Leak(f"{name} does not start: {self.cluster.words(name)}")
 
-    def check(self, everything=False):
-        """The writers rest, and are compared with what is there."""
+    def check(self, everything=False, close=False):
+        """The writers rest (and close their files), and are compared with what is there."""
         self.all_up()
         self.load.rest()
+        if close:
+            self.load.close_all()
         if violations := self.load.check(everything):
             raise Leak("; ".join(violations))
 
     def finish(self):
         """The last check: all bytes, all replicas, nothing left over."""
-        self.load.close_all()
-        self.check(everything=True)
+        self.check(everything=True, close=True)
         folders = [self.cluster.root / f"datanode-{number}" for number in range(DATANODES)]
         folders = [folder for number, plain in enumerate(folders) for folder in self.cluster.volumes.get(number, [plain])]
+        began = time.monotonic()
         left = settle(self.cluster, self.load, folders)
+        settled = time.monotonic()
         empty(self.cluster, self.load, self.checker, folders)
-        return f"{left}; all gone once deleted"
+        return (f"{left}, {settled - began:.0f} s after the last kill's check; all gone {time.monotonic() - settled:.0f} s after "
+                "it was deleted")
 
     def end(self):
         if self.load:
@@ -127,7 +131,7 @@ def kills(bench, count):
             done += bench.kill_one() is not None
         bench.check(everything=done % (10 * CHECK) == 0)
         print(f"{done} kills {dict(bench.killed)}: {bench.load.told()}: all there", flush=True)
-    print(bench.finish())
+    print(f"{bench.finish()}; {bench.load.slowest()}")
 
 
 def main():
@@ -135,6 +139,7 @@ def main():
     parser.add_argument("--binary", required=True)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--ours-only", action="store_true", help="no stock client, and so no Java")
+    parser.add_argument("--clocks", action="store_true", help="every server's time of day jumps by ten minutes and back")
     parser.add_argument("--keep", action="store_true", help="leave the folder if something was lost")
     parser.add_argument("--seed", type=int, default=None)
     arguments = parser.parse_args()
@@ -144,6 +149,9 @@ def main():
     root, began, good, bench = pathlib.Path(tempfile.mkdtemp(prefix="steadfs-kills-")), time.monotonic(), False, None
     try:
         bench = Bench(arguments.binary, root, random.Random(seed))
+        if arguments.clocks:
+            for phase, kind in enumerate(("namenode", "datanode")):
+                bench.cluster.environment[kind] = {**preloaded(root, "clocks"), "CLOCK_PHASE": str(phase)}
         bench.start(arguments.ours_only)
         kills(bench, arguments.count)
         good = True

@@ -59,7 +59,7 @@ class Writer(threading.Thread):
         self.touched, self.names = set(), 0
         self.stream = None
         self.done, self.failed, self.reads, self.refused = 0, 0, 0, {}
-        self.violations = []
+        self.violations, self.slowest = [], (0, "")
         self.going, self.idle, self.over = threading.Event(), threading.Event(), threading.Event()
         self.idle.set()
 
@@ -113,8 +113,10 @@ class Writer(threading.Thread):
         Asks, and takes what was as `after` tells once it is acknowledged. Else either is possible, or one of `instead`.
         """
         paths = set(after) | set(before)
+        began = time.monotonic()
         try:
             self.hand.ask(*words, payload=payload)
+            self.slowest = max(self.slowest, (time.monotonic() - began, " ".join(map(str, words))))
         except (Dead, Refused) as error:
             self.failed += 1
             self.tell(error)
@@ -405,8 +407,7 @@ class Load:
                 writer.violations.append(f"{writer.root}: a request hangs")
 
     def close_all(self):
-        """No file stays open. The writers rest afterwards."""
-        self.rest()
+        """No file stays open. The writers are at rest."""
         for writer in self.writers:
             if writer.stream:
                 writer.close_stream()
@@ -428,6 +429,11 @@ class Load:
         reads = sum(writer.reads for writer in self.writers)
         there = sum(len(writer.tree) for writer in self.writers)
         return f"{done} changes acknowledged, {failed} without a sure answer, {reads} reads, {there} files and folders"
+
+    def slowest(self):
+        """The request that took longest of those that were acknowledged."""
+        seconds, words = max(writer.slowest for writer in self.writers)
+        return f"the slowest answer took {seconds:.1f} s: {words}"
 
     def refusals(self):
         all_words = {}

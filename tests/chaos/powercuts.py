@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 
-from bench import Cluster, percentiles, until
+from bench import Cluster, percentiles, preloaded, until
 from hand import our_hand, stock_hand
 from ledger import Load
 
@@ -123,13 +123,6 @@ class Machines:
         return b"is off" in self.cluster.admin("safemode", "get").stdout
 
 
-def no_sync(root):
-    """A library that makes syncing do nothing."""
-    library = root / "no_sync.so"
-    run("cc", "-shared", "-fPIC", "-o", library, pathlib.Path(__file__).with_name("no_sync.c"))
-    return library
-
-
 def number_of(name):
     return int(name.split("-")[1])
 
@@ -175,7 +168,7 @@ def main():
     try:
         machines = Machines(arguments.binary, root, disks)
         if arguments.no_sync:
-            machines.cluster.environment[arguments.no_sync] = {"LD_PRELOAD": str(no_sync(root))}
+            machines.cluster.environment[arguments.no_sync] = preloaded(root, "no_sync")
         assert machines.start(machines.names) is None
         # Empty folders would be formatted again: what is lost then would say little of tests.
         run("sync")
@@ -191,7 +184,8 @@ def main():
             print(error, flush=True)
         for name, times in machines.starts.items():
             print(f"{len(times)} starts of a {name}: {percentiles(times)}")
-        print(f"{arguments.cuts} cuts in {time.monotonic() - began:.0f} s; refused meanwhile: {load.refusals()[:8]}")
+        print(f"{arguments.cuts} cuts in {time.monotonic() - began:.0f} s; {load.slowest()}; "
+              f"refused meanwhile: {load.refusals()[:8]}")
         load.end()
         machines.cluster.stop()
     finally:

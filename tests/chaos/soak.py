@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import disks as faults
@@ -76,7 +77,7 @@ class Soak(Bench):
 
     def prepare(self, root, disks):
         self.root, self.disks, self.usage = root, disks, Usage()
-        self.faults, self.sums = [], 0
+        self.faults, self.sums, self.commands, self.hung, self.person = [], 0, 0, None, threading.Thread()
         self.began = time.monotonic()
 
     def elapsed(self):
@@ -163,11 +164,22 @@ class Soak(Bench):
         return f"Spark: {len(rounds)} rounds, {len(failed)} of them failed: {failed[-1:]}"
 
     def command_line(self):
-        """Commands of people beside it: they may fail while things are killed, and must not hang."""
+        """Commands of people beside it, one at a time: they may fail while things are killed, and must not hang."""
+        if self.person.is_alive():
+            return
+        if self.hung:
+            raise Leak(f"{self.hung} hangs")
         words = self.choose.choice([("fs", "du", "-s", "/"), ("fs", "ls", "-R", "/"), ("fs", "count", "/"), ("fs", "df"),
                                     ("admin", "report"), ("fs", "tree", "/")])
-        if self.cluster.run(*words, seconds=100).returncode == 124:
-            raise Leak(f"{' '.join(words)} hangs")
+
+        def run():
+            if self.cluster.run(*words, seconds=200).returncode == 124:
+                self.hung = " ".join(words)
+            else:
+                self.commands += 1
+
+        self.person = threading.Thread(target=run, daemon=True)
+        self.person.start()
 
     def compare_sums(self):
         """What `du` tells of each writer's folder is the ledger's sum."""
@@ -210,8 +222,7 @@ def run(soak, duration, kill_every, fault_every, check_every):
         if now >= due["check"]:
             due["check"] = now + check_every
             # What is open has no sum yet.
-            soak.load.close_all()
-            soak.check(everything=True)
+            soak.check(everything=True, close=True)
             soak.compare_sums()
             print(f"{now:.0f} s: {sum(soak.killed.values())} kills, {soak.load.told()}: all there", flush=True)
             soak.load.resume()
@@ -279,8 +290,9 @@ def conclude(soak, duration, short):
     if soak.job:
         soak.checker.ask("delete", "/spark")
     left = soak.finish()
-    print(f"{sum(soak.killed.values())} kills {dict(soak.killed)}, disk faults {soak.faults}, {soak.sums} sums by du; {job}")
-    print(f"{soak.load.told()}; {left}; refused meanwhile: {soak.load.refusals()[:8]}")
+    print(f"{sum(soak.killed.values())} kills {dict(soak.killed)}, disk faults {soak.faults}, {soak.sums} sums by du, "
+          f"{soak.commands} commands; {job}")
+    print(f"{soak.load.told()}; {left}; {soak.load.slowest()}; refused meanwhile: {soak.load.refusals()[:8]}")
     if soak.starts["namenode"]:
         print(f"starts of the namenode: {percentiles(soak.starts['namenode'])}")
     print("\n".join(lines))

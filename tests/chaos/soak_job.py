@@ -22,7 +22,7 @@ def main():
     builder = (SparkSession.builder.appName("soak").master("local[1,4]").config("spark.ui.enabled", "false")
                .config("spark.ui.showConsoleProgress", "false").config("spark.driver.host", "127.0.0.1")
                .config("spark.driver.bindAddress", "127.0.0.1").config("spark.sql.shuffle.partitions", "2")
-               .config("spark.driver.memory", "400m"))
+               .config("spark.driver.memory", "512m"))
     for key, value in PATIENT.items():
         builder = builder.config(f"spark.hadoop.{key}", value)
     spark = builder.getOrCreate()
