@@ -1,0 +1,1 @@
+//! Two hundred seeds, and the proof that a seed decides everything.
