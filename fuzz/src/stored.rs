@@ -160,7 +160,8 @@ fn names(bytes: &[u8]) {
     let journal = keep.path().join("journal");
     std::fs::create_dir(&journal).expect("a folder can be made");
     for name in String::from_utf8_lossy(bytes).lines().take(20) {
-        if !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != ".." && name.len() < 200 {
+        if !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != ".." && name.len() < 200
+        {
             let _ = std::fs::write(journal.join(name), "");
         }
     }

@@ -47,11 +47,18 @@ struct Second {
     copied: AtomicU64,
     /// Segments are kept for its sake, more than half of what may be.
     pressing: AtomicBool,
+    /// There is no room for that.
+    low: AtomicBool,
 }
 
 impl Default for Second {
     fn default() -> Self {
-        Self { oldest: AtomicU64::new(0), copied: AtomicU64::new(u64::MAX), pressing: AtomicBool::new(false) }
+        Self {
+            oldest: AtomicU64::new(0),
+            copied: AtomicU64::new(u64::MAX),
+            pressing: AtomicBool::new(false),
+            low: AtomicBool::new(false),
+        }
     }
 }
 
@@ -67,9 +74,18 @@ impl JournalHealth {
         self.second.copied.store(through, Ordering::Release);
     }
 
-    /// Up to which entry the second copy of the store goes; `u64::MAX` if there is none.
+    /// Whether the disk runs low: then nothing is kept for the second copy's sake.
+    pub(crate) fn low(&self, low: bool) {
+        self.second.low.store(low, Ordering::Release);
+    }
+
+    /// Up to which entry the second copy of the store goes; `u64::MAX` if nothing is kept for one.
     pub(super) fn needed_after(&self) -> u64 {
-        self.second.copied.load(Ordering::Acquire)
+        if self.second.low.load(Ordering::Acquire) {
+            u64::MAX
+        } else {
+            self.second.copied.load(Ordering::Acquire)
+        }
     }
 
     pub(super) fn note_oldest(&self, first: u64) {
@@ -87,7 +103,7 @@ impl JournalHealth {
 
     /// The entry with which the second copy of the store ends, if the journal no longer goes back to it.
     pub(crate) fn outran(&self) -> Option<u64> {
-        let copied = self.needed_after();
+        let copied = self.second.copied.load(Ordering::Acquire);
         let oldest = self.second.oldest.load(Ordering::Acquire);
         // At 0 there is no copy yet.
         (copied != u64::MAX && copied != 0 && oldest > copied + 1).then_some(copied)

@@ -66,7 +66,7 @@ impl Attempts {
 }
 
 /// Segments that are kept for the second copy of the store, beyond those kept anyway: so many times these.
-const HELD_TIMES: usize = 4;
+const HELD_TIMES: usize = 2;
 /// And at least so many.
 const HELD_LEAST: usize = 16;
 

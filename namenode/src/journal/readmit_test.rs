@@ -175,4 +175,10 @@ fn what_the_second_copy_of_the_store_needs_is_kept_within_a_bound() {
     health.copied(journal.position().index);
     journal.trim(journal.position().index);
     assert_eq!((health.outran(), health.is_pressing()), (None, false));
+    // Without room nothing is kept for it.
+    append(&mut journal, &mut written, 100);
+    health.low(true);
+    journal.trim(journal.position().index);
+    assert_eq!(segments(&folders[0]), 1);
+    assert!(health.outran().is_some());
 }

@@ -221,6 +221,7 @@ async fn look(upkeep: Arc<Upkeep>, pool: DiskPool, blocks: Blocks, commits: Comm
             tracing::debug!(%error, "no new segment");
         }
         let journal = upkeep.health.journal();
+        journal.low(low);
         if journal.is_degraded() {
             commits.readmit();
         }
