@@ -14,6 +14,8 @@ from hand import Dead, Hung, Refused
 
 # How long what is there may take to be readable once everything runs.
 READING = 60
+# How long a writer rests whose program was killed.
+PAUSE = 0.2
 FILES = 24
 FOLDERS = 8
 NAMES = ["user.a", "user.b"]
@@ -128,7 +130,7 @@ class Writer(threading.Thread):
             self.shy |= paths
             if isinstance(error, Dead):
                 self.stream_lost()
-                time.sleep(0.2)
+                time.sleep(PAUSE)
             return False
         self.done += 1
         for path in paths:
@@ -294,7 +296,7 @@ class Writer(threading.Thread):
                 self.tell(error)
                 if isinstance(error, Dead):
                     self.stream_lost()
-                    time.sleep(0.2)
+                    time.sleep(PAUSE)
 
 
 class Check:
