@@ -25,6 +25,7 @@ import scale
 from sides import DURABILITY, SETTINGS, Failure, Ours, Theirs, jars, refuse_debug, refuse_unequal
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+MOST_CHARACTERS = 600
 ALL = [*BENCHMARKS, *scale.BENCHMARKS, *jobs.BENCHMARKS]
 
 
@@ -101,7 +102,8 @@ def run(options):
                         one(context, benchmark, rounds, about, settings, idle, options)
                     except (Failure, subprocess.SubprocessError, OSError, AssertionError) as error:
                         failed.append(benchmark.name)
-                        print(f"{benchmark.name}: FAILED: {error}", flush=True)
+                        print(f"{benchmark.name}: FAILED: {str(error)[:MOST_CHARACTERS]}", flush=True)
+                        context.delete_new_files()
             finally:
                 context.close()
     finally:
@@ -119,6 +121,7 @@ def one(context, benchmark, rounds, about, settings, idle, options):
     cases = []
     for case in benchmark.cases(context):
         result = measure(case, rounds)
+        context.delete_new_files()
         cases.append(result)
         print("  " + report.line(result), flush=True)
     date = datetime.date.today().isoformat()

@@ -25,6 +25,7 @@ public class Streams {
                 case "write": done = write(fs, path, Long.parseLong(words[2]) << 20, Short.parseShort(words[3])); break;
                 case "read": done = read(fs, path); break;
                 case "pread": done = pread(fs, path, Integer.parseInt(words[2])); break;
+                case "delete": done = fs.delete(path, true) ? 1 : 0; break;
                 default: throw new IllegalArgumentException(line);
             }
             System.out.println(done + " " + (System.nanoTime() - start));
