@@ -9,7 +9,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use steadfs_common::{BlockId, BlockPoolId, FsError, FsErrorKind, GenStamp};
-use steadfs_wire::transfer::{BlockRef, Op, OpResponse, Peer, Status, TransferError, room};
+use steadfs_wire::transfer::{
+    BlockRef, Op, OpResponse, Packet, PacketRoom, Peer, Status, TransferError, decode_packet, room,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -111,6 +113,8 @@ pub(crate) fn peer(replica: &Replica) -> Peer {
 pub(crate) struct DataConnection {
     stream: TcpStream,
     buffer: BytesMut,
+    /// What is known of the packets that come.
+    packets: PacketRoom,
     address: SocketAddr,
     limit: Duration,
 }
@@ -125,7 +129,7 @@ impl DataConnection {
         let stream =
             timeout(connect, TcpStream::connect(address)).await.map_err(|_| DataError::Silent(connect))??;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: BytesMut::new(), address, limit })
+        Ok(Self { stream, buffer: BytesMut::new(), packets: PacketRoom::default(), address, limit })
     }
 
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), DataError> {
@@ -145,10 +149,28 @@ impl DataConnection {
                 return Ok(found);
             }
             self.buffer.reserve(room(self.buffer.len()));
-            let read = timeout(self.limit, self.stream.read_buf(&mut self.buffer));
-            if read.await.map_err(|_| DataError::Silent(self.limit))?? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            self.fill().await?;
+        }
+    }
+
+    /// Takes what has arrived into the room that there is.
+    async fn fill(&mut self) -> Result<(), DataError> {
+        let read = timeout(self.limit, self.stream.read_buf(&mut self.buffer));
+        if read.await.map_err(|_| DataError::Silent(self.limit))?? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        Ok(())
+    }
+
+    /// The next packet of many.
+    pub(crate) async fn packet(&mut self) -> Result<Packet, DataError> {
+        loop {
+            if let Some(packet) = decode_packet(&mut self.buffer)? {
+                self.packets.came(&packet);
+                return Ok(packet);
             }
+            self.packets.make(&mut self.buffer);
+            self.fill().await?;
         }
     }
 

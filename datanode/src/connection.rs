@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use steadfs_common::StorageId;
-use steadfs_wire::transfer::{TransferError, room};
+use steadfs_wire::transfer::{Packet, PacketRoom, TransferError, decode_packet, room};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -16,10 +16,6 @@ use crate::disks::Seat;
 
 /// Room for a request and small answers; packets get more.
 const SMALL_READ_BYTES: usize = 8 << 10;
-/// Room for packets: as large as keeps the copying of unfinished packets between buffers rare.
-const PACKET_READ_BYTES: usize = 512 << 10;
-/// Below this a buffer is replaced rather than filled up.
-const MIN_PACKET_ROOM: usize = 64 << 10;
 /// Pieces that one system call writes.
 const MAX_SLICES: usize = 32;
 
@@ -79,6 +75,8 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     /// The volume that it is busy with, where it came in.
     pub(crate) seat: Arc<Seat>,
+    /// What is known of the packets that come.
+    packets: PacketRoom,
 }
 
 impl Connection {
@@ -86,7 +84,13 @@ impl Connection {
         // Acks and answers are small and waited for.
         stream.set_nodelay(true)?;
         let peer = stream.peer_addr()?;
-        Ok(Self { stream: Arc::new(stream), buffer: BytesMut::new(), peer, seat: Arc::default() })
+        Ok(Self {
+            stream: Arc::new(stream),
+            buffer: BytesMut::new(),
+            peer,
+            seat: Arc::default(),
+            packets: PacketRoom::default(),
+        })
     }
 
     /// Connects to another datanode.
@@ -104,12 +108,19 @@ impl Connection {
             Expect::Small if spare == 0 => {
                 self.buffer.reserve(SMALL_READ_BYTES.max(self.buffer.len().min(room(0))))
             }
-            Expect::Packets if spare < MIN_PACKET_ROOM => {
-                self.buffer.reserve(PACKET_READ_BYTES.max(room(self.buffer.len())));
-            }
-            Expect::Small | Expect::Packets => {}
+            Expect::Packets => self.packets.make(&mut self.buffer),
+            Expect::Small => {}
         }
         self.stream.try_read_buf(&mut self.buffer)
+    }
+
+    /// Takes a packet off what came, if there is a whole one.
+    pub(crate) fn take_packet(&mut self) -> Result<Option<Packet>, TransferError> {
+        let packet = decode_packet(&mut self.buffer)?;
+        if let Some(packet) = &packet {
+            self.packets.came(packet);
+        }
+        Ok(packet)
     }
 
     /// Waits for `decode` to find something whole at the front of what came. `deadline` is for all of it.

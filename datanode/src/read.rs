@@ -25,6 +25,8 @@ use crate::disks::Seat;
 use crate::node::Node;
 use crate::transfer::{BYTES_PER_JOB, PACKET_DATA_BYTES, Refusal, TransferTimeouts, check_pool, seat_at};
 
+/// Data of one packet, in bytes: a stock client sends as much or less, and takes up to 16 MiB.
+const READ_PACKET_BYTES: u64 = 128 << 10;
 /// Ranges up to this are read into memory with their answer.
 const SMALL_RANGE_BYTES: u64 = 64 << 10;
 /// How long a reader may be ahead of what this node knows to be acked: the nodes behind it hear of acks earlier.
@@ -185,14 +187,14 @@ impl Plan {
             return None;
         }
         let chunk = u64::from(self.sent.bytes_per_checksum);
-        let most = (PACKET_DATA_BYTES / chunk).max(1) * chunk;
+        let most = (READ_PACKET_BYTES / chunk).max(1) * chunk;
         let data_len = left.min(most);
         let header = PacketHeader {
             offset: self.next,
             seqno: self.seqno,
             last: false,
             data_len: u32::try_from(data_len)
-                .expect("a packet is at most one chunk or PACKET_DATA_BYTES long"),
+                .expect("a packet is at most one chunk or READ_PACKET_BYTES long"),
             sync: false,
         };
         self.next += data_len;
@@ -405,7 +407,8 @@ impl FileSending {
             self.head.advance(sent);
             return Ok(());
         }
-        let (mut offset, count) = (self.data.start, self.data.end - self.data.start);
+        // More at a time would be slower.
+        let (mut offset, count) = (self.data.start, (self.data.end - self.data.start).min(PACKET_DATA_BYTES));
         let sent = self
             .stream
             .try_io(Interest::WRITABLE, || {

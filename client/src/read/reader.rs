@@ -75,19 +75,28 @@ impl Reader {
     /// # Errors
     /// `BlockMissing` if no replica of a block can be read, `Checksum` if all are damaged, and those of any call.
     pub async fn read_at(&self, offset: u64, len: usize) -> FsResult<Bytes> {
+        let mut pieces = self.read_pieces(offset, len).await?;
+        if pieces.len() == 1 {
+            return Ok(pieces.remove(0));
+        }
+        let mut all = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+        pieces.iter().for_each(|piece| all.extend_from_slice(piece));
+        Ok(all.freeze())
+    }
+
+    /// As [`Reader::read_at`], in the pieces that came, so that nothing is copied.
+    ///
+    /// # Errors
+    /// As [`Reader::read_at`].
+    pub async fn read_pieces(&self, offset: u64, len: usize) -> FsResult<Vec<Bytes>> {
         let parts = self.parts(offset..offset.saturating_add(len as u64)).await?;
         if let [(block, part)] = &parts[..] {
             return self.read_part(block.clone(), *part).await;
         }
-        let total = parts.iter().map(|(_, part)| part.len() as usize).sum();
         let parallel = self.locations.inner().options.parallel_blocks.max(1);
         let reads: Vec<_> = parts.into_iter().map(|(block, part)| self.read_part(block, part)).collect();
-        let mut pieces = stream::iter(reads).buffered(parallel);
-        let mut all = BytesMut::with_capacity(total);
-        while let Some(piece) = pieces.try_next().await? {
-            all.extend_from_slice(&piece);
-        }
-        Ok(all.freeze())
+        let all: Vec<Vec<Bytes>> = stream::iter(reads).buffered(parallel).try_collect().await?;
+        Ok(all.into_iter().flatten().collect())
     }
 
     /// The file's only block as a file of this machine, if it is complete, has one block, and a datanode here (with its
@@ -145,19 +154,13 @@ impl Reader {
         Ok(parts)
     }
 
-    async fn read_part(&self, block: Arc<BlockLocation>, part: Part) -> FsResult<Bytes> {
+    async fn read_part(&self, block: Arc<BlockLocation>, part: Part) -> FsResult<Vec<Bytes>> {
         let mut range = RangeReader::new(self.locations.clone(), block, part);
-        let Some(first) = range.next().await? else { return Ok(Bytes::new()) };
-        if first.len() as u64 == part.len() {
-            range.next().await?;
-            return Ok(first);
-        }
-        let mut all = BytesMut::with_capacity(part.len() as usize);
-        all.extend_from_slice(&first);
+        let mut pieces = Vec::new();
         while let Some(bytes) = range.next().await? {
-            all.extend_from_slice(&bytes);
+            pieces.push(bytes);
         }
-        Ok(all.freeze())
+        Ok(pieces)
     }
 
     /// The reader of the block at `offset`, to its end or the file's; none at the end of the file.

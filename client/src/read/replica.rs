@@ -8,6 +8,9 @@ use crate::client::Inner;
 use crate::data::{DataConnection, DataError, block_ref};
 use crate::{BlockLocation, Replica};
 
+/// What is left of a range when it is not worth a large buffer, in bytes.
+const SHORT: u64 = 64 << 10;
+
 /// A range of a block as one datanode sends it.
 pub(crate) struct ReplicaRange {
     connection: DataConnection,
@@ -67,7 +70,11 @@ impl ReplicaRange {
     /// The next verified bytes; `None` once all have been given.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, DataError> {
         while self.position < self.end {
-            let packet = self.connection.read(decode_packet).await?;
+            let packet = if self.end - self.position <= SHORT {
+                self.connection.read(decode_packet).await?
+            } else {
+                self.connection.packet().await?
+            };
             let header = packet.header();
             if header.is_heartbeat() {
                 continue;

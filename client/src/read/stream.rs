@@ -1,10 +1,12 @@
 //! Reading a file in order, ahead of who reads it.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use steadfs_common::{FsError, FsResult};
@@ -19,8 +21,13 @@ use crate::error::into_io;
 /// Pieces that wait for the reader at most, whatever their size.
 const MAX_PIECES: usize = 1_024;
 
-/// A piece that came ahead, and its share of the bytes that may.
-type Piece = FsResult<(Bytes, OwnedSemaphorePermit)>;
+/// Bytes handed over together at most: to wake the reader costs as much as to copy many bytes.
+const TOGETHER: usize = 512 << 10;
+/// How long what came waits for more to be handed over with it.
+const LINGER: Duration = Duration::from_millis(2);
+
+/// Pieces that came ahead, and their share of the bytes that may.
+type Pieces = FsResult<(VecDeque<Bytes>, OwnedSemaphorePermit)>;
 
 /// A file read in order: [`next_chunk`](Self::next_chunk) without copying, or as [`AsyncRead`], [`AsyncBufRead`] and
 /// [`AsyncSeek`]. A task of its own fetches ahead, up to
@@ -49,19 +56,21 @@ pub struct FileStream {
     position: u64,
     /// What is left of the piece being given.
     chunk: Bytes,
+    /// Those that came with it.
+    more: VecDeque<Bytes>,
     ahead: Option<Ahead>,
     seek: Option<io::Result<u64>>,
 }
 
 /// The task that fetches.
 struct Ahead {
-    pieces: Receiver<Piece>,
+    pieces: Receiver<Pieces>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl FileStream {
     pub(super) fn new(reader: Reader, position: u64) -> Self {
-        Self { reader, position, chunk: Bytes::new(), ahead: None, seek: None }
+        Self { reader, position, chunk: Bytes::new(), more: VecDeque::new(), ahead: None, seek: None }
     }
 
     /// Where the next byte comes from.
@@ -76,6 +85,7 @@ impl FileStream {
             Some(forward) if forward <= self.chunk.len() as u64 => self.chunk.advance(forward as usize),
             _ => {
                 self.chunk.clear();
+                self.more.clear();
                 self.ahead = None;
             }
         }
@@ -96,13 +106,17 @@ impl FileStream {
     /// Makes `chunk` hold something, unless the file ends here.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<FsResult<()>> {
         while self.chunk.is_empty() {
+            if let Some(next) = self.more.pop_front() {
+                self.chunk = next;
+                continue;
+            }
             if self.position >= self.reader.length() {
                 return Poll::Ready(Ok(()));
             }
             let ahead = self.ahead.get_or_insert_with(|| start(self.reader.clone(), self.position));
             match ready!(ahead.pieces.poll_recv(cx)) {
                 // The share is given back here: what the caller holds is the caller's.
-                Some(Ok((bytes, _share))) => self.chunk = bytes,
+                Some(Ok((pieces, _share))) => self.more = pieces,
                 Some(Err(error)) => {
                     self.ahead = None;
                     return Poll::Ready(Err(error));
@@ -131,21 +145,73 @@ fn start(reader: Reader, position: u64) -> Ahead {
     Ahead { pieces, _task: AbortOnDropHandle::new(task) }
 }
 
-async fn fetch(reader: &Reader, mut position: u64, send: &Sender<Piece>) -> FsResult<()> {
+async fn fetch(reader: &Reader, mut position: u64, send: &Sender<Pieces>) -> FsResult<()> {
     let limit = u32::try_from(reader.read_ahead().max(1)).unwrap_or(u32::MAX >> 4);
-    let room = Arc::new(Semaphore::new(limit as usize));
+    let mut batch =
+        Batch { pieces: VecDeque::new(), bytes: 0, room: Arc::new(Semaphore::new(limit as usize)), limit };
     while let Some(mut range) = reader.range_from(position).await? {
-        while let Some(bytes) = range.next().await? {
+        // The first bytes are waited for, whoever is slow later.
+        let mut wanted = 0;
+        loop {
+            let next = {
+                let mut next = std::pin::pin!(range.next());
+                match tokio::time::timeout(LINGER, &mut next).await {
+                    Ok(next) => next,
+                    Err(_) => {
+                        if !batch.hand_over(send).await {
+                            return Ok(());
+                        }
+                        next.await
+                    }
+                }
+            };
+            let bytes = match next {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => break,
+                Err(error) => {
+                    // What came before it is not lost.
+                    batch.hand_over(send).await;
+                    return Err(error);
+                }
+            };
             position += bytes.len() as u64;
-            // A piece larger than everything allowed waits until it is alone.
-            let share = u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(limit);
-            let share = room.clone().acquire_many_owned(share).await.expect("the semaphore is never closed");
-            if send.send(Ok((bytes, share))).await.is_err() {
-                return Ok(());
+            batch.bytes += bytes.len();
+            batch.pieces.push_back(bytes);
+            if batch.bytes >= wanted {
+                if !batch.hand_over(send).await {
+                    return Ok(());
+                }
+                wanted = TOGETHER.min(limit as usize / 4);
             }
+        }
+        if !batch.hand_over(send).await {
+            return Ok(());
         }
     }
     Ok(())
+}
+
+/// What came and was not handed over yet.
+struct Batch {
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+    /// For the bytes that may be ahead, `limit` at most.
+    room: Arc<Semaphore>,
+    limit: u32,
+}
+
+impl Batch {
+    /// False if nobody reads any more.
+    async fn hand_over(&mut self, send: &Sender<Pieces>) -> bool {
+        if self.pieces.is_empty() {
+            return true;
+        }
+        // More than everything allowed waits until it is alone.
+        let share = u32::try_from(self.bytes).unwrap_or(u32::MAX).min(self.limit);
+        let share = self.room.clone().acquire_many_owned(share).await.expect("the semaphore is never closed");
+        self.bytes = 0;
+        send.send(Ok((std::mem::take(&mut self.pieces), share))).await.is_ok()
+    }
 }
 
 impl AsyncBufRead for FileStream {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use steadfs_common::ChecksumSpec;
 use steadfs_datanode_store::{ReplicaWriter, StoreResult};
-use steadfs_wire::transfer::{OpResponse, PipelineAck, Status, TransferError, decode_packet};
+use steadfs_wire::transfer::{OpResponse, PipelineAck, Status, TransferError};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
@@ -207,7 +207,7 @@ impl<'a> Running<'a> {
 
     fn decode_packets(&mut self) -> Result<(), PipelineError> {
         while self.wants_more() {
-            let Some(packet) = decode_packet(&mut self.setup.connection.buffer)? else { return Ok(()) };
+            let Some(packet) = self.setup.connection.take_packet()? else { return Ok(()) };
             let verdict = packet.verify(self.setup.spec);
             if let Err(mismatch) = &verdict {
                 self.failure.get_or_insert_with(|| mismatch.to_string());

@@ -3,6 +3,9 @@
 //! Pure: no file is touched here. The chunk that the replica ends in is kept in memory, so that its checksum can be made
 //! anew when more bytes come, and so that a rewrite of it can be compared.
 
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes};
 use steadfs_common::{BlockId, ChecksumKind, ChecksumSpec};
 
 use crate::{MAX_REPLICA_BYTES, StoreError, StoreResult};
@@ -16,8 +19,8 @@ pub(crate) struct Chunks {
     spec: ChecksumSpec,
     received: u64,
     flushed: u64,
-    /// Bytes from `flushed` to `received`.
-    data: Vec<u8>,
+    /// Bytes from `flushed` to `received`, as they came.
+    data: VecDeque<Bytes>,
     /// Checksums from chunk `first_sum` to the last one, a partial one included.
     sums: Vec<u8>,
     first_sum: u64,
@@ -27,8 +30,11 @@ pub(crate) struct Chunks {
 
 /// What to write now.
 pub(crate) struct Piece<'a> {
-    pub(crate) data: &'a [u8],
+    /// One after the other, never none.
+    pub(crate) data: Vec<&'a [u8]>,
     pub(crate) data_offset: u64,
+    /// Offset behind the data.
+    pub(crate) data_end: u64,
     pub(crate) checksums: &'a [u8],
     /// Offset behind the checksum file's header.
     pub(crate) checksums_offset: u64,
@@ -43,7 +49,7 @@ impl Chunks {
             spec,
             received: len,
             flushed: len,
-            data: Vec::new(),
+            data: VecDeque::new(),
             sums: Vec::new(),
             first_sum,
             partial: Vec::new(),
@@ -74,12 +80,14 @@ impl Chunks {
     }
 
     /// Takes a packet whose checksums are of kind `kind`; gives the bytes received so far. Nothing changes on an error.
+    /// `verified`: what the caller has compared the data with its checksums as, if it has; they are not compared twice.
     pub(crate) fn accept(
         &mut self,
         kind: ChecksumKind,
         offset: u64,
-        data: &[u8],
+        mut data: Bytes,
         sums: &[u8],
+        verified: Option<ChecksumSpec>,
     ) -> StoreResult<u64> {
         let end = match offset.checked_add(data.len() as u64) {
             Some(end) if end <= MAX_REPLICA_BYTES => end,
@@ -90,13 +98,14 @@ impl Chunks {
                 .refuse(format!("it begins at {offset}, only {} bytes were received before", self.received));
         }
         let first = self.first_piece(offset, data.len());
-        self.verify(kind, offset, data, sums, first)?;
-        self.compare_overlap(offset, data)?;
+        self.verify(kind, offset, &data, sums, first, verified)?;
+        self.compare_overlap(offset, &data)?;
         if end <= self.received {
             return Ok(self.received);
         }
         let skipped = (self.received - offset) as usize;
-        self.extend(kind, offset, &data[skipped..], sums, first);
+        data.advance(skipped);
+        self.extend(kind, offset, data, sums, first);
         Ok(self.received)
     }
 
@@ -113,6 +122,7 @@ impl Chunks {
         data: &[u8],
         sums: &[u8],
         first: usize,
+        verified: Option<ChecksumSpec>,
     ) -> StoreResult<()> {
         let packet = ChecksumSpec { kind, bytes_per_checksum: self.spec.bytes_per_checksum };
         let (head, tail) = data.split_at(first);
@@ -120,6 +130,9 @@ impl Chunks {
         let wanted = head_sums as u64 + packet.checksum_bytes(tail.len() as u64);
         if sums.len() as u64 != wanted {
             return self.refuse(format!("{} bytes of checksums where {wanted} belong", sums.len()));
+        }
+        if verified == Some(packet) {
+            return Ok(());
         }
         let bad = |at: usize| StoreError::Checksum { block: self.id, offset: offset + at as u64 };
         packet.verify(head, &sums[..head_sums]).map_err(bad)?;
@@ -145,10 +158,10 @@ impl Chunks {
     }
 
     /// Appends bytes that are new. `sums` are the packet's, whose first covers `first` bytes from `offset`.
-    fn extend(&mut self, kind: ChecksumKind, offset: u64, fresh: &[u8], sums: &[u8], first: usize) {
+    fn extend(&mut self, kind: ChecksumKind, offset: u64, fresh: Bytes, sums: &[u8], first: usize) {
         let chunk = self.chunk() as usize;
-        self.data.extend_from_slice(fresh);
-        let mut rest = fresh;
+        self.data.push_back(fresh.clone());
+        let mut rest = &fresh[..];
         if !self.partial.is_empty() {
             let (fill, after) = rest.split_at(rest.len().min(chunk - self.partial.len()));
             self.partial.extend_from_slice(fill);
@@ -191,16 +204,39 @@ impl Chunks {
         }
         let size = self.spec.kind.size() as u64;
         Some(Piece {
-            data: &self.data[..(to - self.flushed) as usize],
+            data: self.front(to - self.flushed),
             data_offset: self.flushed,
+            data_end: to,
             checksums: &self.sums,
             checksums_offset: self.first_sum * size,
         })
     }
 
+    /// The first `length` bytes that are not written.
+    fn front(&self, length: u64) -> Vec<&[u8]> {
+        let (mut slices, mut left) = (Vec::with_capacity(self.data.len()), length as usize);
+        for bytes in &self.data {
+            let taken = bytes.len().min(left);
+            if taken == 0 {
+                break;
+            }
+            slices.push(&bytes[..taken]);
+            left -= taken;
+        }
+        slices
+    }
+
     /// Notes that everything up to `to`, and all checksums, were written.
     pub(crate) fn flushed(&mut self, to: u64) {
-        self.data.drain(..(to - self.flushed) as usize);
+        let mut left = (to - self.flushed) as usize;
+        while let Some(front) = self.data.front_mut() {
+            if front.len() > left {
+                front.advance(left);
+                break;
+            }
+            left -= front.len();
+            self.data.pop_front();
+        }
         self.flushed = to;
         let keep = if self.partial.is_empty() { 0 } else { self.spec.kind.size() };
         self.sums.drain(..self.sums.len() - keep);

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +14,9 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use crate::{StoreError, StoreResult};
+
+/// Slices that one call writes at most.
+const SLICES: usize = 128;
 
 /// What is about to be done to a file or folder.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -110,6 +113,11 @@ impl Disk {
         self.run(DiskOp::Write, &file.path, || file.file.write_all_at(bytes, offset))
     }
 
+    /// Writes slices one behind the other, as few calls as there can be.
+    pub(crate) fn write_all_at(&self, file: &NamedFile, slices: &[&[u8]], offset: u64) -> StoreResult<()> {
+        self.run(DiskOp::Write, &file.path, || write_slices(&file.file, slices, offset))
+    }
+
     pub(crate) fn read_at(&self, file: &NamedFile, buffer: &mut [u8], offset: u64) -> StoreResult<()> {
         self.run(DiskOp::Read, &file.path, || file.file.read_exact_at(buffer, offset))
     }
@@ -194,6 +202,27 @@ impl Disk {
         self.rename(&temporary, path)?;
         self.sync_dir(path.parent().unwrap_or(Path::new(".")))
     }
+}
+
+fn write_slices(file: &File, slices: &[&[u8]], mut offset: u64) -> io::Result<()> {
+    for group in slices.chunks(SLICES) {
+        let mut group: Vec<_> = group.iter().map(|slice| IoSlice::new(slice)).collect();
+        let mut left = &mut group[..];
+        // Also takes empty slices off the front.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            match rustix::io::pwritev(file, left, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    offset += written as u64;
+                    IoSlice::advance_slices(&mut left, written);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Syncs of folders, shared: those who want the same folder synced while a sync of it is under way get one sync together.

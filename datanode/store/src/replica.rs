@@ -232,14 +232,14 @@ impl OpenReplica {
         let disk = &self.volume.disk;
         let chunk = piece.data_offset - piece.data_offset % io.chunks.chunk();
         let guarded = chunk < io.guarded_to;
-        let data = disk.write_at(&files.data, piece.data, piece.data_offset);
+        let data = disk.write_all_at(&files.data, &piece.data, piece.data_offset);
         data.inspect_err(|error| self.fail_write(error))?;
         if guarded {
             self.sync_data(&files)?;
         }
         let sums = disk.write_at(&files.meta, piece.checksums, meta::HEADER_BYTES + piece.checksums_offset);
         sums.inspect_err(|error| self.fail_write(error))?;
-        let flushed = piece.data_offset + piece.data.len() as u64;
+        let flushed = piece.data_end;
         io.chunks.flushed(flushed);
         let mut state = self.state.lock();
         state.flushed = flushed;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use steadfs_common::{ChecksumKind, ChecksumSpec, StorageId};
 
 use crate::core::Core;
@@ -76,8 +77,23 @@ impl ReplicaWriter {
     /// # Errors
     /// Checksum, a gap, a superseded writer, the disk.
     pub fn write(&self, offset: u64, data: &[u8], checksums: &[u8]) -> StoreResult<u64> {
+        self.write_verified(offset, Bytes::copy_from_slice(data), checksums, None)
+    }
+
+    /// As [`Self::write`] without copying the data. `verified`: which checksums the caller has found to be those of the data,
+    /// one for each chunk of the block that the packet touches; if these are the packet's, they are not compared again.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_verified(
+        &self,
+        offset: u64,
+        data: Bytes,
+        checksums: &[u8],
+        verified: Option<ChecksumSpec>,
+    ) -> StoreResult<u64> {
         self.with_io(|io| {
-            let received = io.chunks.accept(self.packets, offset, data, checksums)?;
+            let received = io.chunks.accept(self.packets, offset, data, checksums, verified)?;
             self.replica.state.lock().received = received;
             let inside_a_chunk = received % u64::from(self.spec.bytes_per_checksum) != 0;
             self.flush_io(io, inside_a_chunk)?;

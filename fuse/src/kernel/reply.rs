@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use fuser::{Errno, FileAttr, FileType, FopenFlags};
 
 use super::ANSWER_HEADER;
@@ -11,6 +12,8 @@ use crate::device::Device;
 /// Bytes of a name in a listing before the name, and what its end is rounded up to.
 const FOLDER_ENTRY: usize = 24;
 const ALIGNED: usize = 8;
+/// Pieces of an answer that one call hands over at most: the system takes 1,024.
+const MAX_PIECES: usize = 512;
 /// Bytes of an entry with its attributes.
 const ENTRY: usize = 128;
 
@@ -75,6 +78,15 @@ impl Reply {
 
     pub(crate) fn data(self, bytes: &[u8]) {
         self.send(0, bytes);
+    }
+
+    /// Data in pieces, which one call hands over.
+    pub(crate) fn pieces(mut self, pieces: &[Bytes]) {
+        if pieces.len() > MAX_PIECES {
+            return self.write(0, &[&pieces.concat()]);
+        }
+        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+        self.write(0, &pieces);
     }
 
     pub(crate) fn entry(self, found: &Found<'_>) {
@@ -148,18 +160,21 @@ impl Reply {
     }
 
     fn send(mut self, errno: i32, body: &[u8]) {
-        self.write(errno, body);
+        self.write(errno, &[body]);
     }
 
-    fn write(&mut self, errno: i32, body: &[u8]) {
+    fn write(&mut self, errno: i32, body: &[&[u8]]) {
         let number = std::mem::take(&mut self.number);
         let mut header = [0; ANSWER_HEADER];
-        let length =
-            u32::try_from(ANSWER_HEADER + body.len()).expect("answers are bounded by the kernel's requests");
+        let length = ANSWER_HEADER + body.iter().map(|piece| piece.len()).sum::<usize>();
+        let length = u32::try_from(length).expect("answers are bounded by the kernel's requests");
         header[..4].copy_from_slice(&length.to_le_bytes());
         header[4..8].copy_from_slice(&(-errno).to_le_bytes());
         header[8..].copy_from_slice(&number.to_le_bytes());
-        match self.device.write(&[IoSlice::new(&header), IoSlice::new(body)]) {
+        let mut parts = Vec::with_capacity(1 + body.len());
+        parts.push(IoSlice::new(&header));
+        parts.extend(body.iter().map(|piece| IoSlice::new(piece)));
+        match self.device.write(&parts) {
             Ok(()) => {}
             // Nobody waits for it any more.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

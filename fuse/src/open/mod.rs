@@ -9,4 +9,4 @@ mod window;
 pub(crate) use file::{Begin, OpenInode, OpenInodes, Way, WriteHandle};
 pub(crate) use stage::{StagePlace, claim, sweep};
 pub(crate) use task::{PACKET_BYTES, PACKETS, Position, Write, cut};
-pub(crate) use window::Window;
+pub(crate) use window::{Pieces, Window};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
@@ -25,9 +25,13 @@ type Segment = Shared<BoxFuture<'static, Result<Piece, FsError>>>;
 
 #[derive(Clone)]
 struct Piece {
-    bytes: Bytes,
+    /// As they came, one after the other.
+    bytes: Arc<[Bytes]>,
     _share: Arc<Share>,
 }
+
+/// Bytes that were read, in pieces that are never copied together.
+pub(crate) type Pieces = Vec<Bytes>;
 
 /// One open file that is read, and what was fetched of it ahead.
 pub(crate) struct Window {
@@ -56,16 +60,16 @@ impl Window {
     }
 
     /// The bytes from `offset` on, fewer only at the end of the file.
-    pub(crate) async fn read(&self, offset: u64, length: usize) -> FsResult<Bytes> {
+    pub(crate) async fn read(&self, offset: u64, length: usize) -> FsResult<Pieces> {
         let end = offset.saturating_add(length as u64).min(self.reader.length());
         if offset >= end {
-            return Ok(Bytes::new());
+            return Ok(Pieces::new());
         }
         let range = offset..end;
         let Some(segments) = self.plan(&range) else {
             return self.directly(range).await;
         };
-        let mut parts = Vec::with_capacity(segments.len());
+        let mut parts = Pieces::new();
         for (number, segment) in segments {
             let Ok(piece) = segment.await else {
                 // Asked again by itself, so that this read has its own tries and its own error.
@@ -73,16 +77,14 @@ impl Window {
                 return self.directly(range).await;
             };
             let start = number * SEGMENT;
-            let from = range.start.saturating_sub(start).min(piece.bytes.len() as u64) as usize;
-            let to = (range.end - start).min(piece.bytes.len() as u64) as usize;
-            parts.push(piece.bytes.slice(from..to));
+            cut(&piece.bytes, range.start.saturating_sub(start)..range.end - start, &mut parts);
         }
-        Ok(joined(parts))
+        Ok(parts)
     }
 
-    async fn directly(&self, range: Range<u64>) -> FsResult<Bytes> {
+    async fn directly(&self, range: Range<u64>) -> FsResult<Pieces> {
         let length = (range.end - range.start) as usize;
-        self.reader.read_at(range.start, length).await
+        self.reader.read_pieces(range.start, length).await
     }
 
     /// The segments that hold `range`, with those ahead of it begun, if the file is being read in order.
@@ -122,8 +124,8 @@ impl Window {
     fn begin(&self, state: &mut State, number: u64, share: Share) -> Segment {
         let reader = self.reader.clone();
         let fetched = tokio::spawn(async move {
-            let bytes = reader.read_at(number * SEGMENT, SEGMENT as usize).await?;
-            Ok(Piece { bytes, _share: Arc::new(share) })
+            let bytes = reader.read_pieces(number * SEGMENT, SEGMENT as usize).await?;
+            Ok(Piece { bytes: bytes.into(), _share: Arc::new(share) })
         });
         let segment = async move { fetched.await.map_err(|_| FsError::refused("a read was given up"))? };
         let segment = segment.boxed().shared();
@@ -132,11 +134,39 @@ impl Window {
     }
 }
 
-fn joined(mut parts: Vec<Bytes>) -> Bytes {
-    if parts.len() == 1 {
-        return parts.remove(0);
+/// Appends the bytes of `range` in `pieces`, which are fewer where these end.
+fn cut(pieces: &[Bytes], range: Range<u64>, into: &mut Pieces) {
+    let mut start = 0;
+    for piece in pieces {
+        let end = start + piece.len() as u64;
+        let (from, to) = (range.start.clamp(start, end), range.end.clamp(start, end));
+        if from < to {
+            into.push(piece.slice((from - start) as usize..(to - start) as usize));
+        }
+        start = end;
     }
-    let mut all = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-    parts.iter().for_each(|part| all.extend_from_slice(part));
-    all.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_cut_is_what_lies_there(
+            lengths in prop::collection::vec(1_usize..50, 0..10), from in 0_u64..300, length in 0_u64..300,
+        ) {
+            let whole: Vec<u8> = (0..lengths.iter().sum::<usize>()).map(|byte| byte as u8).collect();
+            let (mut pieces, mut rest) = (Vec::new(), Bytes::from(whole.clone()));
+            lengths.iter().for_each(|length| pieces.push(rest.split_to(*length)));
+            let mut found = Pieces::new();
+            cut(&pieces, from..from + length, &mut found);
+            prop_assert!(found.iter().all(|piece| !piece.is_empty()));
+            let end = whole.len();
+            let expected = &whole[(from as usize).min(end)..((from + length) as usize).min(end)];
+            prop_assert_eq!(found.concat(), expected);
+        }
+    }
 }

@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use fuser::{Errno, FileAttr, OpenAccMode, OpenFlags};
 use parking_lot::Mutex;
 use steadfs_client::{Client, FsErrorKind, FsResult, InodeId, Reader, Writer};
@@ -14,7 +13,7 @@ use crate::errno::{Answer, failed};
 use crate::handles::Handle;
 use crate::handoff::{Slot, SlotKind};
 use crate::nodes::split;
-use crate::open::{Begin, OpenInode, Position, Way, Window, Write, WriteHandle};
+use crate::open::{Begin, OpenInode, Pieces, Position, Way, Window, Write, WriteHandle};
 
 /// A file that a program has open.
 pub(crate) struct FileHandle {
@@ -42,7 +41,7 @@ pub(crate) struct Opened {
 
 /// What was read, and its share of the mount's memory.
 pub(crate) struct Read {
-    pub(crate) bytes: Bytes,
+    pub(crate) bytes: Pieces,
     _share: Share,
 }
 
@@ -333,13 +332,13 @@ impl Mount {
         Ok(Read { bytes: self.read_bytes(handle, offset, length).await?, _share: share })
     }
 
-    async fn read_bytes(&self, handle: u64, offset: u64, length: usize) -> Answer<Bytes> {
+    async fn read_bytes(&self, handle: u64, offset: u64, length: usize) -> Answer<Pieces> {
         let file = &*self.handles.file(handle)?;
         self.locks.check(InodeId(file.inode.number), handle)?;
         if file.inode.dirty().await.is_some()
             && let Some(writer) = file.inode.settled().await
         {
-            return writer.read(offset, length).await;
+            return writer.read(offset, length).await.map(|bytes| vec![bytes]);
         }
         let read = self.read_once(file, offset, length).await?;
         let read = match read {
@@ -353,7 +352,7 @@ impl Mount {
         read.map_err(|error| by_number("a read", &error))
     }
 
-    async fn read_once(&self, file: &FileHandle, offset: u64, length: usize) -> Answer<FsResult<Bytes>> {
+    async fn read_once(&self, file: &FileHandle, offset: u64, length: usize) -> Answer<FsResult<Pieces>> {
         let window = self.window(file).await?;
         let reader = window.reader();
         if reader.under_construction() && offset.saturating_add(length as u64) > reader.length() {

@@ -13,6 +13,7 @@ mod ack;
 mod balance;
 mod delimited;
 mod error;
+mod intake;
 mod message;
 mod node;
 mod op;
@@ -23,6 +24,7 @@ pub use ack::{AckReplies, PipelineAck, UNKNOWN_SEQNO};
 pub use balance::{CopyBlock, ReplaceBlock};
 pub use delimited::{decode_delimited, decode_message, encode_delimited, room};
 pub use error::TransferError;
+pub use intake::PacketRoom;
 pub use message::{
     BlockChecksum, BlockChecksumKind, BlockChecksumReply, OpResponse, ReadBlock, ReadChecksum, TransferBlock,
     WriteBlock, client_read_status, decode_client_read_status,

@@ -9,6 +9,7 @@ mod folders;
 mod hot;
 mod matrix;
 mod model;
+mod packets;
 mod recovery;
 mod restart;
 mod states;
