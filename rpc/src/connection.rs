@@ -184,6 +184,9 @@ impl<'s> Connection<'s> {
         let mut stopping = false;
         let period = self.check_period();
         let mut check = pin!(sleep(period));
+        // Once for all turns: who waits is noted in a list that all connections share.
+        let shutdown = self.shutdown;
+        let mut triggered = pin!(shutdown.triggered());
         loop {
             let (turn, place) = if stopping { (Turn::Waits, None) } else { self.take_frames().await? };
             self.flush(place).await?;
@@ -215,7 +218,7 @@ impl<'s> Connection<'s> {
                         return Ok(());
                     }
                 }
-                () = self.shutdown.triggered(), if !stopping => stopping = true,
+                () = &mut triggered, if !stopping => stopping = true,
             }
         }
     }
