@@ -39,6 +39,10 @@ pub struct ClientOptions {
     pub wait_for_start: bool,
     /// How long a datanode may say nothing while it is read or written. Default 60 s.
     pub data_timeout: Duration,
+    /// A writer whose pipeline has acked nothing for about this long goes on without its first datanode, if it has others;
+    /// none to wait for [`Self::data_timeout`]. Datanodes watch those behind them. Default 10 s, three times that for what is
+    /// to be on disk first.
+    pub stalled_after: Option<Duration>,
     /// A reader that has waited this long for a datanode asks another one that has the block as well, and takes what comes
     /// first; none to wait for the first alone. Default 500 ms.
     pub hedge_after: Option<Duration>,
@@ -98,6 +102,7 @@ impl ClientOptions {
             attempt_timeout: Duration::from_secs(20),
             wait_for_start: false,
             data_timeout: Duration::from_secs(60),
+            stalled_after: Some(Duration::from_secs(10)),
             hedge_after: Some(Duration::from_millis(500)),
             location_wait: Duration::from_millis(400),
             read_ahead: 4 << 20,

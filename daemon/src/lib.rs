@@ -9,6 +9,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod descriptors;
 pub mod fair;
 pub mod http;
 pub mod logs;

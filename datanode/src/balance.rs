@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
 use crate::connection::{Connection, LinkError};
+use crate::disks::Seat;
 use crate::node::Node;
 use crate::transfer::{ActiveTransfer, Refusal, TransferTimeouts, check_pool};
 use crate::{pipeline, read};
@@ -130,7 +131,7 @@ pub(crate) async fn replace(
 ) -> Result<(), LinkError> {
     let block = request.block.clone();
     let answer = {
-        let mut work = std::pin::pin!(take_over(node, timeouts, active, request));
+        let mut work = std::pin::pin!(take_over(node, timeouts, active, &connection.seat, request));
         loop {
             match tokio::time::timeout(STILL_GOING, &mut work).await {
                 Ok(Ok(())) => break OpResponse::new(Status::Success),
@@ -155,6 +156,7 @@ async fn take_over(
     node: &Arc<Node>,
     timeouts: &TransferTimeouts,
     active: &ActiveTransfer,
+    seat: &Arc<Seat>,
     request: ReplaceBlock,
 ) -> Result<(), Refusal> {
     check_pool(node, &request.block)?;
@@ -173,6 +175,8 @@ async fn take_over(
         return Err(Refusal::invalid(format!("`{}` is not an address", request.source.ip)));
     };
     let mut source = Connection::open(address, timeouts.connect).await.map_err(failed)?;
+    // Whoever asked for the move is let go when the volume that takes it is given up.
+    source.seat = seat.clone();
     let copy = CopyBlock { block: request.block.clone(), token: request.token.clone() };
     let asked = Op::Copy(Box::new(copy)).encode();
     source.send(&asked, timeouts.write_idle).await.map_err(failed)?;

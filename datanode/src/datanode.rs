@@ -12,7 +12,7 @@ use steadfs_daemon::http::{self, Endpoints};
 use steadfs_daemon::net::listen;
 use steadfs_daemon::origins::guarded;
 use steadfs_daemon::shutdown::Shutdown;
-use steadfs_datanode_store::{Store, StoreOptions};
+use steadfs_datanode_store::{Faults, Store, StoreOptions};
 use steadfs_proto::steadfs as pb;
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -71,6 +71,16 @@ impl Datanode {
         reload: Option<Reload>,
         shutdown: Shutdown,
     ) -> anyhow::Result<Self> {
+        Self::start_on(config, reload, None, shutdown).await
+    }
+
+    /// As [`Self::start_reloading`], on disks that fail as a test wants.
+    pub(crate) async fn start_on(
+        config: Config,
+        reload: Option<Reload>,
+        faults: Option<Arc<dyn Faults>>,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<Self> {
         config.validate()?;
         let ports = Ports {
             data: listen(config.data_listen, "data_listen").await?,
@@ -88,6 +98,7 @@ impl Datanode {
             Disks::new(threads, config.connections_per_volume()).context("starting the disk threads")?;
         let changes = Arc::new(Changes::new());
         let options = StoreOptions {
+            faults,
             check_timeout: Duration::from_millis(config.volume_check_timeout_ms),
             ..StoreOptions::new(config.store_volumes()?)
         };

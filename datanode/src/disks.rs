@@ -20,6 +20,8 @@ pub struct Disks {
     /// Connections that one volume may keep busy.
     connections: usize,
     volumes: RwLock<BTreeMap<StorageId, Arc<Desk>>>,
+    /// Desks of earlier lives of volumes, until what was begun there has ended.
+    earlier: Mutex<Vec<Arc<Desk>>>,
 }
 
 /// What belongs to one volume.
@@ -38,7 +40,13 @@ impl Disks {
     /// The operating system has no room for the threads.
     pub fn new(threads: usize, connections: usize) -> io::Result<Self> {
         let shared = DiskPool::new("disk", threads, QUEUE)?;
-        Ok(Self { shared, threads, connections: connections.max(1), volumes: RwLock::default() })
+        Ok(Self {
+            shared,
+            threads,
+            connections: connections.max(1),
+            volumes: RwLock::default(),
+            earlier: Mutex::default(),
+        })
     }
 
     /// Gives each volume its threads; one that has some already, from an earlier life, gets new ones.
@@ -54,9 +62,22 @@ impl Disks {
                 room: Arc::new(Semaphore::new(self.connections)),
                 closed: watch::Sender::new(false),
             };
-            self.volumes.write().insert(storage, Arc::new(desk));
+            let earlier = self.volumes.write().insert(storage, Arc::new(desk));
+            if let Some(desk) = &earlier {
+                desk.closed.send_replace(true);
+            }
+            self.earlier.lock().extend(earlier);
         }
         Ok(())
+    }
+
+    /// Ends the threads of volumes that are out of service, where nothing is under way or can come any more.
+    pub fn tidy(&self) {
+        let idle = |desk: &Arc<Desk>| {
+            *desk.closed.borrow() && desk.pool.in_flight() == 0 && Arc::strong_count(desk) == 1
+        };
+        self.volumes.write().retain(|_, desk| !idle(desk));
+        self.earlier.lock().retain(|desk| !idle(desk));
     }
 
     /// A volume is out of service: connections that wait for it end.
@@ -81,10 +102,17 @@ impl Disks {
     /// Waits until everything queued before has ended, on a volume that is closed too: a caller that went away leaves its
     /// job behind.
     pub async fn drain(&self) {
-        let pools: Vec<_> = self.volumes.read().values().map(|desk| desk.pool.clone()).collect();
+        let mut pools: Vec<_> = self.volumes.read().values().map(|desk| desk.pool.clone()).collect();
+        pools.extend(self.earlier.lock().iter().map(|desk| desk.pool.clone()));
         for pool in pools.iter().chain([&self.shared]) {
             pool.drain().await;
         }
+    }
+
+    /// Volumes that have threads, earlier lives included.
+    #[cfg(test)]
+    fn desks(&self) -> usize {
+        self.volumes.read().len() + self.earlier.lock().len()
     }
 
     /// Jobs queued or running at this moment.
@@ -197,6 +225,38 @@ mod tests {
         assert!(seats[2].take(&disks, second) && seats[2].take(&disks, foreign));
         seats[0].leave();
         assert!(seats[2].take(&disks, first));
+    }
+
+    #[tokio::test]
+    async fn threads_of_a_volume_that_is_gone_end_with_what_is_under_way() {
+        let [first, second, _] = storages();
+        let disks = Disks::new(1, 2).unwrap();
+        disks.add([first, second]).unwrap();
+        let (release, gate) = mpsc::channel::<()>();
+        let hanging = disks.of(first);
+        let hung = tokio::spawn(async move { hanging.run(move || gate.recv()).await });
+        while disks.in_flight() == 0 {
+            tokio::task::yield_now().await;
+        }
+        disks.close(first);
+        // Added again while a job of its earlier life hangs.
+        disks.add([first]).unwrap();
+        disks.tidy();
+        assert_eq!(disks.desks(), 3);
+        assert!(disks.drain().now_or_never().is_none(), "what hangs is waited for");
+        release.send(()).unwrap();
+        hung.await.unwrap().unwrap();
+        disks.drain().await;
+        disks.tidy();
+        assert_eq!(disks.desks(), 2);
+        let seat = Seat::default();
+        assert!(seat.take(&disks, second));
+        disks.close(second);
+        disks.tidy();
+        assert_eq!(disks.desks(), 2, "somebody sits there");
+        seat.leave();
+        disks.tidy();
+        assert_eq!(disks.desks(), 1);
     }
 
     #[tokio::test]

@@ -18,12 +18,12 @@ mod connection;
 mod convert;
 mod datanode;
 mod disks;
+#[cfg(test)]
+mod hanging_test;
 pub mod inline;
 mod ipc;
 mod latency;
 mod link;
-#[cfg(test)]
-mod hanging_test;
 #[cfg(test)]
 mod link_test;
 mod local;

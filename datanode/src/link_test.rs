@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use steadfs_common::{BlockId, ChecksumSpec, FsError, FsErrorKind, GenStamp};
 use steadfs_daemon::shutdown::Shutdown;
-use steadfs_datanode_store::{Block, CreateOptions, ReplicaState, ReplicaWriter};
+use steadfs_datanode_store::{Block, CreateOptions, Faults, ReplicaState, ReplicaWriter};
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::blocks_changed_request::Kind;
 use steadfs_proto::steadfs::command::Command;
@@ -200,7 +200,7 @@ impl Namenode {
         .await
     }
 
-    fn command(&self, command: Command) {
+    pub(crate) fn command(&self, command: Command) {
         let epoch = self.answers().epoch;
         self.answers().commands.push_back((epoch, command));
     }
@@ -239,8 +239,17 @@ impl Running {
     }
 
     pub(crate) async fn start_with(config: Config, reload: Option<Reload>) -> Self {
+        Self::start_on(config, reload, None).await
+    }
+
+    /// On disks that fail as a test wants.
+    pub(crate) async fn start_on(
+        config: Config,
+        reload: Option<Reload>,
+        faults: Option<Arc<dyn Faults>>,
+    ) -> Self {
         let shutdown = Shutdown::new();
-        let datanode = Datanode::start_reloading(config, reload, shutdown.clone()).await.unwrap();
+        let datanode = Datanode::start_on(config, reload, faults, shutdown.clone()).await.unwrap();
         Self { datanode, shutdown }
     }
 
@@ -277,7 +286,7 @@ impl Running {
         self.datanode.node().disk_of(id).run(move || writer.finalize().unwrap()).await
     }
 
-    fn location(&self) -> pb::Location {
+    pub(crate) fn location(&self) -> pb::Location {
         let node = self.datanode.node();
         let address = pb::DatanodeAddress {
             uuid: node.uuid.to_string(),

@@ -1,18 +1,26 @@
 //! Changing volumes while the datanode runs: the configuration is read again, and what is new in it is done.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::future::join_all;
 use parking_lot::Mutex;
 use steadfs_common::{FsError, FsResult, Millis};
+use steadfs_daemon::pool::DiskPool;
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_datanode_store::VolumeConfig;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::changes::Changes;
 use crate::config::Config;
 use crate::node::Node;
+
+/// How long a volume that is added is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads the configuration again, from where the datanode had it.
 pub type Reload = Arc<dyn Fn() -> anyhow::Result<Config> + Send + Sync>;
@@ -45,11 +53,25 @@ pub(crate) struct Task {
 pub(crate) struct Reconfiguration {
     reload: Option<Reload>,
     last: Mutex<Task>,
+    /// Folders that are being added.
+    adding: Arc<Mutex<BTreeSet<PathBuf>>>,
+}
+
+/// A folder that is being added, until its disk has answered.
+struct Adding {
+    path: PathBuf,
+    all: Arc<Mutex<BTreeSet<PathBuf>>>,
+}
+
+impl Drop for Adding {
+    fn drop(&mut self) {
+        self.all.lock().remove(&self.path);
+    }
 }
 
 impl Reconfiguration {
     pub(crate) fn new(reload: Option<Reload>) -> Self {
-        Self { reload, last: Mutex::default() }
+        Self { reload, ..Self::default() }
     }
 
     /// The last task, which may be under way.
@@ -64,6 +86,12 @@ impl Reconfiguration {
         }
         *last = Task { began: now(), ..Task::default() };
         Ok(())
+    }
+
+    /// None if this folder is being added already.
+    fn begin_adding(&self, path: &Path) -> Option<Adding> {
+        let first = self.adding.lock().insert(path.to_owned());
+        first.then(|| Adding { path: path.to_owned(), all: self.adding.clone() })
     }
 
     fn end(&self, changes: Vec<Change>) {
@@ -90,8 +118,9 @@ pub(crate) fn start(
     node.admin.reconfiguration.begin()?;
     let (tell, done_here) = oneshot::channel();
     let (node, changes) = (node.clone(), changes.clone());
+    let ended = tasks.clone();
     tasks.spawn(async move {
-        let done = apply(&node, &changes).await;
+        let done = apply(&node, &changes, &ended).await;
         for change in &done {
             match &change.error {
                 None => {
@@ -109,7 +138,7 @@ pub(crate) fn start(
     Ok(done_here)
 }
 
-async fn apply(node: &Arc<Node>, changes: &Arc<Changes>) -> Vec<Change> {
+async fn apply(node: &Arc<Node>, changes: &Arc<Changes>, tasks: &Shutdown) -> Vec<Change> {
     let before = node.store.configured();
     let failed = |error: String| {
         vec![Change { name: PROPERTIES[0], old: listed(&before), new: listed(&before), error: Some(error) }]
@@ -134,7 +163,7 @@ async fn apply(node: &Arc<Node>, changes: &Arc<Changes>) -> Vec<Change> {
     if plan.is_empty() {
         return Vec::new();
     }
-    let errors = carry_out(node, plan).await;
+    let errors = carry_out(node, changes, tasks, plan).await;
     // The namenode hears of all volumes and replicas anew.
     changes.register.notify_one();
     let error = (!errors.is_empty()).then(|| errors.join("\n"));
@@ -175,27 +204,57 @@ impl Plan {
 }
 
 /// Adds first, so that the last volume may be replaced by another.
-async fn carry_out(node: &Arc<Node>, plan: Plan) -> Vec<String> {
+async fn carry_out(node: &Arc<Node>, changes: &Arc<Changes>, tasks: &Shutdown, plan: Plan) -> Vec<String> {
     let mut errors = plan.errors;
-    for volume in plan.add {
-        let store = node.store.clone();
-        match node.disks.shared().run(move || store.add_volume(volume)).await {
-            Ok(storage) => {
-                if let Err(error) = node.disks.add([storage]) {
-                    errors.push(format!("a volume was added, and has no threads of its own: {error}"));
-                }
-            }
-            Err(error) => errors.push(error.to_string()),
-        }
-    }
+    let added = join_all(plan.add.into_iter().map(|volume| add(node, changes, tasks, volume))).await;
+    errors.extend(added.into_iter().filter_map(Result::err));
     for path in plan.remove {
-        match node.store.remove_volume(&path) {
+        let store = node.store.clone();
+        match node.disks.shared().run(move || store.remove_volume(&path)).await {
             Ok(Some(storage)) => node.disks.close(storage),
             Ok(None) => {}
             Err(error) => errors.push(error.to_string()),
         }
     }
     errors
+}
+
+/// Adds a volume on a thread of its own: its disk may not answer. It is waited for so long as [`PATIENCE`] says; when it
+/// answers later, it is in service then.
+async fn add(
+    node: &Arc<Node>,
+    changes: &Arc<Changes>,
+    tasks: &Shutdown,
+    volume: VolumeConfig,
+) -> Result<(), String> {
+    let path = volume.path.clone();
+    let late =
+        |when: &str| format!("{}: the disk has not answered {when}; it serves when it does", path.display());
+    let Some(turn) = node.admin.reconfiguration.begin_adding(&path) else { return Err(late("yet")) };
+    let thread = DiskPool::new("add", 1, 0).map_err(|error| format!("{}: {error}", path.display()))?;
+    let (node, changes) = (node.clone(), changes.clone());
+    let is_late = Arc::new(AtomicBool::new(false));
+    let tell = is_late.clone();
+    let adding = tasks.spawn(async move {
+        let _turn = turn;
+        let store = node.store.clone();
+        let storage =
+            thread.run(move || store.add_volume(volume)).await.map_err(|error| error.to_string())?;
+        let threads = node.disks.add([storage]);
+        // In time, it is told with all that was changed.
+        if tell.load(Ordering::Relaxed) {
+            changes.register.notify_one();
+        }
+        threads.map_err(|error| format!("a volume was added, and has no threads of its own: {error}"))
+    });
+    match timeout(PATIENCE, adding).await {
+        Ok(Ok(added)) => added,
+        Ok(Err(stopped)) => Err(format!("{}: {stopped}", path.display())),
+        Err(_) => {
+            is_late.store(true, Ordering::Relaxed);
+            Err(late(&format!("for {} s", PATIENCE.as_secs())))
+        }
+    }
 }
 
 /// Volumes as Hadoop's configuration lists them.

@@ -284,12 +284,7 @@ pub(crate) async fn recover(
 }
 
 /// Asks all replicas at once.
-async fn ask_all(
-    peers: &[Peer],
-    old: Block,
-    recovery: GenStamp,
-    left_out: usize,
-) -> FsResult<Answers> {
+async fn ask_all(peers: &[Peer], old: Block, recovery: GenStamp, left_out: usize) -> FsResult<Answers> {
     let heard = join_all(peers.iter().map(|peer| peer.init(old, recovery))).await;
     let mut answers = Answers::with_left_out(left_out);
     for (index, answer) in heard.into_iter().enumerate() {

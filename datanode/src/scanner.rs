@@ -219,8 +219,8 @@ impl Scan {
         let (mut at, mut good) = (0, true);
         while good && at < length {
             let (step, to) = (reader.clone(), length.min(at + STEP));
-            good = disk.run(move || check_step(&step, at, to)).await;
-            at = to;
+            let Some(fits) = disk.run(move || check_step(&step, at, to)).await else { return at };
+            (good, at) = (fits, to);
             sleep_until(begun + takes(at, bytes_per_second)).await;
         }
         let scans = &self.node.scans;
@@ -240,16 +240,18 @@ fn takes(bytes: u64, bytes_per_second: u64) -> Duration {
     Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64)
 }
 
-/// Reads a part of a replica from the disk and compares it with its checksums; what differs is reported.
-fn check_step(reader: &ReplicaReader, from: u64, to: u64) -> bool {
+/// Reads a part of a replica from the disk and compares it with its checksums; what differs is reported. None if that could
+/// not be found out, through no fault of the disk.
+fn check_step(reader: &ReplicaReader, from: u64, to: u64) -> Option<bool> {
     reader.uncache(from, to);
     let verified = reader.verify(from, to);
     reader.uncache(from, to);
     match verified {
-        Ok(()) => true,
-        Err(StoreError::Checksum { .. }) => !reader.suspect(),
+        Ok(()) => Some(true),
+        Err(StoreError::Checksum { .. }) => Some(!reader.suspect()),
+        Err(error) if error.is_ours() => None,
         // Reported where it was read.
-        Err(_) => false,
+        Err(_) => Some(false),
     }
 }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use steadfs_common::{BlockPoolId, FsError, FsErrorKind, FsResult, GenStamp};
-use steadfs_datanode_store::{Block, ReplicaReader, StoreError, StoreResult};
+use steadfs_common::{BlockId, BlockPoolId, FsError, FsErrorKind, FsResult, GenStamp};
+use steadfs_datanode_store::{Block, ReplicaReader, StoreResult};
 use steadfs_proto::steadfs::Location;
 use steadfs_wire::transfer::{
     BlockRef, Op, OpResponse, Packet, PacketHeader, Peer, Stage, Status, Token, TransferBlock, WriteBlock,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::connection::{Connection, Expect, LinkError, OutQueue};
 use crate::disks::Seat;
@@ -47,13 +47,14 @@ struct Destination {
 }
 
 /// Copies the finalized replica `block` to each of `targets`, one after the other; what is not finalized is refused. All
-/// are tried. Returns when every target has its copy on disk.
+/// are tried. Returns when every target has its copy on disk. `seat` tells when the volume that it reads from is given up.
 ///
 /// # Errors
 /// What failed, with the targets' addresses.
-pub async fn send_replica(
+pub(crate) async fn send_replica(
     node: &Arc<Node>,
     timeouts: &TransferTimeouts,
+    seat: &Seat,
     block: Block,
     targets: &[Location],
     pace: Pace,
@@ -63,7 +64,9 @@ pub async fn send_replica(
         return Err(FsError::new(FsErrorKind::NotRegistered, "this datanode belongs to no cluster yet"));
     };
     let (store, id, stamp) = (node.store.clone(), block.id, block.stamp);
-    let reader = Arc::new(node.disk_of(id).run(move || store.open_for_read(id, stamp)).await?);
+    let disk = seat_at(node, seat, id).map_err(|refusal| FsError::new(FsErrorKind::Io, refusal.message))?;
+    let open = disk.run(move || store.open_for_read(id, stamp));
+    let reader = Arc::new(answered(timeouts, id, open).await??);
     if !reader.is_finalized() || reader.block().stamp != block.stamp {
         let text = format!("{}_{} is not finalized here: it cannot be copied", block.id, block.stamp);
         return Err(FsError::new(FsErrorKind::ReplicaNotFound, text));
@@ -92,6 +95,18 @@ pub async fn send_replica(
             Err(FsError::new(error.kind(), format!("{} was not copied to {}", block.id, texts.join("; "))))
         }
     }
+}
+
+/// What a disk gives, if it answers in time: a worker is not kept by a disk that hangs.
+async fn answered<T>(
+    timeouts: &TransferTimeouts,
+    block: BlockId,
+    work: impl Future<Output = T>,
+) -> FsResult<T> {
+    timeout(timeouts.read_idle, work).await.map_err(|_| {
+        let text = format!("the disk with {block} has not answered for {} s", timeouts.read_idle.as_secs());
+        FsError::new(FsErrorKind::Timeout, text)
+    })
 }
 
 fn peer_of(location: &Location) -> Peer {
@@ -172,14 +187,14 @@ async fn copy(
         .target
         .address()
         .ok_or_else(|| FsError::invalid_argument(format!("`{}` is not an address", destination.target.ip)))?;
-    let mut connection = Connection::open(address, timeouts.connect).await.map_err(link_error)?;
+    let mut connection = Connection::open(address, timeouts.connect).await?;
     let block = reader.block();
     let request = write_request(node, reader, pool, destination);
     let opening = Op::Write(Box::new(request)).encode();
-    connection.send(&opening, timeouts.write_idle).await.map_err(link_error)?;
+    connection.send(&opening, timeouts.write_idle).await?;
     let sent = send_packets(node, timeouts, &mut connection, reader, pace).await;
     if let Err(SendError::Disk(error)) = sent {
-        return Err(error.into());
+        return Err(error);
     }
     // A receiver that refuses answers before it has everything, and our writing then fails: its answer says why.
     let deadline = Instant::now() + timeouts.write_idle;
@@ -192,16 +207,18 @@ async fn copy(
             let reason = answer.message.unwrap_or_else(|| format!("it answered {:?}", answer.status));
             Err(FsError::new(FsErrorKind::Io, reason))
         }
-        Err(error) => Err(link_error(if let Err(SendError::Link(first)) = sent { first } else { error })),
+        Err(error) => Err(if let Err(SendError::Link(first)) = sent { first.into() } else { error.into() }),
     }
 }
 
-fn link_error(error: LinkError) -> FsError {
-    match error {
-        LinkError::Idle(_) | LinkError::GivenUp(_) => FsError::new(FsErrorKind::Timeout, error.to_string()),
-        LinkError::Closed { .. } => FsError::new(FsErrorKind::Unreachable, error.to_string()),
-        LinkError::Io(error) => error.into(),
-        LinkError::Protocol(_) => FsError::new(FsErrorKind::InvalidRequest, error.to_string()),
+impl From<LinkError> for FsError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Idle(_) | LinkError::GivenUp(_) => Self::new(FsErrorKind::Timeout, error.to_string()),
+            LinkError::Closed { .. } => Self::new(FsErrorKind::Unreachable, error.to_string()),
+            LinkError::Io(error) => error.into(),
+            LinkError::Protocol(_) => Self::new(FsErrorKind::InvalidRequest, error.to_string()),
+        }
     }
 }
 
@@ -233,7 +250,7 @@ fn write_request(
 
 enum SendError {
     Link(LinkError),
-    Disk(StoreError),
+    Disk(FsError),
 }
 
 /// Sends the replica and the packet that ends it, or less if the receiver answers before. Everything is compared with its
@@ -250,17 +267,11 @@ async fn send_packets(
     let disk = node.disks.of(reader.storage());
     while offset < len {
         let source = reader.clone();
-        let read = disk.run(move || read_step(&source, offset, len, seqno)).await;
-        let step = read.map_err(SendError::Disk)?;
-        match pace {
-            Pace::Free => {}
-            Pace::Bound(bytes_per_second) => {
-                let due = Duration::from_secs_f64(offset as f64 / bytes_per_second.max(1) as f64);
-                sleep_until(begun + due).await;
-            }
-            Pace::Moves => {
-                node.moves.pace(step.offset.saturating_sub(offset), node.admin.balancer_bandwidth()).await;
-            }
+        let read = disk.run(move || read_step(&source, offset, len, seqno));
+        let read = answered(timeouts, reader.block().id, read).await.map_err(SendError::Disk)?;
+        let step = read.map_err(|error| SendError::Disk(error.into()))?;
+        if pace == Pace::Moves {
+            node.moves.pace(step.offset.saturating_sub(offset), node.admin.balancer_bandwidth()).await;
         }
         (offset, seqno) = (step.offset, step.seqno);
         let mut out = OutQueue::default();
@@ -272,9 +283,17 @@ async fn send_packets(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(SendError::Link(error.into())),
         }
+        // After what was sent: small replicas, one after the other, go no faster than a large one.
+        if let Pace::Bound(bytes_per_second) = pace {
+            sleep_until(begun + takes(offset, bytes_per_second)).await;
+        }
     }
     let last = PacketHeader { offset: len, seqno, last: true, data_len: 0, sync: false };
     connection.send(last.head(0).as_slice(), timeouts.write_idle).await.map_err(SendError::Link)
+}
+
+fn takes(bytes: u64, bytes_per_second: u64) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64)
 }
 
 /// Packets that were read, and what follows them.

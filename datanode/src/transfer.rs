@@ -38,6 +38,9 @@ pub struct TransferTimeouts {
     pub read_idle: Duration,
     /// More of that for each node of a pipeline.
     pub read_idle_per_node: Duration,
+    /// For the next node of a pipeline to ack anything of what this one has done already; three times that where it goes to
+    /// disk first.
+    pub stall: Duration,
     /// Without the other end taking a byte (`dfs.datanode.socket.write.timeout`).
     pub write_idle: Duration,
     /// To connect to another datanode.
@@ -53,6 +56,7 @@ impl Default for TransferTimeouts {
             keep_alive: Duration::from_secs(4),
             read_idle: Duration::from_secs(60),
             read_idle_per_node: Duration::from_secs(5),
+            stall: Duration::from_secs(10),
             write_idle: Duration::from_secs(480),
             connect: Duration::from_secs(10),
             linger: Duration::from_secs(3),

@@ -36,6 +36,7 @@ pub(crate) async fn watch(node: Arc<Node>, changes: Arc<Changes>, tasks: Shutdow
         for volume in status.iter().filter(|volume| volume.failed) {
             node.disks.close(volume.storage);
         }
+        node.disks.tidy();
         let serving = node.store.volumes_in_service();
         if serving.len() < node.config.min_volumes {
             shutdown.fail(format!(

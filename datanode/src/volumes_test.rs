@@ -84,7 +84,10 @@ async fn a_file_that_is_gone_is_told() {
 }
 
 /// Asks as an operator to read the configuration again.
-async fn reconfigure(running: &Running, user: &str) -> Result<Vec<pb::ReconfigureChange>, tonic::Status> {
+pub(crate) async fn reconfigure(
+    running: &Running,
+    user: &str,
+) -> Result<Vec<pb::ReconfigureChange>, tonic::Status> {
     let address = format!("http://{}", running.datanode.ipc_address());
     let mut door = DatanodeAdminClient::connect(address).await.unwrap();
     let mut request = Request::new(pb::ReconfigureRequest {});

@@ -177,6 +177,7 @@ fn serve(
     service.metrics().register(&mut registry);
     service.health().register(&mut registry);
     service.kubernetes().register(&mut registry);
+    blocks.register_metrics(&mut registry);
     if let Some(lost) = service.lost_audit_lines() {
         registry.register("namenode_audit_lines_lost", "Lines of the audit log that were lost", lost);
     }

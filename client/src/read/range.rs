@@ -62,13 +62,15 @@ impl RangeReader {
     /// The next bytes of the part; `None` at its end.
     pub(crate) async fn next(&mut self) -> FsResult<Option<Bytes>> {
         while self.part.len() > 0 {
-            let (replica, source) = match (self.source.take(), self.choose(None)) {
-                (Some((replica, source)), _) => (replica, Some(source)),
-                (None, Some(replica)) => (replica, None),
-                (None, None) => {
-                    self.next_round().await?;
-                    continue;
-                }
+            let (replica, source) = match self.source.take() {
+                Some((replica, source)) => (replica, Some(source)),
+                None => match self.choose(None) {
+                    Some(replica) => (replica, None),
+                    None => {
+                        self.next_round().await?;
+                        continue;
+                    }
+                },
             };
             let (replica, result) = self.first_of(replica, source).await;
             match result {

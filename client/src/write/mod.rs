@@ -6,6 +6,7 @@
 
 mod create;
 mod packetizer;
+mod patience;
 mod pipeline;
 mod recovery;
 mod replace;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::packetizer::{Packetizer, Piece};
+use super::patience::Patience;
 use super::pipeline::{Event, Pipeline, Setup};
 use super::window::{Failure, Window};
 use super::writer::{Command, Writer, WriterEnd};
@@ -63,6 +64,8 @@ pub(super) struct OpenBlock {
     pub(super) closing: bool,
     /// Times the pipeline was mended since a packet got through.
     pub(super) failures: u32,
+    /// How long the first datanode is borne with.
+    patience: Patience,
 }
 
 impl OpenBlock {
@@ -159,7 +162,7 @@ impl Streamer {
         loop {
             let command = tokio::select! {
                 command = commands.recv() => command,
-                event = next_event(self.block.as_mut()) => {
+                event = next_event(self.block.as_mut(), self.inner.options.stalled_after) => {
                     if let Err(error) = self.apply(event).await {
                         self.fail(error);
                     }
@@ -257,7 +260,7 @@ impl Streamer {
     /// Applies what the pipeline answers until `done`.
     async fn pump_until(&mut self, done: impl Fn(&Window) -> bool) -> FsResult<()> {
         while self.block.as_ref().is_some_and(|block| !done(&block.window)) {
-            let event = next_event(self.block.as_mut()).await;
+            let event = next_event(self.block.as_mut(), self.inner.options.stalled_after).await;
             self.apply(event).await?;
         }
         Ok(())
@@ -474,6 +477,7 @@ impl Streamer {
             noted: false,
             closing: false,
             failures: 0,
+            patience: Patience::default(),
         }
     }
 
@@ -520,10 +524,19 @@ impl Streamer {
     }
 }
 
-/// What the pipeline of `block` says next; never anything where there is none.
-async fn next_event(block: Option<&mut OpenBlock>) -> Event {
-    match block.and_then(|block| block.pipeline.as_mut()) {
-        Some(pipeline) => pipeline.event().await,
-        None => std::future::pending().await,
+/// What the pipeline of `block` says next; never anything where there is none. One that has acked nothing for `stall` is broken.
+async fn next_event(block: Option<&mut OpenBlock>, stall: Option<Duration>) -> Event {
+    let Some(OpenBlock { pipeline: Some(pipeline), window, nodes, failures, patience, .. }) = block else {
+        return std::future::pending().await;
+    };
+    // One that was only just mended gets all the time there is.
+    let Some(stall) = stall.filter(|_| *failures == 0) else { return pipeline.event().await };
+    loop {
+        if let Ok(event) = tokio::time::timeout(Patience::tick(stall), pipeline.event()).await {
+            return event;
+        }
+        if patience.look(window, nodes.len()) {
+            return Event::Broken("it acks nothing".into());
+        }
     }
 }

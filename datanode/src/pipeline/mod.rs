@@ -2,6 +2,7 @@
 
 pub(crate) mod inline;
 mod mirror;
+mod patience;
 mod run;
 mod state;
 

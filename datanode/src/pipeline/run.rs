@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::mirror::Mirror;
+use super::patience::Patience;
 use super::state::{Batch, PipelineState, Violation, Written};
 use crate::connection::{Connection, Expect, LinkError, OutQueue};
 use crate::latency::Probe;
@@ -144,6 +145,8 @@ struct Running<'a> {
     failure: Option<String>,
     /// The packet by which the next node's speed is measured, if it is the last one.
     probe: Probe,
+    /// How long the next node is borne with.
+    patience: Patience,
 }
 
 impl<'a> Running<'a> {
@@ -160,6 +163,7 @@ impl<'a> Running<'a> {
             idle,
             failure: None,
             probe: Probe::default(),
+            patience: Patience::new(setup.timeouts.stall, setup.depth),
             setup,
         }
     }
@@ -328,9 +332,11 @@ impl<'a> Running<'a> {
             self.sender_due = now + self.idle;
         }
         let mut due = now + self.idle + self.setup.timeouts.write_idle;
-        for (counts, deadline) in
-            [(reading, self.sender_due), (awaiting, self.downstream_due), (acking, self.acks_due)]
-        {
+        for (counts, deadline) in [
+            (reading, self.sender_due),
+            (awaiting, self.downstream_due.min(self.patience.due())),
+            (acking, self.acks_due),
+        ] {
             if counts {
                 due = due.min(deadline);
             }
@@ -356,6 +362,9 @@ impl<'a> Running<'a> {
         let now = Instant::now();
         if self.state.awaits_downstream() && now >= self.downstream_due {
             self.downstream_failed(&format!("no ack for {} s", self.idle.as_secs()));
+        }
+        if let Some(reason) = self.patience.look(self.state.awaited()) {
+            self.downstream_failed(reason);
         }
         if reading && now >= self.sender_due {
             return Err(LinkError::Idle(self.idle).into());
@@ -413,20 +422,26 @@ pub(super) fn write_batch(writer: &ReplicaWriter, batch: Batch, finish: Finish) 
     }
     let whole = packets == batch.packets.len();
     // What is acked must be with the operating system at least: a killed process loses nothing then.
-    let kept: StoreResult<()> = if batch.sync { writer.sync() } else { writer.flush() };
+    let ends = batch.last && whole;
+    let kept: StoreResult<()> = match (ends, batch.sync) {
+        // The end of a block puts all of it on disk.
+        (true, _) => Ok(()),
+        (false, true) => writer.sync(),
+        (false, false) => writer.flush(),
+    };
     match kept {
         Err(error) => {
             fail(&error);
             packets = 0;
         }
-        Ok(()) if batch.last && whole => {
+        Ok(()) if ends => {
             let finished = match finish {
                 Finish::Finalize => writer.finalize(),
                 Finish::ConvertToRbw => writer.convert_to_rbw(),
             };
             if let Err(error) = finished {
                 fail(&error);
-                packets -= 1;
+                packets = 0;
             }
         }
         Ok(()) => {}
@@ -459,8 +474,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_asked_for_a_sync_has_it_though_the_next_packet_fails() {
+    /// A writer of a new replica, and the syncs of files that it causes.
+    fn writer() -> (tempfile::TempDir, ReplicaWriter, Arc<Syncs>) {
         let folder = tempfile::tempdir().unwrap();
         let volume =
             VolumeConfig { path: folder.path().into(), kind: steadfs_common::StorageType::Disk, reserved: 0 };
@@ -469,13 +484,31 @@ mod tests {
         let store = Store::open(options, Arc::new(NoListener)).unwrap();
         let block = Block { id: BlockId(1), stamp: GenStamp(1), len: 10_000 };
         let create = CreateOptions { block, storage: None, spec: ChecksumSpec::DEFAULT };
-        let writer = store.create_rbw(create).unwrap();
-        let packet = |seqno, offset, sync| {
-            let mut sums = Vec::new();
-            ChecksumSpec::DEFAULT.append_checksums(&[7; 512], &mut sums);
-            let header = PacketHeader { offset, seqno, last: false, data_len: 0, sync };
-            Packet::build(header, &sums, &[7; 512])
-        };
+        (folder, store.create_rbw(create).unwrap(), syncs)
+    }
+
+    fn packet(seqno: i64, offset: u64, sync: bool) -> Packet {
+        let mut sums = Vec::new();
+        ChecksumSpec::DEFAULT.append_checksums(&[7; 512], &mut sums);
+        let header = PacketHeader { offset, seqno, last: false, data_len: 0, sync };
+        Packet::build(header, &sums, &[7; 512])
+    }
+
+    #[test]
+    fn the_end_of_a_block_syncs_each_file_once() {
+        let (_folder, writer, syncs) = writer();
+        let before = syncs.0.load(Ordering::SeqCst);
+        let header = PacketHeader { offset: 512, seqno: 1, last: true, data_len: 0, sync: true };
+        let packets = vec![packet(0, 0, true), Packet::build(header, &[], &[])];
+        let batch = Batch { packets, sync: true, last: true, verified: None };
+        let done = write_batch(&writer, batch, Finish::Finalize);
+        assert_eq!((done.outcome.packets, done.outcome.failure), (2, None));
+        assert_eq!(syncs.0.load(Ordering::SeqCst) - before, 2);
+    }
+
+    #[test]
+    fn what_asked_for_a_sync_has_it_though_the_next_packet_fails() {
+        let (_folder, writer, syncs) = writer();
         let before = syncs.0.load(Ordering::SeqCst);
         // The second begins behind a gap.
         let packets = vec![packet(0, 0, true), packet(1, 5_120, false)];

@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 
+use steadfs_common::ChecksumSpec;
 use steadfs_wire::transfer::{ChecksumMismatch, Packet, PipelineAck, Status};
 
+use super::patience::Awaited;
 use crate::transfer::MAX_UNACKED_PACKETS;
 
 /// How the rest of the pipeline is.
@@ -32,6 +34,8 @@ pub(super) struct Batch {
     pub(super) sync: bool,
     /// Whether the last of them ends the block.
     pub(super) last: bool,
+    /// The checksums that all of them were compared with when they came; none if somebody has to do that yet.
+    pub(super) verified: Option<ChecksumSpec>,
 }
 
 /// How a batch went.
@@ -169,7 +173,7 @@ impl PipelineState {
         if self.writing || self.failed {
             return None;
         }
-        let mut batch = Batch { packets: Vec::new(), sync: false, last: false };
+        let mut batch = Batch { packets: Vec::new(), sync: false, last: false, verified: None };
         for entry in &mut self.queue {
             let Some(packet) = entry.packet.take() else { continue };
             batch.packets.push(packet);
@@ -227,6 +231,18 @@ impl PipelineState {
     pub(super) fn awaits_downstream(&self) -> bool {
         self.downstream == Downstream::Alive
             && self.queue.iter().any(|entry| matches!(entry.below, Below::Awaited))
+    }
+
+    /// What this node has done, and those below have not acked.
+    pub(super) fn awaited(&self) -> Option<Awaited> {
+        let alone =
+            |entry: &&Entry| matches!(entry.below, Below::Awaited) && entry.own == Some(Status::Success);
+        let oldest = self.queue.iter().find(|entry| matches!(entry.below, Below::Awaited)).filter(alone)?;
+        if self.downstream != Downstream::Alive {
+            return None;
+        }
+        let newest = self.queue.iter().rev().find(alone).map_or(oldest.seqno, |entry| entry.seqno);
+        Some(Awaited { oldest: oldest.seqno, newest, to_disk: oldest.sync || oldest.last })
     }
 
     /// The next ack to send upstream, if it can be known. [`Self::acked`] counts it.

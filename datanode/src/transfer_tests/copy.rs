@@ -7,6 +7,7 @@ use steadfs_wire::transfer::{BlockChecksum, BlockChecksumKind, BlockChecksumRepl
 
 use super::read::file_of;
 use super::*;
+use crate::disks::Seat;
 use crate::send::{Pace, send_replica};
 
 const NEXT: GenStamp = GenStamp(1_002);
@@ -24,8 +25,23 @@ fn location(node: &TestNode) -> Location {
 }
 
 async fn replicate(from: &TestNode, stamp: GenStamp, to: &[Location]) -> FsResult<()> {
+    replicate_at(Pace::Free, from, stamp, to).await
+}
+
+async fn replicate_at(pace: Pace, from: &TestNode, stamp: GenStamp, to: &[Location]) -> FsResult<()> {
     let block = Block { id: BLOCK, stamp, len: 0 };
-    send_replica(&from.node, &TransferTimeouts::default(), block, to, Pace::Free).await
+    send_replica(&from.node, &TransferTimeouts::default(), &Seat::default(), block, to, pace).await
+}
+
+#[tokio::test]
+async fn a_small_replica_keeps_to_its_pace_too() {
+    let nodes = [TestNode::start().await, TestNode::start().await];
+    nodes[0].put(&pattern(100_000), SPEC).await;
+    let begun = std::time::Instant::now();
+    replicate_at(Pace::Bound(400_000), &nodes[0], STAMP, &[location(&nodes[1])]).await.unwrap();
+    // It may take longer on a busy machine, never less.
+    assert!(begun.elapsed().as_millis() >= 250);
+    assert_eq!(nodes[1].content(), pattern(100_000));
 }
 
 #[tokio::test]

@@ -297,11 +297,21 @@ async fn what_downstream_says_is_passed_up_and_nonsense_counts_as_failure() {
 
 #[tokio::test]
 async fn a_silent_downstream_is_given_up() {
-    let timeouts = TransferTimeouts {
+    let idle = TransferTimeouts {
         read_idle: Duration::from_millis(100),
         read_idle_per_node: Duration::from_millis(10),
         ..TransferTimeouts::default()
     };
+    gives_up_a_silent_downstream(idle).await;
+}
+
+#[tokio::test]
+async fn a_downstream_that_acks_nothing_of_what_is_done_here_is_given_up() {
+    let stall = TransferTimeouts { stall: Duration::from_millis(100), ..TransferTimeouts::default() };
+    gives_up_a_silent_downstream(stall).await;
+}
+
+async fn gives_up_a_silent_downstream(timeouts: TransferTimeouts) {
     let node = TestNode::start_with(timeouts, Config::default(), None).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

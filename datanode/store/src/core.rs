@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use steadfs_common::{BlockId, ChecksumSpec, GenStamp};
 
 use crate::disk::NamedFile;
-use crate::error::is_full;
+use crate::error::{is_full, is_ours};
 use crate::layout::{self, Place};
 use crate::map::{ReplicaMap, Slot};
 use crate::replica::{Files, Io, OpenReplica};
@@ -18,7 +18,7 @@ use crate::suspects::Suspects;
 use crate::volume::Volume;
 use crate::volumes::Volumes;
 use crate::{
-    Block, ChangeKind, Identity, Listener, ReplicaChange, ReplicaState, StoreError, StoreResult, meta,
+    Block, ChangeKind, Identity, Listener, ReplicaChange, ReplicaState, StoreError, StoreResult, bound, meta,
 };
 
 /// How often an operation looks a block up again that keeps changing its state under it.
@@ -53,6 +53,7 @@ impl Core {
     pub(crate) fn watch<T>(&self, volume: &Arc<Volume>, result: StoreResult<T>) -> StoreResult<T> {
         if let Err(StoreError::Io { source, path }) = &result
             && !is_full(source)
+            && !is_ours(source)
             && !volume.is_out()
         {
             tracing::warn!(path = %path.display(), error = %source, "an operation on a file failed; checking the volume");
@@ -336,6 +337,7 @@ impl Core {
         let data = volume.disk.open(layout::data_path(&volume.root, place, id), write)?;
         let meta = volume.disk.open(layout::meta_path(&volume.root, place, id, stamp), write)?;
         let spec = self.read_header(volume, &meta)?;
+        bound::check(&meta, id)?;
         Ok((Files { data, meta }, spec))
     }
 

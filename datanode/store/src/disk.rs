@@ -137,7 +137,15 @@ impl Disk {
 
     /// Makes the names in a folder durable. Use [`DirSyncs::sync`] for folders of replicas.
     pub(crate) fn sync_dir(&self, path: &Path) -> StoreResult<()> {
-        self.run(DiskOp::SyncDir, path, || File::open(path)?.sync_all())
+        self.sync_opened(path, &self.open_dir(path)?)
+    }
+
+    fn open_dir(&self, path: &Path) -> StoreResult<File> {
+        self.run(DiskOp::Open, path, || File::open(path))
+    }
+
+    fn sync_opened(&self, path: &Path, folder: &File) -> StoreResult<()> {
+        self.run(DiskOp::SyncDir, path, || folder.sync_all())
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> StoreResult<()> {
@@ -267,12 +275,16 @@ impl DirSyncs {
             state.running = true;
             let covers = state.asked;
             drop(state);
-            let result = disk.sync_dir(path);
+            let opened = disk.open_dir(path);
+            // Nothing was synced, so nothing has failed for good.
+            let untouched = opened.as_ref().is_err_and(StoreError::is_ours);
+            let result = opened.and_then(|opened| disk.sync_opened(path, &opened));
             state = folder.state.lock();
             state.running = false;
             folder.wake.notify_all();
             match result {
                 Ok(()) => state.done = covers,
+                Err(error) if untouched => return Err(error),
                 Err(error) => {
                     state.failed = Some(error.to_string());
                     return Err(error);

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use steadfs_common::{BlockId, FsError, FsErrorKind, GenStamp};
 
 /// The result of an operation of the store.
@@ -150,6 +151,12 @@ impl StoreError {
         Self::NotFound { block, why: why.into() }
     }
 
+    /// Whether this process is to blame, and no disk: it has too many files open, or no memory.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_ours(source))
+    }
+
     /// The outcome of HDFS that this is.
     #[must_use]
     pub fn kind(&self) -> FsErrorKind {
@@ -178,6 +185,14 @@ impl From<StoreError> for FsError {
     fn from(error: StoreError) -> Self {
         Self::new(error.kind(), error.to_string())
     }
+}
+
+/// Whether the error says that this process, or this machine, has no descriptors or no memory left: no disk is to blame, and
+/// no replica.
+pub(crate) fn is_ours(error: &io::Error) -> bool {
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| ours.iter().any(|errno| errno.raw_os_error() == code))
+        || error.kind() == io::ErrorKind::OutOfMemory
 }
 
 /// Whether the error says that the disk or a quota is used up, which is no fault of the disk.

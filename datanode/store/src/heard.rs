@@ -1,6 +1,8 @@
 //! How far the namenode was when it was heard last: kept on every volume, so that a namenode that was started on older data
 //! is known after a restart of the datanode too.
 
+use steadfs_common::{FsErrorKind, StorageId};
+
 use crate::identity::{is_sealed, seal};
 use crate::layout::HEARD_FILE;
 use crate::volume::Volume;
@@ -63,6 +65,29 @@ impl Heard {
     }
 }
 
+/// What came of noting something on all volumes: nothing is wrong if one took it, or there was only no room.
+///
+/// # Errors
+/// The last one that was not for lack of room, if no volume took it.
+pub fn enough(outcomes: impl IntoIterator<Item = StoreResult<()>>) -> StoreResult<()> {
+    let (mut taken, mut failure) = (false, None);
+    for outcome in outcomes {
+        match outcome {
+            Ok(()) => taken = true,
+            Err(error) => {
+                tracing::warn!(%error, "it could not be written down how far the namenode is");
+                if error.kind() != FsErrorKind::NoSpace {
+                    failure = Some(error);
+                }
+            }
+        }
+    }
+    match failure {
+        Some(error) if !taken => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn read(volume: &Volume) -> Option<Heard> {
     let file = volume.disk.open(volume.root.join(HEARD_FILE), false).ok()?;
     let len = volume.disk.len(&file).ok().filter(|len| *len <= MAX_BYTES)?;
@@ -80,16 +105,26 @@ impl Store {
         known.into_iter().fold(Heard::default(), Heard::and)
     }
 
-    /// Writes down on every volume how far the namenode is.
+    /// Writes down on a volume how far the namenode is; nothing, if the volume does not serve.
     ///
     /// # Errors
     /// The disk; the volume is looked at.
+    pub fn note_heard_on(&self, storage: StorageId, heard: Heard) -> StoreResult<()> {
+        let Some(volume) = self.core.volumes.find(storage).filter(|volume| !volume.is_out()) else {
+            return Ok(());
+        };
+        let noted = volume.disk.replace(&volume.root.join(HEARD_FILE), heard.encode().as_bytes());
+        self.core.watch(&volume, noted)
+    }
+
+    /// Writes down on every volume how far the namenode is. One that takes it is enough: [`Self::heard`] asks them all. Full
+    /// disks keep what they knew.
+    ///
+    /// # Errors
+    /// No volume took it, and not all for lack of room.
     pub fn note_heard(&self, heard: Heard) -> StoreResult<()> {
-        for volume in self.core.volumes.serving() {
-            let noted = volume.disk.replace(&volume.root.join(HEARD_FILE), heard.encode().as_bytes());
-            self.core.watch(&volume, noted)?;
-        }
-        Ok(())
+        let volumes = self.volumes_in_service().into_iter();
+        enough(volumes.map(|storage| self.note_heard_on(storage, heard)))
     }
 }
 

@@ -13,6 +13,7 @@
 //!
 //! Lock order: a replica's `io`, then its `state`, or the map; the map's lock is never held during I/O.
 
+mod bound;
 mod chunks;
 mod compare;
 mod core;
@@ -41,7 +42,7 @@ mod writer;
 pub use compare::Differences;
 pub use disk::{DiskOp, Faults};
 pub use error::{StoreError, StoreResult};
-pub use heard::Heard;
+pub use heard::{Heard, enough};
 pub use identity::{Cluster, Identity};
 pub use progress::ScanProgress;
 pub use reader::ReplicaReader;

@@ -54,24 +54,31 @@ impl Claimed {
     }
 }
 
+/// A volume that could not be opened.
+pub(crate) struct LostVolume {
+    pub(crate) config: VolumeConfig,
+    pub(crate) failure: VolumeFailure,
+}
+
 /// Volumes that could not be opened.
 #[derive(Default)]
 pub(crate) struct Lost {
-    pub(crate) failures: Vec<VolumeFailure>,
+    pub(crate) volumes: Vec<LostVolume>,
     /// The last reason.
     pub(crate) error: Option<StoreError>,
 }
 
 impl Lost {
-    pub(crate) fn leave_out(&mut self, root: &Path, error: StoreError) {
-        tracing::error!(volume = %root.display(), %error, "the volume cannot be used and is left out");
-        self.failures.push(VolumeFailure {
-            path: root.to_owned(),
+    pub(crate) fn leave_out(&mut self, config: VolumeConfig, error: StoreError) {
+        tracing::error!(volume = %config.path.display(), %error, "the volume cannot be used and is left out");
+        let failure = VolumeFailure {
+            path: config.path.clone(),
             storage: None,
             why: error.to_string(),
             since: SystemTime::now(),
             capacity: 0,
-        });
+        };
+        self.volumes.push(LostVolume { config, failure });
         self.error = Some(error);
     }
 }
@@ -86,7 +93,7 @@ pub(crate) fn claim_all(
         match claim(&config.path, disk) {
             Ok((lock, identity)) => claimed.push(Claimed { config, lock, identity }),
             Err(refused @ StoreError::Refused { .. }) => return Err(refused),
-            Err(error) => lost.leave_out(&config.path, error),
+            Err(error) => lost.leave_out(config, error),
         }
     }
     match lost.error.take() {
@@ -161,16 +168,20 @@ pub(crate) fn fill(volume: &Volume, contents: Contents) -> BTreeMap<BlockId, Slo
     contents.replicas.into_iter().map(|found| (found.id, found.slot)).collect()
 }
 
-/// Leaves all but the best replica of a block out of memory, where a disk with an older copy of it was put in: the newest
-/// stamp counts, then a finalized one, then the longest. The comparison of folders removes what is left over on the disks.
-pub(crate) fn leave_doubles(volumes: &[Arc<Volume>], maps: &mut [BTreeMap<BlockId, Slot>]) {
-    let rank = |slot: &Slot| match slot {
+/// How good a replica is among others of its block; its length comes last.
+fn rank(slot: &Slot) -> (GenStamp, bool, u64) {
+    match slot {
         Slot::Finalized { stamp, len } => (*stamp, true, *len),
         Slot::Open(open) => {
             let block = open.block();
             (block.stamp, false, block.len)
         }
-    };
+    }
+}
+
+/// Leaves all but the best replica of a block out of memory, where a disk with an older copy of it was put in: the newest
+/// stamp counts, then a finalized one, then the longest. The comparison of folders removes what is left over on the disks.
+pub(crate) fn leave_doubles(volumes: &[Arc<Volume>], maps: &mut [BTreeMap<BlockId, Slot>]) {
     let mut doubles = Vec::new();
     let mut walks: Vec<_> = maps.iter().map(|map| map.iter().peekable()).collect();
     while let Some(id) = walks.iter_mut().filter_map(|walk| walk.peek().map(|(id, _)| **id)).min() {
@@ -216,16 +227,18 @@ impl Store {
     /// # Errors
     /// A folder of another datanode, cluster or version, one that is in use already, or one that does not work.
     pub fn add_volume(&self, config: VolumeConfig) -> StoreResult<StorageId> {
-        let _one = self.changing.lock();
         let refused = |why: &str| StoreError::Refused { path: config.path.clone(), why: why.into() };
+        let serves = |volume: &Arc<Volume>| !volume.is_out() && volume.root == config.path;
+        if self.core.volumes.all().iter().any(serves) {
+            return Err(refused("the folder is in use already"));
+        }
+        // A disk that does not answer holds up nobody else here.
+        let (lock, identity) = claim(&config.path, &self.disk)?;
+        let _one = self.changing.lock();
         let volumes = self.core.volumes.all();
         if volumes.len() >= MAX_VOLUMES_EVER {
             return Err(refused("too many volumes were added since the datanode began: start it again"));
         }
-        if volumes.iter().any(|volume| !volume.is_out() && volume.root == config.path) {
-            return Err(refused("the folder is in use already"));
-        }
-        let (lock, identity) = claim(&config.path, &self.disk)?;
         let node = self.identity();
         if let Some(identity) = &identity {
             belongs(&identity.node, &node, &config.path)?;
@@ -241,12 +254,18 @@ impl Store {
         for old in volumes.iter().filter(|old| old.root == path || old.storage == volume.storage) {
             old.mark_removed();
         }
-        self.lost.lock().retain(|lost| lost.path != path);
+        self.lost.lock().retain(|lost| lost.config.path != path);
         let bad = contents.bad.clone();
         let core = &self.core;
         let mut slots = fill(&volume, contents);
         // What is here already is newer, or as good.
-        slots.retain(|id, _| core.map.get(*id).is_none());
+        slots.retain(|id, slot| {
+            let new = core.map.get(*id).is_none();
+            if !new {
+                volume.remove_used(footprint(rank(slot).2));
+            }
+            new
+        });
         core.map.add_volume(slots, || core.volumes.push(volume.clone()));
         for (id, stamp) in bad {
             core.know_bad(&volume, id, stamp);
@@ -267,7 +286,7 @@ impl Store {
         let Some(volume) = volumes.iter().find(|volume| volume.root == path && !volume.is_removed()) else {
             let mut lost = self.lost.lock();
             let before = lost.len();
-            lost.retain(|lost| lost.path != path);
+            lost.retain(|lost| lost.config.path != path);
             return if lost.len() < before { Ok(None) } else { Err(refused("there is no such volume")) };
         };
         if !volume.is_out() && self.core.volumes.serving().len() == 1 {
@@ -281,6 +300,7 @@ impl Store {
     #[must_use]
     pub fn configured(&self) -> Vec<VolumeConfig> {
         let volumes = self.core.volumes.all();
-        volumes.iter().filter(|volume| !volume.is_removed()).map(|volume| volume.config.clone()).collect()
+        let opened = volumes.iter().filter(|volume| !volume.is_removed()).map(|volume| volume.config.clone());
+        opened.chain(self.lost.lock().iter().map(|lost| lost.config.clone())).collect()
     }
 }

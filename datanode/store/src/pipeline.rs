@@ -13,7 +13,7 @@ use crate::replica::{Files, Io, OpenReplica, State};
 use crate::volume::Volume;
 use crate::{
     Block, ChangeKind, CreateOptions, MAX_REPLICA_BYTES, ReplicaState, ReplicaWriter, StoreError,
-    StoreResult, meta,
+    StoreResult, bound, meta,
 };
 
 /// What a pipeline's recovery demands of a replica.
@@ -91,6 +91,7 @@ impl Core {
         let place = if role == ReplicaState::Temporary { Place::Tmp } else { Place::Rbw };
         volume.ensure_folder(place, id)?;
         let meta = volume.disk.create(crate::layout::meta_path(&volume.root, place, id, stamp))?;
+        bound::bind(&meta, id);
         volume.disk.write_at(&meta, &meta::encode(options.spec), 0)?;
         let data = volume.disk.create(crate::layout::data_path(&volume.root, place, id))?;
         Ok(Files { data, meta })
@@ -262,6 +263,7 @@ impl Core {
         let mut sums = vec![0; meta::file_len(spec, old.len) as usize];
         volume.disk.read_at(&files.meta, &mut sums, 0)?;
         let meta = volume.disk.create(open.meta_path(Place::Rbw, new_stamp))?;
+        bound::bind(&meta, old.id);
         volume.disk.write_at(&meta, &sums, 0)?;
         volume.disk.sync(&meta)?;
         volume.sync_folder(Place::Rbw, old.id)?;

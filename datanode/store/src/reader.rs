@@ -93,6 +93,7 @@ impl ReplicaReader {
         let result = self.core.watch(&self.volume, result);
         if self.finalized
             && let Err(error @ StoreError::Io { .. }) = &result
+            && !error.is_ours()
         {
             self.core.found_bad(&self.volume, self.block, &error.to_string());
         }
@@ -173,7 +174,7 @@ impl ReplicaReader {
                 true
             }
             // What cannot be read was reported where it was read.
-            Err(_) => true,
+            Err(error) => !error.is_ours(),
             Ok(()) => false,
         }
     }
@@ -244,6 +245,7 @@ impl Core {
         );
         let (files, spec) = match opened {
             Ok(opened) => opened,
+            Err(error) if error.is_ours() => return Err(error),
             Err(error) => {
                 let same = |slot| matches!(slot, Slot::Finalized { stamp, len } if (stamp, len) == (block.stamp, block.len));
                 if !self.map.get(block.id).is_some_and(|(_, slot)| same(slot)) {

@@ -9,7 +9,7 @@ use crate::core::{Core, LOOKUPS, footprint};
 use crate::layout::Place;
 use crate::map::Slot;
 use crate::replica::{Files, Io, OpenReplica, State};
-use crate::{Block, ReplicaState, Store, StoreError, StoreResult, meta};
+use crate::{Block, ReplicaState, Store, StoreError, StoreResult, bound, meta};
 
 /// Bytes copied at a time when a finalized replica is cut.
 const COPY_BYTES: u64 = 1 << 20;
@@ -247,6 +247,7 @@ impl Core {
         disk.read_at(&files.meta, &mut sums, 0)?;
         spec.append_checksums(&partial, &mut sums);
         let meta = disk.create(open.meta_path(Place::Rbw, state.recovery))?;
+        bound::bind(&meta, open.id);
         disk.write_at(&meta, &sums, 0)?;
         disk.sync(&data)?;
         disk.sync(&meta)?;

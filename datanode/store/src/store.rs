@@ -245,7 +245,12 @@ impl Store {
 
     /// Waits until what nobody waits for is done: writing back early, and clearing away what writers left.
     pub fn settle(&self) {
-        self.core.volumes.all().iter().filter(|volume| !volume.is_out()).for_each(|volume| volume.worker.settle());
+        self.core
+            .volumes
+            .all()
+            .iter()
+            .filter(|volume| !volume.is_out())
+            .for_each(|volume| volume.worker.settle());
     }
 
     /// How the volumes are. Asks the file systems, and waits for them; drops a volume that is not there any more.

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use steadfs_common::{BlockId, StorageId, StorageType};
 
 use crate::disk::{DirSyncs, Disk};
-use crate::error::is_full;
+use crate::error::{is_full, is_ours};
 use crate::health::Health;
 use crate::identity::VolumeIdentity;
 use crate::layout::{self, IDENTITY_FILE, LOCK_FILE, PROBE_FILE, Place};
@@ -209,15 +209,15 @@ impl Volume {
         self.failure.lock().clone().filter(|_| !self.is_removed())
     }
 
-    /// Whether the volume works at all, found out by writing and reading a small file; the reason if not. A full disk works.
-    /// May take as long as the disk likes: [`Self::check_now`] is for those who wait.
+    /// Whether the volume works at all, found out by writing and reading a small file; the reason if not. A full disk works,
+    /// and so does one that this process has no descriptors left for. May take as long as the disk likes: [`Self::check_now`] is for those who wait.
     pub(crate) fn examine(&self) -> Result<(), String> {
         if self.dirs.failed() {
             return Err("a folder could not be synced".into());
         }
         match self.probe() {
             Ok(()) => Ok(()),
-            Err(StoreError::Io { source, .. }) if is_full(&source) => Ok(()),
+            Err(StoreError::Io { source, .. }) if is_full(&source) || is_ours(&source) => Ok(()),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -17,6 +17,7 @@ mod bad;
 mod balance;
 #[cfg(test)]
 mod balance_test;
+mod doubles;
 mod effects;
 mod excess;
 mod kept;

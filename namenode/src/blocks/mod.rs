@@ -9,6 +9,7 @@
 mod directory;
 mod house;
 mod intake;
+mod leaving;
 mod owner;
 mod sink;
 #[cfg(test)]

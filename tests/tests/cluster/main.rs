@@ -15,6 +15,7 @@ mod kills;
 mod mounts;
 mod nodes;
 mod raw_rpc;
+mod stalls;
 mod webhdfs;
 
 /// The program whose processes are killed.

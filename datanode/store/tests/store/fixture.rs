@@ -53,7 +53,15 @@ impl Fixture {
     }
 
     pub fn with_faults(volumes: usize, faults: Option<Arc<dyn Faults>>) -> Self {
-        let dir = memory_dir();
+        Self::on(memory_dir(), volumes, faults)
+    }
+
+    /// On a disk: what lies in memory may have no attributes.
+    pub fn on_disk() -> Self {
+        Self::on(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(), 1, None)
+    }
+
+    fn on(dir: TempDir, volumes: usize, faults: Option<Arc<dyn Faults>>) -> Self {
         let mut fixture = Self {
             dir,
             volumes,

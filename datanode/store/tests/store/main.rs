@@ -12,4 +12,5 @@ mod model;
 mod packets;
 mod recovery;
 mod restart;
+mod shortage;
 mod states;

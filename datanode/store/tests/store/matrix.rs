@@ -112,6 +112,71 @@ fn damage_to_a_block_file_or_its_checksum_file_is_found() {
     }
 }
 
+/// What a checksum file says of itself; none if nothing.
+fn attribute(path: &Path) -> Option<Vec<u8>> {
+    let mut value = [0; 100];
+    let count = rustix::fs::getxattr(path, "user.steadfs.block", &mut value).ok()?;
+    Some(value[..count].to_vec())
+}
+
+#[test]
+fn two_blocks_that_got_each_others_files_are_both_found() {
+    let meta_of = |id: u64, stamp: steadfs_common::GenStamp| format!("blk_{id}_{}.meta", stamp.0);
+    for restart in [false, true] {
+        let mut fixture = Fixture::on_disk();
+        let written = fixture.finalized(ID, G1, LEN);
+        fixture.finalized(ID.next(), G1, LEN - 10);
+        // One was appended to, and so has a checksum file of a later life.
+        let writer = fixture.store().append(block(ID.next(), G1, LEN as u64 - 10), G2, SPEC).unwrap();
+        write(&writer, LEN as u64 - 10, &[7; 10]).unwrap();
+        writer.finalize().unwrap();
+        drop(writer);
+        let (first, second) = (fixture.file(&meta_of(ID.0, G1)), fixture.file(&meta_of(ID.0 + 1, G2)));
+        let golden = |id: u64| [&[1][..], &id.to_be_bytes()].concat();
+        assert_eq!(attribute(&first), Some(golden(ID.0)));
+        assert_eq!(attribute(&second), Some(golden(ID.0 + 1)));
+        let data = |id: u64| fixture.file(&format!("blk_{id}"));
+        let (one, other) = (data(ID.0), data(ID.0 + 1));
+        if restart {
+            fixture.close();
+        }
+        swap(&one, &other);
+        swap(&first, &second);
+        if restart {
+            fixture.open();
+        }
+        assert!(found(&fixture, &written), "restart: {restart}");
+        let error = fixture.store().open_for_read(ID.next(), G2).unwrap_err().to_string();
+        assert!(error.contains("files were exchanged"), "{error}");
+        assert!(fixture.store().status(ID.next()).unwrap().bad);
+    }
+}
+
+#[test]
+fn replicas_without_an_attribute_are_as_good_as_any() {
+    let mut fixture = Fixture::on_disk();
+    let written = fixture.finalized(ID, G1, LEN);
+    let meta = fixture.file(&format!("blk_{}_{}.meta", ID.0, G1.0));
+    // As older releases made them; and one of a later release that says more than we understand.
+    for value in [None, Some(&b"\x02 more than is known of today"[..])] {
+        match value {
+            None => rustix::fs::removexattr(&meta, "user.steadfs.block").unwrap(),
+            Some(value) => {
+                let flags = rustix::fs::XattrFlags::empty();
+                rustix::fs::setxattr(&meta, "user.steadfs.block", value, flags).unwrap();
+            }
+        }
+        fixture.restart();
+        assert_eq!(read_all(fixture.store(), ID, G1), written);
+    }
+    let writer = fixture.store().append(block(ID, G1, LEN as u64), G2, SPEC).unwrap();
+    write(&writer, LEN as u64, b"more").unwrap();
+    writer.finalize().unwrap();
+    drop(writer);
+    let appended = fixture.file(&format!("blk_{}_{}.meta", ID.0, G2.0));
+    assert_eq!(attribute(&appended).map(|value| value[0]), Some(1), "what is made now says so");
+}
+
 #[test]
 fn a_stale_copy_of_a_replica_is_not_taken_for_the_newer_one() {
     let mut fixture = Fixture::new(1);

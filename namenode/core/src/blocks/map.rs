@@ -45,6 +45,8 @@ pub struct BlockSettings {
     pub default_replication: u16,
     /// Replicas that a block needs besides those on datanodes in maintenance.
     pub min_maintenance_replication: u16,
+    /// How often datanodes are to be heard.
+    pub heartbeat: Duration,
     /// Silent this long: others are preferred.
     pub stale_after: Duration,
     /// Silent this long: its replicas count as lost.
@@ -249,7 +251,9 @@ impl BlockMap {
         let named: Vec<StorageId> = registration.volumes.iter().map(|volume| volume.id).collect();
         let volumes = registration.volumes.clone();
         let wish = self.wish(registration.uuid, &registration.address, &registration.node)?;
-        let at = self.nodes.register(registration, now)?;
+        let known = self.nodes.find(registration.uuid);
+        let renewed = known.is_some_and(|at| self.nodes.node(at).session != registration.session);
+        let at = self.nodes.register(registration, now, self.settings.heartbeat)?;
         let node = self.nodes.node_mut(at);
         node.report_due = Some(now.plus(REPORT_PATIENCE));
         node.orders.resend();
@@ -266,6 +270,9 @@ impl BlockMap {
         }
         for volume in volumes {
             self.update_volume(at, volume, now);
+        }
+        if renewed {
+            self.break_off_copies(at, now);
         }
         self.doubt_departure(at);
         self.obey(at, wish, now);
@@ -339,6 +346,7 @@ impl BlockMap {
         let node = self.nodes.node_mut(at);
         node.live = false;
         node.orders.clear();
+        self.end_moves_of(at);
         for pending in self.pending.values_mut() {
             if pending.sources.contains(&at) {
                 pending.deadline = now;
@@ -360,7 +368,6 @@ impl BlockMap {
 
     pub(super) fn refresh(&mut self, now: Millis) {
         self.nodes.find_racks(&self.pods);
-        self.nodes.judge_slow(now, self.settings.avoid_slow);
         self.look_at_racks();
         let promised = self.promised();
         let topology = self.nodes.topology(now, self.settings.stale_after, &promised);
@@ -418,6 +425,8 @@ impl BlockMap {
     pub fn round(&mut self, total: u64, seed: u64, now: Millis) -> bool {
         self.expire(now);
         self.end_maintenance(now);
+        // Only here: it looks at what everybody said of everybody.
+        self.nodes.judge_slow(now, self.settings.avoid_slow);
         self.refresh(now);
         let counts = SafeCounts { total, safe: self.safe_blocks, datanodes: self.nodes.live() };
         let ended = self.safe_mode.check(counts, now);

@@ -12,6 +12,7 @@ use super::*;
 use crate::command::{BlockRef, Effect};
 use crate::record::{Block, BlockState, Loss, Recovery};
 
+mod lives;
 mod spread;
 
 const LENGTH: u64 = 1_000;
@@ -23,6 +24,7 @@ pub(super) fn settings() -> BlockSettings {
         default_replication: 3,
         min_maintenance_replication: 1,
         stale_after: Duration::from_secs(30),
+        heartbeat: Duration::from_secs(3),
         dead_after: Duration::from_secs(60),
         max_transfers_per_node: 4,
         streams_per_node: 4,

@@ -10,6 +10,7 @@ use steadfs_common::limits::MAX_PRINCIPAL_BYTES;
 use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsResult, Millis, StorageId, StorageType};
 
 use super::admin::{AdminState, Lacking};
+use super::doubles::Doubles;
 use super::places::StorageIndex;
 use super::recent::Recent;
 use super::roster::Wish;
@@ -139,6 +140,8 @@ pub struct Datanode {
     pub(super) session: u64,
     /// Sessions that were replaced.
     retired: VecDeque<u64>,
+    /// Others that asked to be it.
+    pub(super) doubles: Doubles,
     pub(super) storages: SmallVec<[StorageIndex; 4]>,
     /// When it shall be asked for a full report.
     pub(super) report_due: Option<Millis>,
@@ -373,10 +376,19 @@ impl Datanodes {
     /// Takes a datanode in, in place of an earlier life of it.
     ///
     /// # Errors
-    /// [`FsErrorKind::NotRegistered`] for an earlier life or a copied volume; [`FsErrorKind::Retriable`] past a limit.
-    pub(super) fn register(&mut self, registration: Registration, now: Millis) -> FsResult<NodeIndex> {
+    /// [`FsErrorKind::NotRegistered`] for an earlier life, a copied volume, or a copy of a datanode that is heard;
+    /// [`FsErrorKind::Retriable`] past a limit, or while the known one may still run elsewhere.
+    pub(super) fn register(
+        &mut self,
+        registration: Registration,
+        now: Millis,
+        heartbeat: Duration,
+    ) -> FsResult<NodeIndex> {
+        self.session(registration.uuid, registration.session)?;
+        if let Some(known) = self.find(registration.uuid) {
+            self.node_mut(known).may_be(&registration, now, heartbeat)?;
+        }
         let Registration { uuid, session, address, version, rack, node, volumes } = registration;
-        self.session(uuid, session)?;
         self.check_volumes(uuid, &volumes)?;
         let named_rack = !rack.is_empty();
         let rack = checked_rack(&rack)?;
@@ -399,6 +411,7 @@ impl Datanodes {
             wish: Wish::InService,
             session,
             retired: VecDeque::new(),
+            doubles: Doubles::default(),
             storages: SmallVec::new(),
             report_due: None,
             orders: Orders::default(),

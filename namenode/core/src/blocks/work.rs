@@ -571,6 +571,22 @@ impl BlockMap {
         self.evaluate(block.id);
     }
 
+    /// A datanode begins a new life: what it sent or was sent in the one before broke off, and is ordered again. Copies that
+    /// nobody was told of yet are still to come.
+    pub(super) fn break_off_copies(&mut self, at: NodeIndex, now: Millis) {
+        let nodes = &self.nodes;
+        let told = |id: BlockId, source: &NodeIndex| {
+            !nodes.node(*source).orders.transfers.iter().any(|copy| copy.block.id == id)
+        };
+        for (id, pending) in &mut self.pending {
+            let here = pending.targets.iter().any(|target| nodes.storage(*target).node == at);
+            let mut sources = pending.sources.iter();
+            if sources.any(|source| (here || *source == at) && told(*id, source)) {
+                pending.deadline = now;
+            }
+        }
+    }
+
     /// How long copies may take: blocks of several GiB want their time.
     pub(super) fn patience(&self, length: u64, copies: usize, bytes_per_second: u64) -> Duration {
         let speed = match bytes_per_second {
