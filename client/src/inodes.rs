@@ -2,6 +2,7 @@
 
 use futures::Stream;
 use steadfs_common::{FsResult, InodeId};
+use steadfs_proto::steadfs as pb;
 
 use crate::read::Reader;
 use crate::{Client, FileStatus};
@@ -39,6 +40,17 @@ impl Client {
     /// The entries of a folder, each with all that is known about it.
     pub fn list_inode(&self, folder: InodeId) -> impl Stream<Item = FsResult<FileStatus>> + Send + use<> {
         self.list(&inode_path(folder))
+    }
+
+    /// Lets a new content go that a process of the same name was sending and that has not taken the old one's place
+    /// ([`Client::replace`]); one that is gone is no error.
+    ///
+    /// # Errors
+    /// `LeaseExpired` if it is another client's; those of any call.
+    pub async fn drop_staged(&self, staged: InodeId) -> FsResult<()> {
+        let request = pb::DropStagedRequest { staged: staged.0, client: self.inner.name.clone() };
+        let calls = &self.inner.calls;
+        calls.mounts(request, |mut c, r| async move { c.drop_staged(r).await }).await.map(drop)
     }
 
     /// Opens a file for reading, wherever it lies.

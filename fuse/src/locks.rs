@@ -39,7 +39,7 @@ const TRY_FOR: Duration = Duration::from_secs(90);
 /// How long a request that a killed server had is waited for: the kernel sends it again at once.
 const SENT_AGAIN: Duration = Duration::from_secs(5);
 /// How long the end of a mount waits for its sessions to be closed.
-const CLOSE_FOR: Duration = Duration::from_secs(2);
+pub(crate) const CLOSE_FOR: Duration = Duration::from_secs(2);
 /// The last byte that Linux knows.
 const LAST: u64 = i64::MAX as u64;
 

@@ -5,7 +5,8 @@
 //! both. (What a power failure leaves of them is nobody's: a write that was not followed by `fsync` or `close` may be lost
 //! to it anywhere.)
 //!
-//! The log is a header of 32 bytes (magic, length that the file had in the cluster, zeros) and records of 24 bytes: start
+//! The log is a header of 32 bytes (magic, length that the file had in the cluster, the hidden file by which the content is
+//! being replaced or 0, zeros) and records of 24 bytes: start
 //! and end of a range that is newer here, and the number of the request that brought it. A record that begins at
 //! [`CUT`] says that the file was cut or made longer, to its end. A write that goes on where the one before it ended
 //! changes that one's record.
@@ -26,6 +27,8 @@ use crate::errno::{Answer, local};
 
 const MAGIC: &[u8; 8] = b"SFSSTG01";
 const HEADER: u64 = 32;
+/// Where in it the hidden file stands.
+const REPLACING: u64 = 16;
 const RECORD: usize = 24;
 /// The start of a record about the file's length.
 const CUT: u64 = u64::MAX;
@@ -135,6 +138,8 @@ pub(crate) struct Found {
     pub(crate) extents: Extents,
     /// The last request that is in it.
     pub(crate) request: u64,
+    /// The hidden file by which the content was being replaced.
+    pub(crate) replacing: Option<u64>,
 }
 
 impl Stage {
@@ -198,9 +203,20 @@ impl Stage {
                 kept: read.kept,
                 size: read.size,
                 request: read.last.request,
+                replacing: read.replacing,
                 extents: read.extents,
             }
         }))
+    }
+
+    /// Notes by which hidden file the content is being replaced, for a process that takes over; none: by none any more.
+    pub(crate) async fn replacing(&self, hidden: Option<u64>) -> Answer<()> {
+        let log = self.log.clone();
+        let noted = self
+            .place
+            .pool
+            .run(move || log.write_all_at(&hidden.unwrap_or_default().to_le_bytes(), REPLACING));
+        noted.await.map_err(|error| local("the log of staged bytes was not written", &error))
     }
 
     /// Whether its log has room.
@@ -309,6 +325,7 @@ struct Read {
     extents: Extents,
     records: u64,
     last: Record,
+    replacing: Option<u64>,
 }
 
 /// None if it was never begun.
@@ -323,9 +340,11 @@ fn read_log(log: &File) -> io::Result<Option<Read>> {
     let mut number = [0; 8];
     number.copy_from_slice(&header[8..16]);
     let committed = u64::from_le_bytes(number);
+    number.copy_from_slice(&header[REPLACING as usize..REPLACING as usize + 8]);
+    let replacing = Some(u64::from_le_bytes(number)).filter(|hidden| *hidden != 0);
     let last = Record { start: CUT, end: committed, request: 0 };
-    let mut read =
-        Read { committed, kept: committed, size: committed, extents: Extents::default(), records: 0, last };
+    let extents = Extents::default();
+    let mut read = Read { committed, kept: committed, size: committed, extents, records: 0, last, replacing };
     let count = (log.metadata()?.len().saturating_sub(HEADER) / RECORD as u64).min(MAX_RECORDS + 1);
     for index in 0..count {
         let mut bytes = [0; RECORD];
@@ -391,6 +410,8 @@ mod tests {
         std::mem::forget(stage);
         let found = Stage::find(place.clone(), 7).await.unwrap().unwrap();
         assert_eq!((found.committed, found.kept, found.size, found.request), (10, 10, 24, 8));
+        assert_eq!(found.replacing, None);
+        found.stage.replacing(Some(77)).await.unwrap();
         assert_eq!(found.extents.pieces(8..26).len(), 5);
         assert_eq!(found.stage.read(8, 18).await.unwrap(), &b"\0\0abcde\0\0\0\0\0xyz!\0\0"[..]);
         let mut stage = found.stage;
@@ -398,7 +419,10 @@ mod tests {
         stage.write(14, 15, Bytes::from_static(b"z"), 10).await.unwrap();
         std::mem::forget(stage);
         let found = Stage::find(place.clone(), 7).await.unwrap().unwrap();
-        assert_eq!((found.kept, found.size), (10, 15));
+        assert_eq!((found.kept, found.size, found.replacing), (10, 15, Some(77)));
+        found.stage.replacing(None).await.unwrap();
+        let found = Stage::find(place.clone(), 7).await.unwrap().unwrap();
+        assert_eq!(found.replacing, None);
         assert_eq!(found.stage.read(10, 6).await.unwrap(), &b"ab\0\0z\0"[..]);
         found.stage.discard().await;
         assert!(Stage::find(place, 7).await.unwrap().is_none());

@@ -632,6 +632,10 @@ impl Task {
         }
         let writer = replacement.await;
         let mut writer = writer.map_err(|error| failed("a new content was not begun", &error))?;
+        if let Some(stage) = &self.stage {
+            // Should this process be killed, its successor gives back what was sent.
+            stage.replacing(Some(writer.status().inode.0)).await?;
+        }
         if let Err(error) = self.send(&mut writer, 0..self.size).await {
             writer.abort().await;
             return Err(error);

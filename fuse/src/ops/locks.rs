@@ -10,7 +10,7 @@ use super::{Caller, Mount, by_number};
 use crate::errno::Answer;
 use crate::handoff::Memory;
 use crate::kernel::{LockCall, LockFound, LockWanted};
-use crate::locks::{LockOf, Locks};
+use crate::locks::{CLOSE_FOR, LockOf, Locks};
 use crate::open::Way;
 
 impl Mount {
@@ -93,9 +93,10 @@ impl Mount {
 
     /// The mount is gone: nobody has anything open.
     pub(crate) async fn close(&self) {
-        self.locks.close().await;
-        if let Err(error) = self.keeper.close().await {
-            tracing::debug!(%error, "the session of what was open ends with its lease");
+        let kept = tokio::time::timeout(CLOSE_FOR, self.keeper.close());
+        let ((), kept) = futures::join!(self.locks.close(), kept);
+        if !matches!(kept, Ok(Ok(()))) {
+            tracing::debug!("the session of what was open ends with its lease");
         }
     }
 }

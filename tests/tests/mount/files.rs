@@ -192,7 +192,7 @@ async fn a_deleted_file_that_is_open_is_read_and_written_on() -> anyhow::Result<
             file.read_to_end(&mut bytes)?;
             assert_eq!(&bytes[5..14], b"on and on");
             assert_eq!(file.metadata()?.nlink(), 0);
-            // The folder can go, though the file is still there in secret.
+            // The folder can go.
             fs::remove_dir(at.join("d"))?;
             file.seek(SeekFrom::Start(14))?;
             bytes.clear();

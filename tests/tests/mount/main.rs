@@ -9,6 +9,7 @@ mod limits;
 mod locks;
 mod model;
 mod mounted;
+mod nameless;
 mod names;
 mod survival;
 mod together;

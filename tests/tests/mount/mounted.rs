@@ -83,6 +83,18 @@ impl Mounted {
         Ok(())
     }
 
+    /// Kills both processes of the mount, as the end of a machine does.
+    pub(crate) fn kill_whole(&self) -> anyhow::Result<()> {
+        let server = self.server()?.to_string();
+        let known = std::fs::read_to_string(format!("/proc/{server}/stat"))?;
+        // Behind the name in brackets stand the state and the parent.
+        let parent = known.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+        let killed =
+            Command::new("kill").args(["-9", parent.context("it has no parent")?, &server]).status()?;
+        ensure!(killed.success(), "killing both");
+        Ok(())
+    }
+
     /// What the mount has logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()

@@ -5,7 +5,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use steadfs_tests::{TestCluster, content};
+use steadfs_tests::{TestCluster, content, eventually};
 
 use crate::mounted::Mounted;
 
@@ -89,6 +89,39 @@ async fn readers_and_writers_go_on_when_servers_are_killed() -> anyhow::Result<(
     let mut expected = bytes.to_vec();
     expected[7..16].copy_from_slice(b"scattered");
     assert!(client.read("/w", 50 << 20).await? == expected, "bytes are lost or wrong");
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_server_was_replacing_is_given_back() -> anyhow::Result<()> {
+    const LENGTH: usize = 24 << 20;
+    let test = TestCluster::in_process(1).await?;
+    let client = test.client().await?;
+    let mounted = Mounted::new(&test.cluster.url(), &[]).await?;
+    mounted.with(|at| Ok(fs::write(at.join("f"), content("f", LENGTH))?)).await?;
+    let mut expected = content("f", LENGTH).to_vec();
+    for round in 0..6_u8 {
+        // In the middle, so that the whole file is written anew; the server dies somewhere in that.
+        expected[1_000] = round;
+        let written = mounted.on_thread(move |at| {
+            let file = fs::OpenOptions::new().write(true).open(at.join("f"))?;
+            file.write_all_at(&[round], 1_000)?;
+            Ok(file.sync_all()?)
+        });
+        let written = tokio::spawn(written);
+        tokio::time::sleep(Duration::from_millis(100 + 40 * u64::from(round))).await;
+        mounted.kill_server()?;
+        written.await??;
+    }
+    let read = mounted.with(|at| Ok(fs::read(at.join("f"))?)).await?;
+    assert!(read == expected);
+    drop(read);
+    eventually("only the content takes room", async || {
+        Ok(client.fs_stats().await?.used < LENGTH as u64 * 3 / 2)
+    })
+    .await?;
     drop(mounted);
     test.stop().await;
     Ok(())

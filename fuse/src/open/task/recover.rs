@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fuser::Errno;
-use steadfs_client::{FsErrorKind, Writer};
+use steadfs_client::{FsErrorKind, InodeId, Writer};
 
 use super::{COPY_BYTES, Task};
 use crate::errno::{Answer, failed};
@@ -32,6 +32,9 @@ impl Task {
         let length = status.length;
         (self.committed, self.kept, self.size) = (length, length, length);
         let Some(found) = found else { return Ok(()) };
+        if let Some(hidden) = found.replacing {
+            self.drop_hidden(InodeId(hidden)).await;
+        }
         self.taken = found.request;
         let mut extents = found.extents;
         if extents.is_empty() && found.kept == found.committed {
@@ -55,6 +58,13 @@ impl Task {
         self.stage = Some(found.stage);
         self.owners.note(None);
         Ok(())
+    }
+
+    /// Gives back what a killed process had sent of a new content that has not taken the old one's place.
+    async fn drop_hidden(&self, hidden: InodeId) {
+        if let Err(error) = self.client.drop_staged(hidden).await {
+            tracing::warn!(%error, %hidden, "a new content that was sent in part takes room until its lease ends");
+        }
     }
 
     /// What the cluster knows of the file, as soon as it answers.

@@ -9,6 +9,7 @@ mod files;
 mod folders;
 mod follower;
 mod inode_paths;
+mod kept;
 mod leases;
 mod losses;
 mod model;
