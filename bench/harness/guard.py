@@ -20,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 COUNTS = ROOT / "bench" / "guard.tsv"
 TOLERANCE = 0.05
+# The keys of hash maps are drawn anew every time: of a few counts the smallest is the path's own.
+TRIES = 3
 CASE_SECONDS = 300
 TOTAL = re.compile(r"Collected\s*:\s*(\d+)")
 HEAD = """# Instructions of one run of each hot path (bench/src/inner), counted by callgrind in a release build of x86-64: scripts/test guard
@@ -36,12 +38,23 @@ def count(binary, case):
     with tempfile.TemporaryDirectory(prefix="steadfs-guard-") as folder:
         line = ["valgrind", "--tool=callgrind", "--toggle-collect=*steadfs_guard_measured*", "--collect-atstart=no",
                 f"--callgrind-out-file={folder}/out", str(binary), case]
-        # What is drawn by chance, such as the keys of hash maps, stays; the tolerance is wide enough for it.
-        done = subprocess.run(line, capture_output=True, text=True, timeout=CASE_SECONDS, env={**os.environ, "TMPDIR": folder})
+        # The allocator gives memory back by the clock if it is let; nothing here may depend on a clock.
+        environment = {**os.environ, "TMPDIR": folder, "_RJEM_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1"}
+        done = subprocess.run(line, capture_output=True, text=True, timeout=CASE_SECONDS, env=environment)
         found = TOTAL.search(done.stderr)
         if done.returncode or not found or int(found[1]) == 0:
             raise Failure(f"{case}: callgrind counted nothing: {done.stderr[-2000:]}")
         return int(found[1])
+
+
+def least(binary, case, expected, tolerance):
+    """The smallest of a few counts; without an expectation, or above it, all of them are made."""
+    found = count(binary, case)
+    for _ in range(TRIES - 1):
+        if expected is not None and found <= expected * (1 + tolerance):
+            break
+        found = min(found, count(binary, case))
+    return found
 
 
 def read(path):
@@ -86,14 +99,15 @@ def main():
     options = parser.parse_args()
     if not shutil.which("valgrind"):
         raise Failure("valgrind is not here: scripts/setup guard")
-    binary = options.binary or build()
+    binary = options.binary.resolve() if options.binary else build()
     listed = subprocess.run([binary], capture_output=True, text=True, check=True).stdout
     known = [line.split("\t")[0] for line in listed.splitlines()]
     wanted = options.cases or known
     expected = read(options.counts)
     # Counts do not depend on what else runs.
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        found = dict(zip(wanted, pool.map(lambda case: count(binary, case), wanted)))
+        looked_for = {} if options.bless else expected
+        found = dict(zip(wanted, pool.map(lambda case: least(binary, case, looked_for.get(case), options.tolerance), wanted)))
     if options.bless:
         kept = {name: number for name, number in {**expected, **found}.items() if name in known}
         write(options.counts, {name: kept[name] for name in known if name in kept})

@@ -133,6 +133,6 @@ pub(super) fn list(folder: &Path) -> Run {
         need_location: false,
         ..GetListingRequestProto::default()
     };
-    let calls = (0..10).map(|_| door.call("getListing", &request)).collect();
+    let calls = (0..FILES).map(|_| door.call("getListing", &request)).collect();
     door.asking(calls)
 }

@@ -79,14 +79,14 @@ pub const CASES: &[Case] = &[
     Case { name: "apply", what: "the changes of 100 creates go to the store", prepare: namespace::apply },
     Case {
         name: "journal",
-        what: "16 entries of 4 KiB are appended to two copies",
+        what: "100 entries of 4 KiB are appended to two copies",
         prepare: namespace::journal,
     },
     Case { name: "door-stat", what: "100 getFileInfo from request to answer", prepare: door::stat },
     Case { name: "door-open", what: "100 getBlockLocations from request to answer", prepare: door::open },
     Case {
         name: "door-list",
-        what: "10 getListing of 100 files from request to answer",
+        what: "100 getListing of 100 files from request to answer",
         prepare: door::list,
     },
     Case {

@@ -237,7 +237,7 @@ pub(super) fn apply(folder: &Path) -> Run {
 }
 
 pub(super) fn journal(folder: &Path) -> Run {
-    const ENTRIES: usize = 16;
+    const ENTRIES: usize = 100;
     const ENTRY_BYTES: usize = 4 << 10;
     const SEGMENT_BYTES: u64 = 64 << 20;
     let folders = [folder.join("a"), folder.join("b")];

@@ -59,7 +59,8 @@ pub(super) fn answer(_: &Path) -> Run {
     let id = CallId { call_id: 7, client_id: Bytes::from_static(b"0123456789abcdef"), retry_count: 0 };
     let message = [7; 100];
     Box::new(move || {
-        let mut out = BytesMut::new();
+        // As a connection's buffer that has grown.
+        let mut out = BytesMut::with_capacity(64 << 10);
         (0..CALLS).for_each(|_| append_success(&mut out, &id, &message));
         black_box(out);
     })
