@@ -61,7 +61,12 @@ pub(crate) unsafe extern "C" fn write(file: c_int, bytes: *const c_void, count: 
 /// # Safety
 /// As there: `bytes` are `count` readable bytes.
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn pwrite64(file: c_int, bytes: *const c_void, count: usize, offset: i64) -> isize {
+pub(crate) unsafe extern "C" fn pwrite64(
+    file: c_int,
+    bytes: *const c_void,
+    count: usize,
+    offset: i64,
+) -> isize {
     if let Err(error) = machine::writable(file) {
         fail(error);
         return -1;

@@ -188,7 +188,8 @@ impl Client {
         // Files that it wrote are nobody's now: the namenode closes them in time.
         let open: Vec<String> = {
             let tree = self.tree();
-            let is_open = |node: &Node| matches!(node, Node::File(file) if !file.closed || file.cut.is_some());
+            let is_open =
+                |node: &Node| matches!(node, Node::File(file) if !file.closed || file.cut.is_some());
             tree.nodes.iter().filter(|(_, node)| is_open(node)).map(|(path, _)| path.clone()).collect()
         };
         for path in open {
@@ -356,8 +357,7 @@ impl Client {
     }
 
     async fn append(&self, path: &str) {
-        let request =
-            pb::AppendRequest { path: path.to_owned(), client: self.name.clone(), key: self.key() };
+        let request = pb::AppendRequest { path: path.to_owned(), client: self.name.clone(), key: self.key() };
         // From here on nobody knows whether it is open.
         if let Some(file) = self.tree().file(path) {
             file.closed = false;
@@ -456,8 +456,7 @@ impl Client {
         if let Some(file) = self.tree().file(path) {
             file.cut = Some(to as usize);
         }
-        let request =
-            pb::TruncateRequest { path: path.to_owned(), length: to, client: self.name.clone() };
+        let request = pb::TruncateRequest { path: path.to_owned(), length: to, client: self.name.clone() };
         let cut = self
             .call("truncate", request, async |namenode, request| {
                 plain(namenode.namespace().truncate(by_user(request)).await)

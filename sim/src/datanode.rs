@@ -237,12 +237,17 @@ async fn link(world: Shared, me: Rc<Running>) {
         let (end, _, _) = select_all(parts).await;
         match end {
             End::RegisterAgain => {}
-            End::Superseded => {
-                world.note(|| format!("dn{} is superseded", me.number));
-                return world.fail(format!("dn{}: another has its identity", me.number));
-            }
+            End::Superseded => return end_by_itself(&world, &me),
         }
     }
+}
+
+/// A late message of its earlier life was taken for a newer one: it ends, and who watches over it starts it again.
+fn end_by_itself(world: &Shared, me: &Rc<Running>) {
+    world.note(|| format!("dn{} is superseded and ends", me.number));
+    stop(world, me.number, Stop::Kill);
+    let (again, number) = (world.clone(), me.number);
+    world.exec.after(LAST_RETRY, move || start(&again, number));
 }
 
 async fn register(world: &Shared, me: &Rc<Running>) -> bool {
@@ -269,7 +274,7 @@ async fn register(world: &Shared, me: &Rc<Running>) -> bool {
                 }
             }
             Ok(Err(error)) if error.kind() == FsErrorKind::NotRegistered => {
-                world.fail(format!("dn{} is refused: {error}", me.number));
+                end_by_itself(world, me);
                 return false;
             }
             Ok(Err(error)) if error.kind() == FsErrorKind::Standby => {
@@ -464,7 +469,8 @@ async fn recover(world: &Shared, me: &Rc<Running>, order: pb::Recover) -> FsResu
             .await
         }
     });
-    let updated: Vec<_> = futures::future::join_all(updates).await.into_iter().filter_map(Result::ok).collect();
+    let updated: Vec<_> =
+        futures::future::join_all(updates).await.into_iter().filter_map(Result::ok).collect();
     if updated.is_empty() && !update.delete {
         return Err(FsError::new(FsErrorKind::Retriable, "no replica could be recovered"));
     }

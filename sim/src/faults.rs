@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use steadfs_common::GenStamp;
 
 use crate::client;
 use crate::datanode::{self, Stop};
@@ -302,6 +301,3 @@ fn find_blocks(folder: &Path, found: &mut Vec<PathBuf>) {
         }
     }
 }
-
-/// A generation stamp newer than all.
-pub const NEWEST: GenStamp = GenStamp(u64::MAX);

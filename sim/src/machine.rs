@@ -143,7 +143,8 @@ impl Machine {
         if self.off {
             return Err(Errno::IO);
         }
-        let is_segment = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"segment-"));
+        let is_segment =
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"segment-"));
         if is_segment && let Some(left) = &mut self.left {
             if *left == 0 {
                 self.off = true;
@@ -209,7 +210,14 @@ impl Machine {
         Ok(())
     }
 
-    fn bytes(&self, path: &Path, number: u64, now: &BTreeMap<String, Entry>, name: &str, seed: u64) -> Vec<u8> {
+    fn bytes(
+        &self,
+        path: &Path,
+        number: u64,
+        now: &BTreeMap<String, Entry>,
+        name: &str,
+        seed: u64,
+    ) -> Vec<u8> {
         let random = Random::new(xxh3_64_with_seed(name.as_bytes(), seed ^ 1));
         let synced = self.files.get(&number).cloned().unwrap_or_default();
         let holder = now.iter().find(|(_, entry)| **entry == Entry::File(number));
@@ -286,7 +294,8 @@ impl Machine {
     fn carry_over(&mut self, to: &Path, numbers: &BTreeMap<u64, u64>) {
         // What is only durable, and not there any more, keeps its number where no file has one.
         let number = |old: &u64| numbers.get(old).copied().unwrap_or(old | GONE);
-        self.files = std::mem::take(&mut self.files).iter().map(|(old, bytes)| (number(old), bytes.clone())).collect();
+        self.files =
+            std::mem::take(&mut self.files).iter().map(|(old, bytes)| (number(old), bytes.clone())).collect();
         let entry = |entry: &Entry| match entry {
             Entry::File(old) => Entry::File(number(old)),
             Entry::Folder => Entry::Folder,

@@ -104,7 +104,11 @@ impl Tree {
     pub fn without(&self, path: &str) -> BTreeMap<String, Node> {
         let below = format!("{path}/");
         let stays = |other: &str| other != path && !other.starts_with(&below);
-        self.nodes.iter().filter(|(other, _)| stays(other)).map(|(at, node)| (at.clone(), node.clone())).collect()
+        self.nodes
+            .iter()
+            .filter(|(other, _)| stays(other))
+            .map(|(at, node)| (at.clone(), node.clone()))
+            .collect()
     }
 }
 
@@ -116,7 +120,9 @@ mod tests {
     fn it_sees_what_is_lost_and_what_is_wrong() {
         let file = File { bytes: b"abcdef".to_vec(), acked: 4, ..File::default() };
         assert!(file.check(b"abcd").is_ok() && file.check(b"abcdef").is_ok());
-        assert!(file.check(b"abc").is_err() && file.check(b"abxd").is_err() && file.check(b"abcdefg").is_err());
+        assert!(
+            file.check(b"abc").is_err() && file.check(b"abxd").is_err() && file.check(b"abcdefg").is_err()
+        );
         let closed = File { acked: 6, closed: true, ..file.clone() };
         assert!(closed.check(b"abcde").is_err() && closed.check(b"abcdef").is_ok());
         let cut = File { cut: Some(2), ..closed };

@@ -7,9 +7,7 @@ use futures::FutureExt as _;
 use steadfs_common::{BlockId, BlockPoolId, FsError, FsErrorKind, FsResult, GenStamp};
 use steadfs_datanode::inline::{InlineOpened, InlineReceiver};
 use steadfs_proto::steadfs as pb;
-use steadfs_wire::transfer::{
-    BlockRef, Packet, PacketHeader, Peer, PipelineAck, Stage, Token, WriteBlock,
-};
+use steadfs_wire::transfer::{BlockRef, Packet, PacketHeader, Peer, PipelineAck, Stage, Token, WriteBlock};
 
 use crate::datanode::{Running, ends, number_of, read_block};
 use crate::net::{End, Place};

@@ -40,7 +40,8 @@ pub struct Outcome {
 /// The operating system: nothing was found out.
 pub fn run(seed: u64, folder: &Path, lines: bool) -> anyhow::Result<Outcome> {
     machine::begin(seed);
-    let files = tempfile::Builder::new().prefix("sim-").tempdir_in(folder).context("a folder for the simulation")?;
+    let files =
+        tempfile::Builder::new().prefix("sim-").tempdir_in(folder).context("a folder for the simulation")?;
     let shape = Random::new(mix(seed ^ 3));
     let (datanodes, clients) = (shape.range(3, 5) as usize, shape.range(2, 4) as usize);
     let world = World::new(seed, files.path().to_owned(), datanodes, clients, lines)?;
@@ -60,7 +61,10 @@ pub fn run(seed: u64, folder: &Path, lines: bool) -> anyhow::Result<Outcome> {
     let all_ended = || failed() || world.ended.get() == clients;
     if !world.exec.run(quiet_since + CLIENTS_END, all_ended) {
         let ended = world.ended.get();
-        world.fail(format!("{ended} of {clients} clients have come to their end in {CLIENTS_END:?}: {:?}", verdict::unrest(&world)));
+        world.fail(format!(
+            "{ended} of {clients} clients have come to their end in {CLIENTS_END:?}: {:?}",
+            verdict::unrest(&world)
+        ));
     }
     settle(&world);
     let healed_in = world.exec.now().saturating_sub(faults::FAULTS_FOR).as_secs();

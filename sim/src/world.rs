@@ -145,7 +145,13 @@ impl World {
     ///
     /// # Errors
     /// The operating system.
-    pub fn new(seed: u64, folder: PathBuf, datanodes: usize, clients: usize, lines: bool) -> anyhow::Result<Shared> {
+    pub fn new(
+        seed: u64,
+        folder: PathBuf,
+        datanodes: usize,
+        clients: usize,
+        lines: bool,
+    ) -> anyhow::Result<Shared> {
         let exec = Exec::new(lines);
         let net = Net::new(exec.clone(), Random::new(mix(seed ^ 1)));
         Ok(Rc::new(Self {
@@ -212,9 +218,9 @@ impl World {
             told: AtomicU64::new(0),
         });
         clock.micros.store(self.exec.now().as_micros() as u64, Ordering::Relaxed);
-        let opened = machine::start(&slot.root).map_err(anyhow::Error::from).and_then(|()| {
-            self.runtime.block_on(InlineNamenode::open(&config(&slot.root), clock.clone()))
-        });
+        let opened = machine::start(&slot.root)
+            .map_err(anyhow::Error::from)
+            .and_then(|()| self.runtime.block_on(InlineNamenode::open(&config(&slot.root), clock.clone())));
         match opened {
             Ok(namenode) => {
                 let life = self.new_life();
@@ -290,10 +296,7 @@ impl World {
     ///
     /// # Errors
     /// It is not there; its own.
-    pub fn look<T>(
-        self: &Rc<Self>,
-        ask: impl AsyncFnOnce(&InlineNamenode) -> FsResult<T>,
-    ) -> FsResult<T> {
+    pub fn look<T>(self: &Rc<Self>, ask: impl AsyncFnOnce(&InlineNamenode) -> FsResult<T>) -> FsResult<T> {
         self.with_namenode(|namenode, runtime| runtime.block_on(ask(namenode)))
             .unwrap_or_else(|| Err(FsError::new(FsErrorKind::Stopping, "the namenode is not there")))
     }

@@ -251,8 +251,7 @@ impl<'a> Writer<'a> {
             return Ok(false);
         }
         let chunk = SPEC.bytes_per_checksum as usize;
-        let kept =
-            if open.start.is_multiple_of(chunk as u64) { length % chunk } else { length };
+        let kept = if open.start.is_multiple_of(chunk as u64) { length % chunk } else { length };
         self.seqno += 1;
         let packet = open.cut(length, kept, self.seqno, sync);
         self.send(packet).await?;
@@ -441,7 +440,9 @@ impl<'a> Writer<'a> {
                 }
                 Err((bad, why)) => {
                     let Some(open) = self.block.take() else { continue };
-                    self.client.world.note(|| format!("c{} gives {} back: {why}", self.client.number, open.id));
+                    self.client
+                        .world
+                        .note(|| format!("c{} gives {} back: {why}", self.client.number, open.id));
                     if let Some(node) = open.nodes.get(bad) {
                         self.excluded.push(node.datanode.clone().unwrap_or_default().uuid);
                     }
@@ -527,13 +528,15 @@ impl<'a> Writer<'a> {
             .await;
         let Ok(pb::AdditionalDatanodeResponse { block: Some(offered) }) = offered else { return Ok(()) };
         let Some(open) = &self.block else { return Ok(()) };
-        let is_new = |location: &pb::Location| {
-            open.nodes.iter().all(|node| peer(node).uuid != peer(location).uuid)
-        };
+        let is_new =
+            |location: &pb::Location| open.nodes.iter().all(|node| peer(node).uuid != peer(location).uuid);
         let Some(successor) = offered.locations.into_iter().find(is_new) else { return Ok(()) };
         for source in open.nodes.clone() {
             let block = open.block();
-            if pipeline::transfer(&self.client.world, self.client.place(), &source, block, &successor).await.is_ok() {
+            if pipeline::transfer(&self.client.world, self.client.place(), &source, block, &successor)
+                .await
+                .is_ok()
+            {
                 if let Some(open) = &mut self.block {
                     open.nodes.push(successor);
                 }
