@@ -43,8 +43,8 @@ impl OpenFiles for NothingOpen {
 
 /// The folder's name in the root: nobody can make that by a call.
 const FOLDER: &str = ".reserved";
-/// It may be passed by all: what a file allows decides.
-const MODE: u16 = 0o755;
+/// It may be passed by all: what a file allows decides. Superusers alone change it, whoever the root belongs to.
+const MODE: u16 = 0o555;
 
 /// Whether this is the name, in the root, of the folder that is not listed.
 pub(crate) fn is_folder(folder: InodeId, name: &Name) -> bool {

@@ -352,8 +352,9 @@ impl Model {
 
     fn keep(&mut self, node: Node) {
         let Some(id) = node.file().map(|file| file.id).filter(|id| self.open.contains(id)) else { return };
+        let made = Node::folder(&self.root.owner, &self.root.group, 0o555);
         let Kind::Folder(children) = &mut self.root.kind else { return };
-        let folder = children.entry(KEPT.into()).or_insert_with(|| Node::folder("hdfs", "supergroup", 0o755));
+        let folder = children.entry(KEPT.into()).or_insert(made);
         if let Kind::Folder(kept) = &mut folder.kind {
             kept.insert(id.to_string(), node);
         }
