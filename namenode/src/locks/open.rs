@@ -81,7 +81,7 @@ impl OpenTable {
         let Some((open, round)) = self.sessions.get_mut(&session).filter(begun) else { return false };
         let old = |(file, named): (&InodeId, &u32)| (named != round).then_some(*file);
         let gone: Vec<InodeId> = open.iter().filter_map(old).collect();
-        gone.iter().for_each(|file| drop(open.remove(file)));
+        open.retain(|_, named| *named == *round);
         self.forget(&gone);
         true
     }
