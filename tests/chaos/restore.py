@@ -154,7 +154,7 @@ def the_whole_way_back(case):
     taken_under_load(case)
     case.write(case.after, "new")
     made = case.blocks_on_disk()
-    assert case.cluster.fs("rm", "-skipTrash", "/old-0").returncode == 0
+    assert case.cluster.fs("rm", "--skip-trash", "/old-0").returncode == 0
     case.cluster.namenode.kill()
     case.wipe()
     has(case.do("steadfs namenode restore"), "restored: cluster SFS-")
