@@ -53,7 +53,7 @@ def at_least(number, factor, other="theirs", larger_is_better=True, name=None):
 
 
 def at_most(number, key, limit, unit):
-    return Aim(number, f"{key} ≤ {limit} {unit}", lambda m: m["ours"].get(key, float("inf")) <= limit)
+    return Aim(number, f"≤ {limit} {unit}", lambda m: m["ours"].get(key, float("inf")) <= limit)
 
 
 class Context:

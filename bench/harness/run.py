@@ -10,6 +10,7 @@ import argparse
 import datetime
 import json
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -148,6 +149,8 @@ def main():
         for benchmark in ALL:
             print(f"{benchmark.name:16}{benchmark.what}{'' if benchmark.quick else ' (not with --quick)'}")
         return
+    # Both clusters are taken down when it is told to end, as `timeout` does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     try:
         run(options)
     except (Refused, Failure) as error:
