@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use steadfs_client::{Client, ClientOptions};
-use steadfs_tests::{BLOCK, LIMIT, TestCluster, content, eventually, fsck, verify, write};
+use steadfs_tests::{BLOCK, LIMIT, TestCluster, content, eventually, verify, write};
 
 use crate::BINARY;
 
@@ -149,7 +149,7 @@ async fn a_block_whose_datanodes_are_all_away_waits_for_them() -> anyhow::Result
     test.live_datanodes(3).await?;
     eventually("the file is closed", async || Ok(client.recover_lease("/open").await?)).await?;
     verify(&client, "/open", "/open", bytes.len()).await?;
-    assert!(fsck(&client).await?.healthy);
+    test.healed().await?;
     test.stop().await;
     Ok(())
 }
