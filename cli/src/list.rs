@@ -396,6 +396,7 @@ mod tests {
             children: 2,
             under_construction: false,
             has_acl: false,
+            nameless: false,
             content_version: 0,
         }
     }

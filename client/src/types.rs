@@ -39,6 +39,9 @@ pub struct FileStatus {
     pub content_version: u64,
     /// Whether it has access control entries beyond the mode.
     pub has_acl: bool,
+    /// Whether it lost its name and is kept for those who have it open ([`crate::OpenKeeper`]). Told by [`crate::Client::stat`] and
+    /// [`crate::Client::open`].
+    pub nameless: bool,
 }
 
 impl FileStatus {
@@ -67,6 +70,7 @@ impl FileStatus {
             under_construction: status.under_construction,
             content_version: status.content_version,
             has_acl: status.has_acl,
+            nameless: status.nameless,
         })
     }
 }

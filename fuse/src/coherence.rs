@@ -84,7 +84,7 @@ pub(crate) async fn follow(
             Ok(Watched::Changed(change)) => {
                 coherence.heard.fetch_add(1, Ordering::AcqRel);
                 if let Some(gone) = gone(&change).and_then(|gone| open.get(number(gone))) {
-                    gone.set_unlinked();
+                    gone.set_gone();
                 }
                 // Before the kernel asks again.
                 if let Some(inode) = open.get(number(change.inode)) {

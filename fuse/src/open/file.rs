@@ -31,6 +31,8 @@ pub(crate) struct OpenInode {
     commits: AtomicU64,
     /// It has no name any more: what is left of it goes with the last handle.
     unlinked: AtomicBool,
+    /// It was somebody elsewhere who took its name.
+    gone: AtomicBool,
 }
 
 #[derive(Default)]
@@ -158,6 +160,7 @@ impl OpenInodes {
                 state: Mutex::default(),
                 commits: AtomicU64::new(0),
                 unlinked: AtomicBool::new(false),
+                gone: AtomicBool::new(false),
             })
         });
         inode.state.lock().handles += 1;
@@ -377,7 +380,17 @@ impl OpenInode {
     }
 
     pub(crate) fn is_unlinked(&self) -> bool {
+        self.is_unlinked_here() || self.gone.load(Ordering::Acquire)
+    }
+
+    /// Whether this mount took its name away: then the kernel opens it by no name any more.
+    pub(crate) fn is_unlinked_here(&self) -> bool {
         self.unlinked.load(Ordering::Acquire)
+    }
+
+    /// Notes that somebody elsewhere took its name away.
+    pub(crate) fn set_gone(&self) {
+        self.gone.store(true, Ordering::Release);
     }
 
     /// Notes that it has lost its name.

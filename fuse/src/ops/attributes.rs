@@ -76,6 +76,10 @@ impl Mount {
 
     pub(super) async fn stat(&self, client: &Client, inode: u64) -> Answer<FileAttr> {
         let status = client.stat(&self.path(inode)).await.map_err(|error| by_number("a stat", &error))?;
+        if status.nameless && self.open.get(inode).is_none() {
+            // Somebody else has it open. Here its name has another meaning by now.
+            return Err(Errno::ESTALE);
+        }
         Ok(self.attributes(client, &status).await)
     }
 
@@ -100,7 +104,7 @@ impl Mount {
                 size = reader.length();
             }
         }
-        if open.is_some_and(|inode| inode.is_unlinked()) {
+        if status.nameless || open.is_some_and(|inode| inode.is_unlinked()) {
             links = 0;
         }
         let (modified, accessed) = (time(modified), time(status.accessed));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fuser::{Errno, FileAttr, OpenAccMode, OpenFlags};
 use parking_lot::Mutex;
-use steadfs_client::{Client, FsErrorKind, FsResult, InodeId, Reader, Writer};
+use steadfs_client::{Client, FileStatus, FsErrorKind, FsResult, InodeId, Reader, Writer};
 
 use super::{Caller, Mount, by_number};
 use crate::budget::Share;
@@ -83,9 +83,14 @@ impl<'a> Opening<'a> {
         Self { mount, inode: mount.open.open(number), alias, way: None, ended: false }
     }
 
-    /// Whoever deletes the file from here on, it is kept until it is closed.
-    async fn kept(&self) -> Answer<()> {
-        if self.mount.keeper.is_kept(InodeId(self.inode.number)).await { Ok(()) } else { Err(Errno::ESTALE) }
+    /// Whoever deletes the file from here on, it is kept until it is closed. If its name has another meaning already, the kernel
+    /// shall look that up again.
+    async fn kept(&self, status: &FileStatus) -> Answer<()> {
+        let by_name = !self.inode.is_unlinked_here();
+        if status.nameless && by_name || !self.mount.keeper.is_kept(status.inode).await {
+            return Err(Errno::ESTALE);
+        }
+        Ok(())
     }
 
     /// `way`: how it is counted as open now; none: the kernel cannot open it under this number in the way that is wanted, and
@@ -141,7 +146,7 @@ impl Mount {
         if status.directory {
             return Err(Errno::EISDIR);
         }
-        opening.kept().await?;
+        opening.kept(&status).await?;
         let way = opening.join(inode.join_direct(alias))?;
         let begin = Begin::Opened(status.length);
         let write = self.open.join_writers(inode, client.clone(), path.clone(), begin).await;
@@ -202,7 +207,7 @@ impl Mount {
         let writing = inode.settled().await.is_some();
         let commits = inode.commits();
         let reader = client.open(&path).await.map_err(|error| by_number("an open", &error))?;
-        opening.kept().await?;
+        opening.kept(reader.status()).await?;
         let way = if writing || reader.under_construction() {
             inode.join_direct(alias)
         } else {

@@ -84,6 +84,7 @@ pub(super) fn inode_status(inode: &Inode, name: &str) -> pb::FileStatus {
         content_version: file.map_or(0, |file| file.content.0),
         has_acl: inode.acl.is_some(),
         storage_policy: u32::from(inode.storage_policy),
+        nameless: false,
     }
 }
 

@@ -134,7 +134,8 @@ impl Namespace for NamespaceDoor {
         answer!(self, request, |who, message| {
             let path = path(&message.path)?;
             let found = self.service.status(&who, &path).await?.ok_or_else(|| FsError::not_found(&path))?;
-            Ok(pb::StatResponse { status: Some(status(&found)) })
+            let nameless = self.service.is_nameless(&found.inode).await;
+            Ok(pb::StatResponse { status: Some(pb::FileStatus { nameless, ..status(&found) }) })
         })
     }
 
@@ -159,7 +160,9 @@ impl Namespace for NamespaceDoor {
                 length => length,
             };
             let (found, blocks) = self.service.locations(&who, &file, message.offset, length).await?;
-            Ok(pb::OpenResponse { status: Some(status(&found)), blocks: Some(file_blocks(&blocks)) })
+            let nameless = self.service.is_nameless(&found.inode).await;
+            let status = pb::FileStatus { nameless, ..status(&found) };
+            Ok(pb::OpenResponse { status: Some(status), blocks: Some(file_blocks(&blocks)) })
         })
     }
 

@@ -7,6 +7,7 @@ use steadfs_common::{FsError, FsPath, FsResult, InodeId};
 use steadfs_namenode_core::locks::{ByteRange, LockKind, LockOwner, LockRequest, SessionId};
 use steadfs_namenode_core::namespace::kept::{self, OpenFiles as _};
 use steadfs_namenode_core::namespace::read::{Action, Reader};
+use steadfs_namenode_core::record::Inode;
 use steadfs_namenode_core::{Caller, Command, Reply, View};
 
 use super::Service;
@@ -192,6 +193,14 @@ impl Service {
             self.locks.name_open(id, user, Naming::Ended)?;
         }
         Ok((self.session_state(id), lacking))
+    }
+
+    /// Whether a file lost its name, and is kept for those who have it open.
+    pub async fn is_nameless(&self, inode: &Inode) -> bool {
+        // It is called by its id then, as hardly any other is.
+        let by_id = inode.name.as_ref().is_some_and(|name| name.as_str() == inode.id.to_string());
+        let parent = inode.parent;
+        by_id && self.read(move |view| kept::folder(view) == Some(parent)).await
     }
 
     /// Lets files go that lost their names and that nobody has open any more. Gives how many are kept still.
