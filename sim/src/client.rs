@@ -148,7 +148,7 @@ pub fn start(world: &Shared, number: usize, again: bool) {
         while !world.quiet.get() {
             client.step().await;
             client.settle().await;
-            let pause = client.random.span(Duration::ZERO, Duration::from_millis(1_500));
+            let pause = client.random.span(Duration::ZERO, Duration::from_millis(400));
             world.exec.sleep(pause).await;
         }
         world.note(|| format!("c{number} ends"));

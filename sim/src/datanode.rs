@@ -209,6 +209,8 @@ impl Running {
 pub fn ends(world: &Shared, running: &Running) -> bool {
     if running.disk.is_off() && world.net.life(running.place()) == Some(running.life) {
         stop(world, running.number, Stop::Power);
+        let (again, number) = (world.clone(), running.number);
+        world.exec.after(LAST_RETRY, move || start(&again, number));
     }
     running.disk.is_off()
 }

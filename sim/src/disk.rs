@@ -51,6 +51,8 @@ struct State {
     left: Option<u64>,
     off: bool,
     trouble: Option<Trouble>,
+    /// Something failed on it.
+    failed: bool,
     folders: BTreeSet<PathBuf>,
     base: BTreeMap<PathBuf, FileId>,
     ops: Vec<NameOp>,
@@ -147,15 +149,21 @@ impl Disk {
         self.state.lock().trouble = (trouble != Trouble::None).then_some(trouble);
     }
 
-    /// The power fails after so many operations.
-    pub fn fail_power_after(&self, operations: u64) {
-        self.state.lock().left = Some(operations);
+    /// The power fails after so many operations; none takes it back.
+    pub fn fail_power_after(&self, operations: Option<u64>) {
+        self.state.lock().left = operations;
     }
 
     /// Whether it has.
     #[must_use]
     pub fn is_off(&self) -> bool {
         self.state.lock().off
+    }
+
+    /// Whether anything has failed on it, but for want of room.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.state.lock().failed
     }
 
     /// Nothing more succeeds.
@@ -244,6 +252,7 @@ impl State {
             Trouble::Full => matches!(op, DiskOp::Write | DiskOp::Create | DiskOp::MakeDir),
         };
         let full = self.trouble == Some(Trouble::Full);
+        self.failed |= failed && !full;
         if failed && self.trouble == Some(Trouble::OneSync) {
             self.trouble = None;
         }

@@ -59,9 +59,13 @@ fn mend(world: &Shared) {
     }
     world.start_namenode();
     for number in 0..world.datanodes.len() {
-        // A disk that had failed is exchanged for one that works, with the same files.
+        // A disk that had failed is exchanged for one that works, with the same files: what could not be synced is not
+        // trusted until then.
         let broken = world.datanodes[number].borrow().running.as_ref().is_some_and(|running| {
-            running.disk.is_off() || !running.core.borrow().store().failures().is_empty()
+            running.disk.fail_power_after(None);
+            running.disk.is_off()
+                || running.disk.has_failed()
+                || !running.core.borrow().store().failures().is_empty()
         });
         datanode::trouble(world, number, Trouble::None);
         if broken {
@@ -231,8 +235,7 @@ fn power_fails_while_it_writes(world: &Shared, number: usize) {
     let Some(running) = world.datanodes[number].borrow().running.clone() else { return };
     let operations = world.random.below(60);
     world.note(|| format!("dn{number}: the power fails after {operations} operations"));
-    running.disk.fail_power_after(operations);
-    start_later(world, number, secs(&world.random, 10, 40));
+    running.disk.fail_power_after(Some(operations));
 }
 
 /// Replicas of one datanode go for good, where each has another good copy.

@@ -3,7 +3,8 @@
 mod calls;
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
@@ -18,9 +19,6 @@ struct Args {
     /// The first.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// From one seed to the next.
-    #[arg(long, default_value_t = 1, hide = true)]
-    step: u64,
     /// Processes at the same time.
     #[arg(long, default_value_t = 1)]
     jobs: u64,
@@ -40,30 +38,45 @@ struct Args {
 
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
-    let passed = if args.jobs > 1 { split(&args)? } else { run_all(&args)? };
+    let passed = if args.seeds == 1 { run_one(&args)? } else { run_each(&args)? };
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Each process takes every so manieth seed.
-fn split(args: &Args) -> anyhow::Result<bool> {
-    let program = std::env::current_exe()?;
-    let mut children = Vec::new();
-    for job in 0..args.jobs.min(args.seeds) {
-        let count = (args.seeds - job).div_ceil(args.jobs);
-        let mut command = Command::new(&program);
-        command.args(["--seeds", &count.to_string(), "--seed", &(args.seed + job).to_string()]);
-        command.args(["--step", &args.jobs.to_string(), "--folder"]).arg(&args.folder);
-        command.args(args.all.then_some("--all"));
-        children.push(command.spawn().context("another process")?);
-    }
-    let mut passed = true;
-    for mut child in children {
-        passed &= child.wait()?.success();
-    }
-    Ok(passed)
+/// Runs each seed in a process of its own: nothing of one is left for the next.
+fn run_each(args: &Args) -> anyhow::Result<bool> {
+    let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let failures = AtomicU64::new(0);
+    let work = || -> anyhow::Result<()> {
+        while !stop.load(Ordering::Relaxed) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= args.seeds {
+                break;
+            }
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["--seed", &(args.seed + index).to_string(), "--folder"]).arg(&args.folder);
+            command.args(args.trace.then_some("--trace"));
+            let ran = command.stderr(Stdio::inherit()).output().context("a process for a seed")?;
+            print!("{}", String::from_utf8_lossy(&ran.stdout));
+            if !ran.status.success() {
+                failures.fetch_add(1, Ordering::Relaxed);
+                stop.fetch_or(!args.all, Ordering::Relaxed);
+                if ran.stdout.is_empty() {
+                    println!("seed {}: FAILED, it ended with {}\n", args.seed + index, ran.status);
+                }
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..args.jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("it does not panic"))
+    })?;
+    let (ran, failed) = (next.into_inner().min(args.seeds), failures.into_inner());
+    println!("{} passed, {failed} failed", ran - failed);
+    Ok(failed == 0)
 }
 
-fn run_all(args: &Args) -> anyhow::Result<bool> {
+fn run_one(args: &Args) -> anyhow::Result<bool> {
     ensure!(
         machine::is_in_place(),
         "this program's own functions do not come before those of the C library: it would prove nothing"
@@ -79,27 +92,18 @@ fn run_all(args: &Args) -> anyhow::Result<bool> {
             usual(panic);
         }
     }));
-    let (mut failures, mut ran) = (0, 0);
-    for index in 0..args.seeds {
-        let seed = args.seed + index * args.step;
-        let outcome = run::run(seed, &args.folder, args.trace)?;
-        ran += 1;
-        println!(
-            "seed {seed}: {} {:016x}, {} events in {} s, whole {} s after the last fault",
-            if outcome.failure.is_some() { "FAILED" } else { "ok" },
-            outcome.hash,
-            outcome.events,
-            outcome.seconds,
-            outcome.healed_in
-        );
-        if let Some(why) = outcome.failure {
-            println!("  {why}\n  again: scripts/chaos sim --seed {seed} --trace");
-            failures += 1;
-            if !args.all {
-                break;
-            }
-        }
+    let seed = args.seed;
+    let outcome = run::run(seed, &args.folder, args.trace)?;
+    println!(
+        "seed {seed}: {} {:016x}, {} events in {} s, whole {} s after the last fault",
+        if outcome.failure.is_some() { "FAILED" } else { "ok" },
+        outcome.hash,
+        outcome.events,
+        outcome.seconds,
+        outcome.healed_in
+    );
+    if let Some(why) = &outcome.failure {
+        println!("  {why}\n  again: scripts/chaos sim --seed {seed} --trace");
     }
-    println!("{} passed, {failures} failed", ran - failures);
-    Ok(failures == 0)
+    Ok(outcome.failure.is_none())
 }

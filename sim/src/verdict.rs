@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use steadfs_common::{BlockId, FsResult, GenStamp};
-use steadfs_datanode_store::ReplicaState;
+use steadfs_datanode_store::{ReplicaState, ReplicaStatus};
 use steadfs_namenode::inline::KnownBlock;
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::namespace_server::Namespace as _;
@@ -107,8 +107,15 @@ fn check_block(block: &KnownBlock, on_disks: &OnDisks, nodes: usize, unrest: &mu
     if !block.complete {
         unrest.push(format!("{id} is not complete"));
     }
-    if !block.bad.is_empty() {
-        unrest.push(format!("{id} has bad replicas"));
+    // Those of datanodes that are gone for good harm nobody.
+    let bad: Vec<&str> = block
+        .bad
+        .iter()
+        .filter(|location| location.node.live)
+        .map(|location| location.node.host_name.as_str())
+        .collect();
+    if !bad.is_empty() {
+        unrest.push(format!("{id} has bad replicas on {bad:?}"));
     }
     let wanted = usize::from(block.replication).min(nodes);
     if block.good.len() != wanted {
@@ -220,7 +227,9 @@ fn one_and_all(world: &Shared, block: pb::Block) -> Result<Vec<u8>, String> {
         let slot = slot.borrow();
         let Some(running) = &slot.running else { continue };
         let core = running.core.borrow();
-        if core.store().status(BlockId(block.id)).is_none() {
+        // What is on its way is not there yet.
+        let is_there = |status: ReplicaStatus| status.state != ReplicaState::Temporary;
+        if !core.store().status(BlockId(block.id)).is_some_and(is_there) {
             continue;
         }
         let read = read_block(&core, BlockId(block.id), GenStamp(block.stamp))

@@ -40,7 +40,7 @@ def copy_tree(to):
 
 def build(tree, target):
     environment = {**os.environ, "CARGO_TARGET_DIR": str(target)}
-    command = ["cargo", "build", "--locked", "-p", "steadfs-sim"]
+    command = ["cargo", "build", "--locked", "--workspace", "--bin", "steadfs-sim"]
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"it does not build:\n{done.stderr[-3000:]}")
