@@ -296,7 +296,7 @@ fn packets(read: &crate::datanode::ReadBlock) -> FsResult<Vec<Packet>> {
     while at < length {
         let end = (at + COPY_PACKET).min(length);
         let mut sums = read.sums[at / chunk * size..end / chunk * size].to_vec();
-        if end % chunk != 0 {
+        if !end.is_multiple_of(chunk) {
             // Where readers may see less than a checksum covers, its beginning is summed anew once it was compared.
             let from = end - end % chunk;
             read.spec.verify(&read.data[from..], &read.sums[from / chunk * size..]).map_err(bad)?;

@@ -165,8 +165,7 @@ impl<'a> Writer<'a> {
             open.pending.extend_from_slice(now);
             bytes = rest;
             let is_full = open.room() == 0;
-            loop {
-                let Some(open) = &mut self.block else { break };
+            while let Some(open) = &mut self.block {
                 let limit = open.limit();
                 if limit == 0 || open.pending.len() < limit || open.pending.len() <= open.flushed {
                     break;
