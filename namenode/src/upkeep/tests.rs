@@ -446,23 +446,20 @@ async fn one_scrub_runs_at_a_time_and_keeps_no_thread_of_others() {
     }
     let service = life.namenode.service().clone();
     service.roll_journal(&service.own_caller().clone()).await.unwrap();
-    let first = {
+    let order = || {
         let service = service.clone();
         tokio::spawn(async move { service.scrub(&service.own_caller().clone()).await })
     };
-    let text = loop {
-        assert!(!first.is_finished(), "{:?}", first.await);
-        let caller = service.own_caller().clone();
-        match tokio::time::timeout(std::time::Duration::from_secs(20), service.scrub(&caller)).await {
-            Ok(Err(error)) => break error.to_string(),
-            // This one came first: it runs, and the other is refused.
-            Ok(Ok(())) => panic!("a scrub ended"),
-            Err(_) => continue,
-        }
+    let (mut one, mut other) = (order(), order());
+    // Whichever comes second is refused at once; the first does not end by itself.
+    let (refused, running) = tokio::select! {
+        ended = &mut one => (ended, other),
+        ended = &mut other => (ended, one),
     };
+    let text = refused.unwrap().unwrap_err().to_string();
     assert!(text.contains("running already"), "{text}");
     life.end().await;
-    assert!(first.await.unwrap().is_err(), "it ends with the namenode");
+    assert!(running.await.unwrap().is_err(), "it ends with the namenode");
 }
 
 #[test]
