@@ -461,6 +461,9 @@ async fn recover(world: &Shared, me: &Rc<Running>, order: pb::Recover) -> FsResu
         recovery.take(index, answer)?;
     }
     let update = recovery.decide()?;
+    if let Some((_, short)) = update.who.iter().find(|(_, replica)| replica.len < update.len) {
+        world.fail(format!("a recovery of {block:?} keeps {} bytes, but counts on {short:?}", update.len));
+    }
     let updates = update.who.iter().map(|(index, replica)| {
         let (peer, replica, len) = (peers[*index], *replica, update.len);
         async move {

@@ -194,7 +194,8 @@ impl Disk {
             }
         }
         let moved = |path: &Path| target.join(path.strip_prefix(&self.root).unwrap_or(path));
-        let lucky = |path: &Path| xxh3_64_with_seed(path.as_os_str().as_encoded_bytes(), seed) % 2 == 0;
+        let lucky =
+            |path: &Path| xxh3_64_with_seed(path.as_os_str().as_encoded_bytes(), seed).is_multiple_of(2);
         folders.retain(|folder| state.folders.contains(folder) || lucky(folder));
         for folder in &folders {
             let mut above = folder.ancestors().take_while(|above| above.starts_with(&self.root));
