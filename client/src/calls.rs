@@ -340,7 +340,7 @@ mod tests {
         let url = format!("hdfs://{}", free.local_addr().unwrap());
         drop(free);
         // Refused at once; a busy machine may take its time to say so.
-        let options = ClientOptions { call_timeout: Duration::from_secs(10), ..options() };
+        let options = ClientOptions { call_timeout: Duration::from_secs(3), ..options() };
         let calls = Calls::new(url.parse().unwrap(), &options).unwrap();
         let request = pb::StatRequest { path: "/".into() };
         let error = calls.namespace(request, |mut c, r| async move { c.stat(r).await }).await.unwrap_err();
