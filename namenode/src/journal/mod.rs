@@ -78,7 +78,7 @@ pub trait Journal: Send {
     fn epoch(&self) -> u64;
 
     /// Entries up to this index are no longer needed to start. Those that the second copy of the store needs are kept
-    /// nevertheless, within a bound ([`JournalHealth::copied`]).
+    /// nevertheless, within a bound (see `JournalHealth::copied`).
     fn trim(&mut self, through: u64);
 }
 
