@@ -1,9 +1,11 @@
 //! One simulation, from its seed to its verdict.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use steadfs_namenode::service::Node;
 
 use crate::client;
 use crate::datanode;
@@ -108,7 +110,16 @@ fn settle(world: &crate::world::Shared) {
             return;
         }
         if world.exec.now() >= end {
-            return world.fail(format!("not whole after {WHOLE_AGAIN:?}: {unrest:?}"));
+            let nodes = world.look(async |namenode| Ok(namenode.service().datanodes()));
+            let told = |node: &Arc<Node>| {
+                let Node { host_name, uuid, live, last_heartbeat, last_block_report, .. } = &**node;
+                format!(
+                    "{host_name} {uuid} live {live} heard {last_heartbeat:?} reported {last_block_report:?}"
+                )
+            };
+            let nodes: Vec<String> = nodes.unwrap_or_default().iter().map(told).collect();
+            return world
+                .fail(format!("not whole after {WHOLE_AGAIN:?}: {unrest:?}; the namenode knows {nodes:?}"));
         }
         world.exec.run(world.exec.now() + LOOK, || false);
     }

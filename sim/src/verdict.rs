@@ -127,7 +127,9 @@ fn check_block(block: &KnownBlock, on_disks: &OnDisks, nodes: usize, unrest: &mu
     let empty = BTreeMap::new();
     let there = on_disks.get(&id).unwrap_or(&empty);
     if told != there.keys().copied().collect() {
-        unrest.push(format!("{id} is said to be on {told:?} and lies on {there:?}"));
+        let lives: Vec<_> =
+            block.good.iter().map(|at| (&at.node.host_name, at.storage, at.node.live)).collect();
+        unrest.push(format!("{id} is said to be on {told:?} ({lives:?}) and lies on {there:?}"));
     }
     if there.values().any(|found| *found != (block.stamp, block.length)) {
         unrest.push(format!("{id} should be {:?} and is {there:?}", (block.stamp, block.length)));

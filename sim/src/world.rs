@@ -153,6 +153,7 @@ impl World {
         lines: bool,
     ) -> anyhow::Result<Shared> {
         let exec = Exec::new(lines);
+        exec.hide(folder.display().to_string());
         let net = Net::new(exec.clone(), Random::new(mix(seed ^ 1)));
         Ok(Rc::new(Self {
             exec,
