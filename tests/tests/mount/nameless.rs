@@ -175,7 +175,11 @@ async fn what_a_mount_had_open_that_died_whole_goes() -> anyhow::Result<()> {
     let started = std::time::Instant::now();
     goes(&client, inode).await?;
     ensure!(started.elapsed() > Duration::from_secs(10), "it may be a mount that the network keeps away");
-    mounted.on_thread(move |_| Ok(drop(file))).await?;
+    let close = move |_: &_| {
+        drop(file);
+        Ok(())
+    };
+    mounted.on_thread(close).await?;
     drop(mounted);
     test.stop().await;
     Ok(())
