@@ -82,7 +82,7 @@ pub(crate) fn hear(heard: &mut Heard, epoch: u64, now: Option<pb::Heard>) -> FsR
     }
     let text = format!(
         "the namenode has epoch {epoch}, one with epoch {} was heard before: it was restored from an old copy, or started \
-         beside a newer one. Start the newer one; or restore with `steadfs admin restore`, which says how to go on",
+         beside a newer one. Start the newer one; if it is gone, `steadfs namenode accept-loss` lets this one go on",
         heard.epoch
     );
     Err(FsError::new(FsErrorKind::Standby, text))
