@@ -344,6 +344,53 @@ cat failed | head -5
         return f"{written} files acknowledged, all right" + (f", {failed} refused" if int(failed) else "")
 
 
+# Of all processes of a container but the shell that asks: resident KiB, and clock ticks used.
+USED = """
+rss=0; ticks=0
+for p in /proc/[0-9]*; do
+    [ "$p" != "/proc/$$" ] || continue
+    while read -r key value _; do [ "$key" != VmRSS: ] || rss=$((rss + value)); done < "$p/status"
+    read -r line < "$p/stat" || continue
+    set -- ${line##*) }; shift 11; ticks=$((ticks + $1 + $2))
+done 2> /dev/null
+echo $rss $ticks $(getconf CLK_TCK 2> /dev/null || echo 100)
+"""
+
+CONTAINERS = {
+    "namenode": "namenode",
+    "datanode": "datanode",
+    "csi-controller": "driver",
+    "csi-node": "driver",
+    "mount-keeper": "keeper",
+}
+
+
+def used(release):
+    """Part -> (resident bytes, processor seconds since its start) of the pod that has most of each."""
+    found = {}
+    for part, container in CONTAINERS.items():
+        seen = []
+        for one in release.parts(part):
+            name = one["metadata"]["name"]
+            said = kubectl("-n", release.namespace, "exec", name, "-c", container, "--", "bash", "-c", USED)
+            resident, ticks, rate = map(int, said.split())
+            seen.append((resident * 1024, ticks / rate))
+        if not seen:
+            raise Failed(f"no pod of {part}")
+        found[part] = (max(one[0] for one in seen), max(one[1] for one in seen))
+    return found
+
+
+def while_it_lasts(release, seconds):
+    """What the parts take over some time: resident MiB at its end, and percent of a core; the most of each part's pods."""
+    began, before = time.monotonic(), used(release)
+    time.sleep(seconds)
+    after, lasted = used(release), time.monotonic() - began
+    return ", ".join(
+        f"{part} {resident >> 20} MiB {(spent - before[part][1]) / lasted:.1%}" for part, (resident, spent) in after.items()
+    )
+
+
 def stock_image():
     """An image with a stock Hadoop client that the nodes have; None if there is none."""
     named = {

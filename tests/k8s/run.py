@@ -19,7 +19,7 @@ import traceback
 
 import kube
 
-PARTS = ["install", "upgrade", "volumes", "pods", "locality", "spark", "life", "badinput", "documents", "uninstall"]
+PARTS = ["install", "upgrade", "volumes", "storage", "pods", "locality", "spark", "life", "badinput", "documents", "uninstall"]
 
 
 def cases_of(module):

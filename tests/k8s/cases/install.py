@@ -4,7 +4,7 @@ import json
 import time
 
 import kube
-from kube import Failed, Release, has, same
+from kube import Failed, Load, Release, has, same
 
 ALONE = True
 
@@ -169,33 +169,21 @@ def case_datanodes_as_a_statefulset_on_claims(release):
 
 
 def case_what_pods_take_when_nothing_happens(release):
-    """Memory and processor time of each part, as the kernel counts them in each pod's own control group."""
-    script = (
-        "cat /sys/fs/cgroup/memory/memory.stat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null || "
-        "cat /sys/fs/cgroup/memory.stat /sys/fs/cgroup/cpu.stat; cat /proc/1/status"
-    )
-    seen = []
-    for part, container in (
-        ("namenode", "namenode"),
-        ("datanode", "datanode"),
-        ("csi-controller", "driver"),
-        ("csi-node", "driver"),
-        ("mount-keeper", "keeper"),
-    ):
-        for pod in release.parts(part)[:1]:
-            done = kube.kubectl(
-                "-n",
-                release.namespace,
-                "exec",
-                pod["metadata"]["name"],
-                "-c",
-                container,
-                "--",
-                "sh",
-                "-c",
-                script,
-                check=False,
-            )
-            resident = next((line.split()[1] for line in done.stdout.splitlines() if line.startswith("VmRSS")), None)
-            seen.append(f"{part} {int(resident) // 1024} MiB" if resident else f"{part} ?")
-    return ", ".join(seen)
+    """Memory and share of a core of each part, over a quiet half minute."""
+    release.wait_healthy()
+    return kube.while_it_lasts(release, 30)
+
+
+def case_what_pods_take_under_load(release):
+    """The same while a pod of each node writes files with our client, and one more reads them all, again and again."""
+    loads = [Load(release, f"taken-{number}", node) for number, node in enumerate(kube.nodes())]
+    read = "while true; do steadfs fs cat \"/load/taken-*/*\" > /dev/null 2>&1; done"
+    reader = kube.pod("taken-reader", read, release.image, env={"STEADFS_URL": release.url, "HADOOP_USER_NAME": "steadfs"})
+    kube.apply(reader, release.namespace)
+    kube.wait_pod(release.namespace, "taken-reader", "Running")
+    try:
+        taken = kube.while_it_lasts(release, 30)
+        written = "; ".join(load.end() for load in loads)
+    finally:
+        kube.kubectl("-n", release.namespace, "delete", "pod", "taken-reader", "--wait=false")
+    return f"{taken}\n{written}"
