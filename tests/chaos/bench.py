@@ -13,6 +13,8 @@ import subprocess
 import time
 import urllib.request
 
+from patience import stretched
+
 STARTING = 60
 
 
@@ -34,10 +36,11 @@ def free_port():
 
 
 def until(true, seconds=STARTING, what="it"):
+    seconds = stretched(seconds)
     end = time.monotonic() + seconds
     while not (answer := true()):
         if time.monotonic() > end:
-            raise TimeoutError(f"{what}: not within {seconds} s")
+            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
         time.sleep(0.05)
     return answer
 
@@ -57,7 +60,7 @@ class Process:
     def kill(self, how=signal.SIGKILL):
         if self.alive():
             self.process.send_signal(how)
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=stretched(60))
 
 
 SETTINGS = {
@@ -166,7 +169,7 @@ class Cluster:
                 process.kill(how)
 
     def run(self, *arguments, seconds=30, **more):
-        command = ["timeout", str(seconds), self.binary, *arguments]
+        command = ["timeout", str(stretched(seconds)), self.binary, *arguments]
         environment = {**os.environ, "STEADFS_URL": self.url, "HADOOP_USER_NAME": "root"}
         return subprocess.run(command, capture_output=True, env=environment, **more)
 

@@ -10,6 +10,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "conformance"))
 
+from patience import stretched  # noqa: E402
 from peer import HERE, command, compile_java, write_conf  # noqa: E402
 
 # No request takes longer unless something hangs.
@@ -62,10 +63,11 @@ class Hand:
                 process.stdin.flush()
             except OSError:
                 raise Dead() from None
+        seconds = stretched(seconds)
         end = time.monotonic() + seconds
         while not answer.came.wait(1):
             if time.monotonic() > end:
-                raise Hung(f"{' '.join(map(str, words))}: no answer within {seconds} s")
+                raise Hung(f"{' '.join(map(str, words))}: no answer within {seconds:.0f} s")
             # It may have ended just before it was asked; what it said before it did is still being read.
             if process.poll() is not None and not answer.came.wait(1):
                 raise Dead()

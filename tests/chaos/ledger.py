@@ -11,8 +11,9 @@ import threading
 import time
 
 from hand import Dead, Hung, Refused
+from patience import stretched
 
-# How long what is there may take to be readable once everything runs.
+# How long one request may be refused once everything runs.
 READING = 60
 # How long a writer rests whose program was killed.
 PAUSE = 0.2
@@ -305,15 +306,16 @@ class Check:
     def __init__(self, writer, hand, choose, everything):
         self.writer, self.hand = writer, hand
         self.everything, self.random = everything, choose
-        self.end = time.monotonic() + READING
 
     def patient(self, *words):
         """Asks until it is answered: once everything runs, it must be, in time."""
+        end = None
         while True:
             try:
                 return self.hand.ask(*words)
             except (Dead, Refused) as error:
-                if time.monotonic() > self.end:
+                end = end or time.monotonic() + stretched(READING)
+                if time.monotonic() > end:
                     raise Wrong(f"{' '.join(map(str, words))}: {error}") from None
                 time.sleep(0.3)
 
@@ -405,7 +407,7 @@ class Load:
         for writer in self.writers:
             writer.pause()
         for writer in self.writers:
-            if not writer.paused(seconds):
+            if not writer.paused(stretched(seconds)):
                 writer.violations.append(f"{writer.root}: a request hangs")
 
     def close_all(self):
@@ -446,7 +448,7 @@ class Load:
 
 
 def until_done(work, seconds=60):
-    end = time.monotonic() + seconds
+    end = time.monotonic() + stretched(seconds)
     while True:
         try:
             return work()

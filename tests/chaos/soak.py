@@ -19,8 +19,10 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 
 import disks as faults
+import patience
 from bench import percentiles, until
 from kills import DATANODES, Bench
 from quiet import Leak, calm
@@ -32,7 +34,14 @@ SAMPLE_EVERY = 5
 # How much more memory the last third may take than the second, and how many descriptors.
 GROWTH = 1.05
 MORE_DESCRIPTORS = 8
-SETTINGS = {"volume_check_timeout_ms": 4000, "scan_period_ms": 4000, "compare_period_ms": 2000}
+# A disk that is only busy with the work of others is not dropped.
+SETTINGS = {"volume_check_timeout_ms": 15000, "scan_period_ms": 4000, "compare_period_ms": 2000}
+# Nor is a datanode that waits for a processor.
+NAMENODE = {"datanodes": {"stale_after_ms": 15000, "dead_after_ms": 30000}}
+# How much longer than elsewhere everything may take: a soak runs beside other work.
+PATIENCE = 3
+# Processes that are to be measured, because nobody kills them in the time that is compared.
+MEASURED = ["namenode", f"datanode-{DATANODES - 1}", "our client"]
 
 
 class Usage:
@@ -52,14 +61,16 @@ class Usage:
 
     def judge(self, duration):
         """A line for each process that lived through the last two thirds, and whether all are flat."""
-        lines, flat = [], True
-        for (name, pid), samples in sorted(self.samples.items()):
-            if samples[0][0] > duration / 3 + 2 * SAMPLE_EVERY or samples[-1][0] < duration - 2 * SAMPLE_EVERY:
+        lines, flat, missed = [], True, set(MEASURED)
+        for (name, pid), samples in sorted(list(self.samples.items())):
+            # A machine that is busy may miss some samples.
+            if samples[0][0] > duration * 0.4 or samples[-1][0] < duration * 0.95:
                 continue
             second = [sample for sample in samples if duration / 3 <= sample[0] < duration * 2 / 3]
             last = [sample for sample in samples if sample[0] >= duration * 2 / 3]
             if not second or not last:
                 continue
+            missed.discard(name)
             memory = [statistics.median(sample[1] for sample in third) for third in (second, last)]
             # What is open for work under way comes and goes; what leaks stays, also in the quietest moments.
             files = [statistics.median_low([sample[2] for sample in third]) for third in (second, last)]
@@ -67,7 +78,8 @@ class Usage:
             flat &= good
             lines.append(f"{name}: memory {memory[0]:.1f} -> {memory[1]:.1f} MiB ({(memory[1] / memory[0] - 1) * 100:+.1f} %), "
                          f"descriptors {files[0]} -> {files[1]}{'' if good else '  NOT FLAT'}")
-        return lines, flat
+        lines += [f"{name}: NOT MEASURED" for name in sorted(missed)]
+        return lines, flat and not missed
 
 
 class Soak(Bench):
@@ -78,6 +90,7 @@ class Soak(Bench):
     def prepare(self, root, disks):
         self.root, self.disks, self.usage = root, disks, Usage()
         self.faults, self.sums, self.commands, self.hung, self.person = [], 0, 0, None, threading.Thread()
+        self.dropped = []
         self.began = time.monotonic()
 
     def elapsed(self):
@@ -89,6 +102,11 @@ class Soak(Bench):
         for name, pid in pids.items():
             if pid:
                 self.usage.take(name, pid, self.elapsed())
+
+    def sample_always(self, over):
+        """Beside everything else, whatever that waits for."""
+        while not over.wait(SAMPLE_EVERY):
+            self.sample()
 
     # As the steps of disks.py see it.
 
@@ -112,8 +130,11 @@ class Soak(Bench):
         return found[0] if found else None
 
     def whole(self):
+        # While files are written there is always a block whose second replica is not yet known.
+        self.load.rest()
         wrong = ("under_replicated", "missing", "corrupt")
         calm(self.cluster, lambda report: not any(report[name] for name in wrong), "all blocks are whole")
+        self.load.resume()
 
     def use(self):
         """What was put in again is taken into service again, while the datanode runs."""
@@ -130,9 +151,10 @@ class Soak(Bench):
     def fault(self, step):
         """One disk fails while all processes run and all blocks are whole: nothing else is lost at the same time."""
         self.all_up()
-        self.load.rest()
+        # One that was dropped though nothing was done to it is told at the end.
+        self.dropped += [why for disk in self.disks if (why := self.failed(disk))]
+        self.use()
         self.whole()
-        self.load.resume()
         disk = self.choose.choice(self.disks)
         step(self, disk)
         self.use()
@@ -151,7 +173,7 @@ class Soak(Bench):
         if self.job is None:
             return "no Spark"
         try:
-            status = self.job.wait(180)
+            status = self.job.wait(patience.stretched(180))
         except subprocess.TimeoutExpired:
             os.killpg(self.job.pid, signal.SIGKILL)
             raise Leak("the Spark job does not end") from None
@@ -186,7 +208,10 @@ class Soak(Bench):
         for writer in self.load.writers:
             if writer.stream:
                 continue
-            told = json.loads(self.cluster.fs("du", "-s", "--json", writer.root).stdout)
+            answer = self.cluster.fs("du", "-s", "--json", writer.root, seconds=120)
+            if answer.returncode != 0:
+                raise Leak(f"du of {writer.root}: {answer.returncode}, {answer.stderr.decode(errors='replace')}")
+            told = json.loads(answer.stdout)
             files = [node for node in writer.tree.values() if node.is_file()]
             wanted = (sum(len(node.data) for node in files), len(files), len(writer.tree) - len(files) + 1)
             if (told["length"], told["files"], told["directories"]) != wanted:
@@ -199,13 +224,10 @@ STEPS = [faults.read_only, faults.frozen, faults.full, faults.rotten, faults.cut
 
 def run(soak, duration, kill_every, fault_every, check_every):
     steps = []
-    due = {"kill": kill_every, "fault": fault_every, "check": check_every, "sample": 0, "line": 7}
+    due = {"kill": kill_every, "fault": fault_every, "check": check_every, "line": 7}
     soak.load.resume()
     while (now := soak.elapsed()) < duration:
         soak.start_due()
-        if now >= due["sample"]:
-            due["sample"] = now + SAMPLE_EVERY
-            soak.sample()
         if now >= due["line"]:
             due["line"] = now + 7
             soak.command_line()
@@ -218,7 +240,7 @@ def run(soak, duration, kill_every, fault_every, check_every):
             step = steps.pop()
             soak.fault(step)
             print(f"{now:.0f} s: disk fault survived: {step.__name__.replace('_', ' ')}", flush=True)
-            due["fault"] += fault_every
+            due["fault"] = max(due["fault"] + fault_every, soak.elapsed())
         if now >= due["check"]:
             due["check"] = now + check_every
             # What is open has no sum yet.
@@ -237,11 +259,13 @@ def main():
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--kill-every", type=float, default=KILL_EVERY, help="seconds")
     parser.add_argument("--fault-every", type=float, default=FAULT_EVERY, help="seconds")
+    parser.add_argument("--patience", type=float, default=PATIENCE, help="how many times longer than usual is waited for an answer")
     parser.add_argument("--ours-only", action="store_true", help="no stock client, no Spark, and so no Java")
     parser.add_argument("--keep", action="store_true", help="leave the folder if something was wrong")
     parser.add_argument("--seed", type=int, default=None)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    patience.FACTOR = arguments.patience
     duration = arguments.minutes * 60
     # A short one has some of everything too.
     short = duration < 2 * FAULT_EVERY
@@ -252,23 +276,28 @@ def main():
     # The steps draw disks and bytes from here.
     random.seed(seed)
     root, good, soak, disks = pathlib.Path(tempfile.mkdtemp(prefix="steadfs-soak-")), False, None, []
+    over = threading.Event()
     try:
         disks += [faults.Disk(root, "disk-a")]
         disks += [faults.Disk(root, "disk-b")]
         soak = Soak(arguments.binary, root, random.Random(seed), volumes={0: [disk.data for disk in disks]},
-                    datanode_settings=SETTINGS)
+                    datanode_settings=SETTINGS, settings=NAMENODE)
         soak.start(arguments.ours_only)
         soak.prepare(root, disks)
+        threading.Thread(target=soak.sample_always, args=(over,), daemon=True).start()
         spark = os.environ.get("SPARK35")
         if spark and not arguments.ours_only:
             soak.start_job(spark, max(30, duration - 60))
         run(soak, duration, kill_every, fault_every, check_every)
         good = conclude(soak, duration, short)
-    except (Leak, TimeoutError, AssertionError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told with what the cluster says of itself
         print(f"WRONG: {error!r}", flush=True)
+        if not isinstance(error, Leak | TimeoutError):
+            traceback.print_exc()
         if soak and soak.cluster.namenode:
             print(soak.cluster.admin("report").stdout.decode()[-4000:], flush=True)
     finally:
+        over.set()
         if soak:
             soak.end()
             if soak.job and soak.job.poll() is None:
@@ -292,6 +321,8 @@ def conclude(soak, duration, short):
     left = soak.finish()
     print(f"{sum(soak.killed.values())} kills {dict(soak.killed)}, disk faults {soak.faults}, {soak.sums} sums by du, "
           f"{soak.commands} commands; {job}")
+    if soak.dropped:
+        print(f"disks dropped though nothing was done to them: {soak.dropped}")
     print(f"{soak.load.told()}; {left}; {soak.load.slowest()}; refused meanwhile: {soak.load.refusals()[:8]}")
     if soak.starts["namenode"]:
         print(f"starts of the namenode: {percentiles(soak.starts['namenode'])}")

@@ -15,6 +15,8 @@ PATIENT = {"dfs.client.retry.policy.enabled": "true", "dfs.client.retry.policy.s
            "ipc.client.connect.max.retries": "100", "ipc.client.connect.retry.interval": "200", "dfs.replication": "2",
            "dfs.blocksize": "262144", "dfs.client.socket-timeout": "10000",
            "dfs.client.block.write.locateFollowingBlock.retries": "10"}
+# How often a table is tried to be read, with three seconds between: a disk fault may last minutes on a busy machine.
+TRIES = 100
 
 
 def main():
@@ -22,7 +24,9 @@ def main():
     builder = (SparkSession.builder.appName("soak").master("local[1,4]").config("spark.ui.enabled", "false")
                .config("spark.ui.showConsoleProgress", "false").config("spark.driver.host", "127.0.0.1")
                .config("spark.driver.bindAddress", "127.0.0.1").config("spark.sql.shuffle.partitions", "2")
-               .config("spark.driver.memory", "512m"))
+               .config("spark.driver.memory", "512m")
+               # A machine that has no time for it is not a job that is lost.
+               .config("spark.executor.heartbeatInterval", "60s").config("spark.network.timeout", "900s"))
     for key, value in PATIENT.items():
         builder = builder.config(f"spark.hadoop.{key}", value)
     spark = builder.getOrCreate()
@@ -42,8 +46,8 @@ def main():
             time.sleep(2)
             continue
         for old in written:
-            if not right(spark, f"{url}/spark/{old}", old):
-                print(f"WRONG: table {old} is not as it was written", flush=True)
+            if wrong := fault(spark, f"{url}/spark/{old}", old):
+                print(f"WRONG: table {old} is not as it was written: {wrong}", flush=True)
                 sys.exit(1)
         while len(written) > KEPT:
             fs.delete(hadoop.Path(f"{url}/spark/{written.pop(0)}"), True)
@@ -52,16 +56,18 @@ def main():
     spark.stop()
 
 
-def right(spark, target, first):
-    """Whether the table is as it was written; reading may be tried again while things are killed."""
-    wanted = (ROWS, sum(range(first, first + ROWS)))
-    for _ in range(10):
+def fault(spark, target, first):
+    """How the table is not as it was written; none if it is. Reading may be tried again while things are killed."""
+    wanted, last = (ROWS, sum(range(first, first + ROWS))), None
+    for _ in range(TRIES):
         try:
             row = spark.read.parquet(target).selectExpr("count(*) as n", "sum(id) as ids").first()
-            return (row["n"], row["ids"]) == wanted
-        except Exception:  # noqa: BLE001
+            seen = (row["n"], row["ids"])
+            return None if seen == wanted else f"{seen} instead of {wanted}"
+        except Exception as error:  # noqa: BLE001
+            last = str(error).splitlines()[0][:300]
             time.sleep(3)
-    return False
+    return f"it cannot be read: {last}"
 
 
 if __name__ == "__main__":
