@@ -39,6 +39,8 @@ const NONE: u8 = 2;
 const MAX_CONNECTIONS: usize = 256;
 /// Replicas verified at the same time.
 const MAX_VERIFICATIONS: usize = 2;
+/// Replicas that are or wait to be verified, at most: each is held open. Whoever asks for another one comes again.
+const MAX_WAITING: usize = 64;
 /// Replicas known to be good, at most; then they are forgotten, and verified anew when they are asked for.
 const MAX_VERIFIED: usize = 1 << 16;
 /// A replica so small is verified while the reader waits.
@@ -67,6 +69,21 @@ impl Drop for LocalDoor {
 struct Known {
     verified: BTreeSet<Replica>,
     being_verified: BTreeSet<Replica>,
+}
+
+impl Known {
+    /// Whether a replica is to be verified now: it is not yet, and there is room for one more.
+    fn begin(&mut self, replica: Replica) -> bool {
+        self.being_verified.len() < MAX_WAITING && self.being_verified.insert(replica)
+    }
+
+    /// A replica was found to be good.
+    fn note(&mut self, replica: Replica) {
+        if self.verified.len() >= MAX_VERIFIED {
+            self.verified.clear();
+        }
+        self.verified.insert(replica);
+    }
 }
 
 struct Shared {
@@ -169,6 +186,11 @@ impl Shared {
         });
         let Some((reader, file)) = opened.await else { return (NONE, 0, None) };
         let (replica, length) = ((id, stamp), reader.block().len);
+        if reader.is_bad() {
+            // Found since it was verified. What takes its place is verified anew.
+            self.known.lock().verified.remove(&replica);
+            return (NONE, 0, None);
+        }
         if self.known.lock().verified.contains(&replica) {
             return (HERE, length, Some(file));
         }
@@ -179,7 +201,7 @@ impl Shared {
                 (NONE, 0, None)
             };
         }
-        if self.known.lock().being_verified.insert(replica) {
+        if self.known.lock().begin(replica) {
             let shared = self.clone();
             shutdown.spawn(async move { shared.verify(replica, reader).await });
         }
@@ -195,16 +217,16 @@ impl Shared {
         let mut good = turn.is_ok();
         while good && at < length {
             let (step, end) = (reader.clone(), length.min(at + STEP));
-            good = disk.run(move || step.verify(at, end).is_ok() || !step.suspect()).await;
+            // Once more if the store finds nothing wrong: then it could not be read just now, or could not be found out.
+            let fits =
+                move || step.verify(at, end).is_ok() || (!step.suspect() && step.verify(at, end).is_ok());
+            good = disk.run(fits).await;
             at = end;
         }
         let mut known = self.known.lock();
         known.being_verified.remove(&replica);
         if good {
-            if known.verified.len() >= MAX_VERIFIED {
-                known.verified.clear();
-            }
-            known.verified.insert(replica);
+            known.note(replica);
         }
         good
     }
@@ -230,4 +252,20 @@ async fn send(stream: &UnixStream, answer: &[u8], file: Option<&File>) -> io::Re
         if sent == answer.len() { Ok(()) } else { Err(io::Error::other("an answer was cut")) }
     };
     stream.async_io(Interest::WRITABLE, send).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_wait_to_be_verified_and_no_more() {
+        let mut known = Known::default();
+        let replica = |id| (BlockId(id), GenStamp(1));
+        let most = MAX_WAITING as u64;
+        assert_eq!((0..2 * most).filter(|id| known.begin(replica(*id))).count(), MAX_WAITING);
+        assert!(!known.begin(replica(0)) && !known.begin(replica(most)));
+        known.being_verified.remove(&replica(0));
+        assert!(known.begin(replica(most)));
+    }
 }

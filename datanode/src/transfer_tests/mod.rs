@@ -4,6 +4,7 @@
 mod bad;
 mod copy;
 mod failures;
+mod local;
 mod moves;
 mod read;
 mod write;
