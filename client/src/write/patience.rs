@@ -30,11 +30,11 @@ impl Patience {
 
     /// Another tick has passed. True if the first of `nodes` datanodes is to be given up.
     pub(super) fn look(&mut self, window: &Window, nodes: usize) -> bool {
-        let oldest = window.unacked().next().map(|packet| packet.header);
-        let seqno = oldest.map(|header| header.seqno);
+        let seqno = window.unacked().next().map(|packet| packet.header.seqno);
         self.ticks = if seqno.is_some() && seqno == self.oldest { self.ticks.saturating_add(1) } else { 0 };
         self.oldest = seqno;
-        let to_disk = oldest.is_some_and(|header| header.sync || header.last);
+        // What comes before such a packet may be written, and acked, together with it.
+        let to_disk = window.unacked().any(|packet| packet.header.sync || packet.header.last);
         let most = if to_disk { STALLED * TO_DISK } else { STALLED };
         // A last one is better than none.
         nodes > 1 && self.ticks >= most.saturating_add(PER_NODE.saturating_mul(nodes as u32))
@@ -59,11 +59,13 @@ mod tests {
         let piece = |offset| Piece { offset, data: vec![0; 10].into(), checksums: Bytes::new() };
         assert_eq!(looks(&mut Patience::default(), &window, 3), None, "nothing is under way");
         window.push(1, piece(0), false);
-        window.push(2, piece(10), true);
         assert_eq!(looks(&mut Patience::default(), &window, 3), Some(17));
         assert_eq!(looks(&mut Patience::default(), &window, 1), None, "there is no other");
         let mut patience = Patience::default();
         assert!((0..16).all(|_| !patience.look(&window, 3)));
+        window.push(2, piece(10), true);
+        assert!(!patience.look(&window, 3), "both may be acked when both are on disk");
+        assert_eq!(looks(&mut Patience::default(), &window, 3), Some(37));
         window.ack(&PipelineAck::new(1, vec![Status::Success; 3]), 3).unwrap();
         assert_eq!(looks(&mut patience, &window, 3), Some(37), "a disk may take longer");
     }

@@ -23,7 +23,7 @@ pub(super) struct Awaited {
     pub(super) oldest: i64,
     /// The last one.
     pub(super) newest: i64,
-    /// The first one is to be on disk before it is acked.
+    /// Something under way is to be on disk before it is acked.
     pub(super) to_disk: bool,
 }
 

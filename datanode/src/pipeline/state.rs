@@ -242,7 +242,9 @@ impl PipelineState {
             return None;
         }
         let newest = self.queue.iter().rev().find(alone).map_or(oldest.seqno, |entry| entry.seqno);
-        Some(Awaited { oldest: oldest.seqno, newest, to_disk: oldest.sync || oldest.last })
+        // What comes before it may be written, and acked, together with it.
+        let to_disk = self.queue.iter().any(|entry| entry.sync || entry.last);
+        Some(Awaited { oldest: oldest.seqno, newest, to_disk })
     }
 
     /// The next ack to send upstream, if it can be known. [`Self::acked`] counts it.

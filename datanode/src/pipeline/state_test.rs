@@ -265,3 +265,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_to_be_on_disk_lets_all_that_is_under_way_take_longer() {
+    let mut state = PipelineState::new(1);
+    state.receive(packet(0, 0, 512), Ok(())).unwrap();
+    assert_eq!(state.awaited(), None, "this node has not done it either");
+    write_all(&mut state);
+    let awaited = |oldest, newest, to_disk| Some(Awaited { oldest, newest, to_disk });
+    assert_eq!(state.awaited(), awaited(0, 0, false));
+    let header = PacketHeader { offset: 512, seqno: 1, last: false, data_len: 0, sync: true };
+    state.receive(Packet::build(header, &[], &[]), Ok(())).unwrap();
+    // The node below may have taken both at once.
+    assert_eq!(state.awaited(), awaited(0, 0, true));
+    write_all(&mut state);
+    assert_eq!(state.awaited(), awaited(0, 1, true));
+    for seqno in 0..2 {
+        state.downstream_ack(ack(seqno, &[OK])).unwrap();
+        assert_eq!(state.next_ack(), Some(ack(seqno, &[OK, OK])));
+    }
+    assert_eq!(state.awaited(), None);
+}
