@@ -23,6 +23,8 @@ const ABOVE: u16 = 0o711;
 const OWN: u16 = 0o700;
 /// Folders looked at in one sweep at most.
 const SWEPT: usize = 1_000;
+/// What the kubelet calls the folder that holds those of all its pods.
+const PODS: &str = "pods";
 
 /// The ephemeral volumes of a node.
 pub(crate) struct Ephemeral<N> {
@@ -149,13 +151,21 @@ impl<N: Namespace> Ephemeral<N> {
                 continue;
             };
             let Ok(record) = serde_json::from_slice::<Record>(&bytes) else { continue };
-            if record.version == 1 && is_absent(&record.target) {
+            if record.version == 1 && is_gone(&record.target) {
                 tracing::info!(%folder, "an inline volume of a pod that is gone is deleted");
                 self.delete(&id).await;
             }
         }
         Ok(())
     }
+}
+
+/// Whether there is certainly nothing at a pod's place any more. That says nothing where not even the folder of all pods is
+/// to be seen: then the driver was given another folder of the kubelet than that in which the volume was published.
+fn is_gone(target: &Path) -> bool {
+    // A volume may be called so as well.
+    let pods = target.ancestors().filter(|above| above.ends_with(PODS)).last();
+    is_absent(target) && pods.is_none_or(|pods| std::fs::metadata(pods).is_ok_and(|pods| pods.is_dir()))
 }
 
 /// Whether there is certainly nothing at a path.
@@ -175,6 +185,18 @@ mod tests {
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert!(!is_absent(&file.join("mount")), "what cannot be looked at may be there");
+    }
+
+    #[test]
+    fn nothing_is_gone_where_no_pods_are_to_be_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("kubelet/pods/uid/volumes/kubernetes.io~csi/pods/mount");
+        assert!(!is_gone(&target), "another folder of the kubelet is seen");
+        let pods = folder.path().join("kubelet/pods");
+        std::fs::create_dir_all(&pods).unwrap();
+        assert!(is_gone(&target));
+        std::fs::create_dir_all(&target).unwrap();
+        assert!(!is_gone(&target));
     }
 
     fn read(said: &[(&str, &str)]) -> Result<Wishes, Refused> {
