@@ -1,6 +1,7 @@
 //! Files that this process has open: deleted or replaced, by whomever, they are kept for it until it closes them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ const RENEW: Duration = Duration::from_secs(3);
 pub struct OpenKeeper {
     shared: Arc<Shared>,
     wake: Arc<Wake>,
+    begun: AtomicBool,
 }
 
 /// Wakes the task, and says how soon it shall work.
@@ -84,8 +86,9 @@ enum Told {
 }
 
 impl Client {
-    /// Begins to tell the namenode which files this process has open. `session` is that of a process before this one, with
-    /// which it goes on; `opened` hears of each session that is opened, whenever that happens.
+    /// What tells the namenode which files this process has open, once it is told to begin ([`OpenKeeper::begin`]). `session` is
+    /// that of a process before this one, with which it goes on; `opened` hears of each session that is opened, whenever that
+    /// happens.
     #[must_use]
     pub fn keep_open(
         &self,
@@ -97,13 +100,19 @@ impl Client {
         let state = State { session, all: session != 0, ..State::default() };
         let (state, tried) = (Mutex::new(state), watch::Sender::new(0));
         let shared = Arc::new(Shared { inner: self.inner.clone(), state, opened: Box::new(opened), tried });
-        let wake = Arc::new(Wake::default());
-        tokio::spawn(work(Arc::downgrade(&shared), wake.clone()));
-        OpenKeeper { shared, wake }
+        OpenKeeper { shared, wake: Arc::default(), begun: AtomicBool::new(false) }
     }
 }
 
 impl OpenKeeper {
+    /// Begins to tell. In a session of a process before this one all that is open is named first, and what is not named is
+    /// released: what that process had open must have been [opened](Self::opened) here by now.
+    pub fn begin(&self) {
+        if !self.begun.swap(true, Ordering::Relaxed) {
+            tokio::spawn(work(Arc::downgrade(&self.shared), self.wake.clone()));
+        }
+    }
+
     /// A file is open, once more, as `user`. With `now`, the namenode is told at once, else soon.
     pub fn opened(&self, user: &Client, file: InodeId, now: bool) {
         {
@@ -398,7 +407,27 @@ mod tests {
     fn keeper(client: &Client) -> OpenKeeper {
         let (state, tried) = (Mutex::default(), watch::Sender::new(0));
         let shared = Shared { inner: client.inner.clone(), state, opened: Box::new(|_| {}), tried };
-        OpenKeeper { shared: Arc::new(shared), wake: Arc::default() }
+        OpenKeeper { shared: Arc::new(shared), wake: Arc::default(), begun: AtomicBool::new(false) }
+    }
+
+    #[tokio::test]
+    async fn what_a_former_process_left_is_named_in_the_first_round() {
+        let client = client();
+        let keeper = client.keep_open(Some(5), |_| {});
+        // Finding out what was left takes its time. Were anything told meanwhile, all of it would be released.
+        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        for file in [7, 8] {
+            keeper.opened(&client, InodeId(file), true);
+        }
+        keeper.begin();
+        keeper.begin();
+        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), tasks + 1);
+        let mut state = keeper.shared.state.lock();
+        let all = state.all;
+        let mut named = state.batches(all).remove(0).1;
+        named.sort_unstable();
+        assert!(all);
+        assert_eq!(named, [7, 8]);
     }
 
     #[tokio::test]

@@ -33,7 +33,7 @@ impl Mount {
         let client = self.client(caller).await?;
         let open = self.about_to_go(&client, &path).await;
         self.delete(&client, &path).await?;
-        self.has_gone(open);
+        self.has_gone(&client, open).await;
         Ok(())
     }
 
@@ -48,13 +48,17 @@ impl Mount {
         Some(open)
     }
 
-    /// It has lost its name: whoever has it open goes on.
-    fn has_gone(&self, open: Option<Arc<OpenInode>>) {
-        if let Some(open) = open {
-            open.set_unlinked();
-            self.handles.unlinked(open.number);
-            self.notify.changed(open.number);
+    /// It has lost its name: whoever has it open goes on. Unless somebody elsewhere gave it another in between: then it was
+    /// another file that went, and what is written to this one is still to be committed.
+    async fn has_gone(&self, client: &Client, open: Option<Arc<OpenInode>>) {
+        let Some(open) = open else { return };
+        let known = client.stat(&self.path(open.number)).await;
+        if known.is_ok_and(|status| !status.nameless) {
+            return;
         }
+        open.set_unlinked();
+        self.handles.unlinked(open.number);
+        self.notify.changed(open.number);
     }
 
     async fn delete(&self, client: &Client, path: &str) -> Answer<()> {
@@ -91,7 +95,7 @@ impl Mount {
             Ok(()) => {}
             Err(error) => return Err(self.why_not(&client, &from, &to, &error).await),
         }
-        self.has_gone(replaced);
+        self.has_gone(&client, replaced).await;
         Ok(())
     }
 

@@ -34,7 +34,7 @@ use crate::handoff::{Memory, SlotKind};
 use crate::locks::Locks;
 use crate::nodes::Nodes;
 use crate::notify::Notify;
-use crate::open::{OpenInodes, StagePlace};
+use crate::open::{Locals, OpenInodes, StagePlace};
 use crate::users::{Kind, Names};
 
 /// The number of the mount's root.
@@ -79,6 +79,8 @@ pub(crate) struct Mount {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) coherence: Arc<Coherence>,
     pub(super) locks: Locks,
+    /// Blocks on this machine.
+    pub(super) locals: Locals,
     /// Tells the namenode what is open.
     pub(super) keeper: OpenKeeper,
     /// Files that were locked here: who locks wants to see what others write, which local files do not tell.
@@ -127,6 +129,7 @@ impl Mount {
             handles: Handles::new(memory.clone()),
             memory: bytes_of_files,
             locks: Locks::new(memory.clone(), notify.clone()),
+            locals: Locals::new(settings.local.clone())?,
             keeper: keeper(&client, &memory)?,
             lockers: Cache::new(MAX_LOCKERS),
             notify,
@@ -140,6 +143,8 @@ impl Mount {
             settings,
         };
         mount.take_over().await?;
+        // Not before: what is not found open by then is let go.
+        mount.keeper.begin();
         mount.take_over_locks(&memory).await?;
         Ok(mount)
     }
