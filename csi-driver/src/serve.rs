@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use steadfs_client::{FsPath, FsUrl};
 use steadfs_daemon::pool::DiskPool;
 use steadfs_daemon::shutdown::Shutdown;
-use steadfs_fuse::{Mounts, MountsOptions};
+use steadfs_fuse::{Mounts, MountsOptions, SERVER_TAKES};
 use steadfs_proto::csi::controller_server::ControllerServer;
 use steadfs_proto::csi::identity_server::IdentityServer;
 use steadfs_proto::csi::node_server::NodeServer;
@@ -36,8 +36,6 @@ const MAX_CALLS: usize = 64;
 const LAST_CALLS: Duration = Duration::from_secs(2);
 /// Between two looks for inline volumes whose pods are gone.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
-/// What a volume's server takes beside the bytes of files, for the count of volumes that a node takes.
-const SERVER: u64 = 48 << 20;
 
 /// Serves until it is told to stop. Mounts live on.
 ///
@@ -123,7 +121,7 @@ impl Common {
     }
 
     async fn node(&self, args: &NodeArgs) -> anyhow::Result<Node<Cluster>> {
-        let each = args.volume_memory.saturating_add(SERVER);
+        let each = args.volume_memory.saturating_add(SERVER_TAKES);
         let max_volumes = args.memory / each;
         ensure!(
             max_volumes > 0,

@@ -1,4 +1,5 @@
-//! What a holder hands to each server: the kernel's descriptor, and a file in memory of what must outlive a server.
+//! What a holder hands to each server, and a server whose holder was killed to the next: the kernel's descriptor, and a file
+//! in memory of what must outlive a server.
 //!
 //! The file begins with one page:
 //!
@@ -41,9 +42,10 @@ const MAX_FIRST: usize = 512;
 /// Where stands what is known of the cluster, and how much that may be.
 const CLUSTER: u64 = 1_024;
 const MAX_CLUSTER: usize = 2_048;
-/// What a holder says with its descriptors, and a server when it answers.
+/// What is said with descriptors, what a server says when it answers, and a holder that took a mount over.
 const TAKE: &[u8] = b"take";
 const SERVING: &[u8] = b"serving";
+const TAKEN: &[u8] = b"taken";
 
 /// Where the open files begin, and the bytes of each.
 const SLOTS: u64 = 4_096;
@@ -259,7 +261,7 @@ impl Memory {
     }
 }
 
-/// Gives a server what it needs.
+/// Gives a process what it needs to serve the mount, or to hold it.
 pub(crate) fn give(to: &UnixDatagram, device: &File, memory: &Memory) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
@@ -271,7 +273,7 @@ pub(crate) fn give(to: &UnixDatagram, device: &File, memory: &Memory) -> io::Res
     Ok(())
 }
 
-/// Takes what a holder gives.
+/// Takes what is given.
 pub(crate) fn take(from: &UnixDatagram) -> io::Result<(File, Memory)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
@@ -284,7 +286,7 @@ pub(crate) fn take(from: &UnixDatagram) -> io::Result<(File, Memory)> {
     let mut descriptors = descriptors.next().into_iter().flatten();
     match (descriptors.next(), descriptors.next()) {
         (Some(device), Some(memory)) if text == TAKE => Ok((File::from(device), Memory::open(memory)?)),
-        _ => Err(io::Error::other("the holder gave no descriptors")),
+        _ => Err(io::Error::other("no descriptors were given")),
     }
 }
 
@@ -296,6 +298,16 @@ pub(crate) fn say_serving(to: &UnixDatagram) -> io::Result<()> {
 /// Whether that was said.
 pub(crate) fn is_serving(said: &[u8]) -> bool {
     said == SERVING
+}
+
+/// Tells a server that its mount has another holder.
+pub(crate) fn say_taken(to: &UnixDatagram) -> io::Result<()> {
+    to.send(TAKEN).map(|_| ())
+}
+
+/// Whether that was said.
+pub(crate) fn is_taken(said: &[u8]) -> bool {
+    said == TAKEN
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::handoff::{self, Memory};
 use crate::kernel::READERS;
-use crate::open::{claim, sweep};
+use crate::open::{claim, left_by_servers, sweep};
 use crate::options::{MountArgs, Role};
 use crate::table;
 
@@ -43,6 +43,9 @@ const READ_AHEAD_KB: &str = "1024";
 pub(crate) fn run(args: &MountArgs, ready: impl FnOnce()) -> anyhow::Result<()> {
     // Nothing the holder does may go through a mount, its own least of all.
     std::env::set_current_dir("/")?;
+    if args.adopt {
+        return adopt(&MountArgs { adopt: false, ..args.clone() });
+    }
     let device = OpenOptions::new()
         .read(true)
         .write(true)
@@ -54,13 +57,35 @@ pub(crate) fn run(args: &MountArgs, ready: impl FnOnce()) -> anyhow::Result<()> 
         // What servers stage stays theirs while none of them lives.
         let _claim = claim(&args.staging_of(memory.mount()?))
             .with_context(|| format!("{}: choose another place with --staging", args.staging.display()))?;
-        runtime.block_on(keep(args, &device, &memory, ready))
+        runtime.block_on(keep(args, &device, &memory, Some(ready)))
     });
     let _ = sweep(&args.staging);
     if kept.is_err() {
         let _ = rustix::mount::unmount(&args.mountpoint, UnmountFlags::DETACH);
     }
     kept
+}
+
+/// Goes on where a holder was killed: the server that it left gives what it held, and ends.
+fn adopt(args: &MountArgs) -> anyhow::Result<()> {
+    let server = UnixDatagram::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let (device, memory) = handoff::take(&server).context("taking the mount over from its server")?;
+    let folder = args.staging_of(memory.mount()?);
+    let _claim = claim(&folder).with_context(|| format!("staging in {}", args.staging.display()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    handoff::say_taken(&server).context("telling the server")?;
+    await_servers(&folder);
+    let kept = runtime.block_on(keep(args, &device, &memory, None::<fn()>));
+    let _ = sweep(&args.staging);
+    kept
+}
+
+/// Waits until the servers of a mount are gone that another process started: a request that one of them took after its
+/// successor had asked for what was not answered would be answered by nobody.
+pub(crate) fn await_servers(folder: &Path) {
+    if !matches!(left_by_servers(folder, LAST_REQUESTS), Ok(true)) {
+        tracing::info!(folder = %folder.display(), "a former server of the mount has not ended");
+    }
 }
 
 pub(crate) fn mount(args: &MountArgs, device: &File) -> anyhow::Result<()> {
@@ -103,35 +128,25 @@ pub(crate) fn hold_on() {
     }
 }
 
-async fn keep(args: &MountArgs, device: &File, memory: &Memory, ready: impl FnOnce()) -> anyhow::Result<()> {
+/// `ready` is called once the first server answers; without that it is no mount. None: it is one already.
+async fn keep(
+    args: &MountArgs,
+    device: &File,
+    memory: &Memory,
+    mut ready: Option<impl FnOnce()>,
+) -> anyhow::Result<()> {
     hold_on();
     let mut stop =
         Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
-    let mut ready = Some(ready);
     let mut wait = WAITS.0;
     loop {
         let mut serving = None;
-        let (mut server, channel) = start(args, device, memory)?;
-        let ended = loop {
-            let mut said = [0; 16];
-            tokio::select! {
-                ended = server.wait() => break ended.context("waiting for a server")?.to_string(),
-                () = tokio::time::sleep(LOOK) => if is_ending(&server) {
-                    break "it was killed".to_owned();
-                },
-                Ok(length) = channel.recv(&mut said) => {
-                    if handoff::is_serving(&said[..length]) {
-                        serving = Some(Instant::now());
-                        if let Some(ready) = ready.take() {
-                            set_read_ahead(&args.mountpoint);
-                            ready();
-                        }
-                    }
-                }
-                () = stop.asked() => unmount(args),
-            }
+        let ended = match start(args, device, memory) {
+            Ok(started) => watch(args, started, &mut stop, &mut ready, &mut serving).await?,
+            // Whatever hinders it, a mount that is used waits until it is over.
+            Err(error) if ready.is_none() => format!("{error:#}"),
+            Err(error) => return Err(error),
         };
-        end(&mut server).await;
         // A server ends by itself when its mount is gone.
         if is_gone(device) {
             return Ok(());
@@ -140,13 +155,47 @@ async fn keep(args: &MountArgs, device: &File, memory: &Memory, ready: impl FnOn
             bail!("the mount was not served ({ended})");
         }
         tracing::error!(%ended, "a server of the mount ended: another one takes over");
-        if serving.is_none_or(|since| since.elapsed() < SETTLED) {
-            tokio::time::sleep(wait).await;
+        if serving.is_none_or(|since: Instant| since.elapsed() < SETTLED) {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.asked() => unmount(args),
+            }
             wait = (wait * 2).min(WAITS.1);
         } else {
             wait = WAITS.0;
         }
     }
+}
+
+/// One server, from its start to its end: why it ended. `serving`: since when it answers.
+async fn watch(
+    args: &MountArgs,
+    (mut server, channel): (Child, tokio::net::UnixDatagram),
+    stop: &mut Stop,
+    ready: &mut Option<impl FnOnce()>,
+    serving: &mut Option<Instant>,
+) -> anyhow::Result<String> {
+    let ended = loop {
+        let mut said = [0; 16];
+        tokio::select! {
+            ended = server.wait() => break ended.context("waiting for a server")?.to_string(),
+            () = tokio::time::sleep(LOOK) => if is_ending(&server) {
+                break "it was killed".to_owned();
+            },
+            Ok(length) = channel.recv(&mut said) => {
+                if handoff::is_serving(&said[..length]) {
+                    *serving = Some(Instant::now());
+                    if let Some(ready) = ready.take() {
+                        set_read_ahead(&args.mountpoint);
+                        ready();
+                    }
+                }
+            }
+            () = stop.asked() => unmount(args),
+        }
+    };
+    end(&mut server).await;
+    Ok(ended)
 }
 
 /// Kills a server and waits until it takes no more requests: one that it took after its successor had asked for what was
@@ -228,7 +277,7 @@ pub(crate) fn start(
 }
 
 /// This program's file: also after another version has taken its place.
-fn program() -> anyhow::Result<std::path::PathBuf> {
+pub(crate) fn program() -> anyhow::Result<std::path::PathBuf> {
     let program = std::env::current_exe()?;
     let text = program.to_string_lossy();
     Ok(text.strip_suffix(" (deleted)").map_or_else(|| program.clone(), std::path::PathBuf::from))

@@ -28,7 +28,7 @@ use crate::handoff::{self, Memory};
 use crate::holder::{self, LOOK, SETTLED, WAITS};
 use crate::keeper::{Keeper, Kept};
 use crate::open::{claim, sweep};
-use crate::options::MountArgs;
+use crate::options::{MountArgs, SERVER_MAY_TAKE};
 use crate::table;
 
 /// Between two looks at the keeper.
@@ -39,8 +39,6 @@ const KEEPER_TELLS: Duration = Duration::from_secs(30);
 const LOCK_LOOK: Duration = Duration::from_millis(100);
 /// How long a new mount may take to be served.
 const SERVED_WITHIN: Duration = Duration::from_secs(45);
-/// What a server may take beside the bytes of files: its program, threads, names.
-const OVERHEAD: u64 = 192 << 20;
 /// Looks at a server between two looks at its memory.
 const MEMORY_EVERY: u32 = 20;
 /// Mounts at one place, one over the other, that an unmount takes away.
@@ -142,7 +140,7 @@ impl Mounts {
         for kept in self.left().await? {
             let name = kept.name.clone();
             let adopted = match Volume::of(kept) {
-                Ok(volume) if !holder::is_gone(&volume.device) => self.adopt(Arc::new(volume)),
+                Ok(volume) if !holder::is_gone(&volume.device) => self.adopt_left(volume).await,
                 Ok(_) => {
                     self.forget(name.clone()).await;
                     Ok(())
@@ -188,6 +186,13 @@ impl Mounts {
             }
             tokio::time::sleep(KEEPER_LOOK).await;
         }
+    }
+
+    /// Starts to serve a mount of a former process, once the server that this had is gone.
+    async fn adopt_left(&self, volume: Volume) -> anyhow::Result<()> {
+        let folder = volume.args.lock().staging_of(volume.memory.mount()?);
+        self.shared.mounting.run(move || holder::await_servers(&folder)).await;
+        self.adopt(Arc::new(volume))
     }
 
     /// Starts to serve a mount.
@@ -450,7 +455,7 @@ impl Volume {
                     looks += 1;
                     if looks.is_multiple_of(MEMORY_EVERY)
                         && let Some(taken) = id.and_then(resident)
-                        && taken > args.memory + OVERHEAD
+                        && taken > args.memory.saturating_add(SERVER_MAY_TAKE)
                     {
                         return Ok(format!("it took {} MiB of memory, more than its share", taken >> 20));
                     }

@@ -2,7 +2,7 @@
 //!
 //! A mount is two processes. The **holder** (`holder`) keeps the kernel's descriptor and does nothing else; a **server**
 //! (`server`) answers the kernel's requests, and may be killed at any moment: the holder starts another, which goes on
-//! where the first one was. The command that the user starts ends once requests are answered.
+//! where the first one was. If the holder is killed, the server starts another one of those (`succession`). The command that the user starts ends once requests are answered.
 //!
 //! ```text
 //!   kernel ── /dev/fuse ──┬── holder: descriptor, first request, memory that outlives servers
@@ -37,6 +37,7 @@ mod ops;
 mod options;
 mod server;
 mod session;
+mod succession;
 pub mod table;
 mod users;
 
@@ -44,7 +45,7 @@ use std::process::ExitCode;
 
 pub use hosted::{Health, Mounts, MountsOptions};
 use options::Role;
-pub use options::{MountArgs, UmountArgs, as_mount_helper};
+pub use options::{MountArgs, SERVER_TAKES, UmountArgs, as_mount_helper};
 
 /// What `steadfs mount` does, in each of its processes. To be called before there are other threads.
 #[must_use]

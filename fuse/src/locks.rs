@@ -132,6 +132,14 @@ impl Locks {
         table::users(memory)
     }
 
+    /// The files that were locked through a server before this one.
+    ///
+    /// # Errors
+    /// The memory cannot be read.
+    pub(crate) fn inodes_left(memory: &Memory) -> std::io::Result<Vec<u64>> {
+        table::inodes(memory)
+    }
+
     fn user(&self, user: u32, client: &Client) -> Arc<UserLocks> {
         let mut users = self.users.lock();
         let locks = users.entry(user).or_insert_with(|| {

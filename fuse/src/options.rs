@@ -14,6 +14,12 @@ use crate::ops::Settings;
 /// none.
 const BLOCK_SIZE: &str = "1GiB";
 
+/// What a server takes of memory beside `--memory`, in bytes: its program, threads and names. So much is counted for each
+/// volume of a node.
+pub const SERVER_TAKES: u64 = 48 << 20;
+/// A server that has grown by so much beyond `--memory` is replaced, where servers share the memory of a pod.
+pub(crate) const SERVER_MAY_TAKE: u64 = 4 * SERVER_TAKES;
+
 /// Mount a folder of a cluster
 #[derive(Args, Clone, Debug)]
 pub struct MountArgs {
@@ -69,6 +75,9 @@ pub struct MountArgs {
     /// The process that a server ends with
     #[arg(long, hide = true, value_name = "PID")]
     pub(crate) parent: Option<u32>,
+    /// Hold a mount that is there: a server gives what its holder had
+    #[arg(long, hide = true)]
+    pub(crate) adopt: bool,
 }
 
 /// The processes of a mount.
@@ -213,6 +222,7 @@ impl MountArgs {
             ("--read-only", self.read_only),
             ("--allow-other", self.allow_other),
             ("--foreground", self.foreground),
+            ("--adopt", self.adopt),
         ] {
             if set {
                 line.push(flag.into());
@@ -284,6 +294,15 @@ mod tests {
 
     fn line(text: &str) -> Vec<OsString> {
         text.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_documents_tell_what_a_server_takes() {
+        let told = format!("{} MiB", SERVER_TAKES >> 20);
+        for text in [include_str!("../../docs/MOUNT.md"), include_str!("../../docs/KUBERNETES.md")] {
+            let told = text.contains(&told) && text.contains("grown by four times");
+            assert!(told && SERVER_MAY_TAKE == 4 * SERVER_TAKES, "another figure");
+        }
     }
 
     #[test]

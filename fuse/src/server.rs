@@ -16,6 +16,7 @@ use crate::kernel::{MAX_IO, serve};
 use crate::ops::Mount;
 use crate::options::MountArgs;
 use crate::session::Session;
+use crate::succession;
 
 /// Threads that read the kernel's requests. More gave nothing.
 const READERS: usize = 2;
@@ -52,6 +53,12 @@ pub(crate) fn run(args: &MountArgs) -> anyhow::Result<()> {
     }
     resend(&kernel);
     handoff::say_serving(&holder).context("telling the holder")?;
+    // One that ends with the process that started it is started again by whoever has the mount then.
+    if args.parent.is_none()
+        && let Err(error) = succession::prepare(args, &holder, &device, &memory)
+    {
+        tracing::info!(%error, "nobody takes over from the holder of the mount, should it be killed");
+    }
     let ended = serve(&kernel, &session, READERS);
     runtime.block_on(mount.close());
     // What is still on its way to the cluster has been answered or has nobody left to be told.
@@ -94,7 +101,7 @@ fn agree(device: &File, memory: &Memory) -> anyhow::Result<()> {
             memory.set_agreed(flags)?;
         }
         Some(agreed) => anyhow::ensure!(
-            agreed == flags,
+            agreed & !OF_THE_KERNEL == flags & !OF_THE_KERNEL,
             "this version of steadfs agrees on other things with the kernel ({flags:#x}) than the one that mounted \
              ({agreed:#x}): unmount and mount again"
         ),
@@ -109,12 +116,15 @@ fn agree(device: &File, memory: &Memory) -> anyhow::Result<()> {
 ///
 /// Without `ATOMIC_O_TRUNC` the kernel opens first and truncates then, having looked whether the file is a program that
 /// runs.
-const CAPABILITIES: [InitFlags; 11] = [
+///
+/// Without `READDIRPLUS_AUTO` every page of a listing comes with its attributes, which the namenode sends anyway: with it the
+/// kernel asks for each name by itself behind the first page, if a program reads names first and looks at them then, as `find`
+/// and `du` do.
+const CAPABILITIES: [InitFlags; 10] = [
     InitFlags::FUSE_PASSTHROUGH,
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
     InitFlags::FUSE_AUTO_INVAL_DATA,
     InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_ASYNC_DIO,
     InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
@@ -122,6 +132,9 @@ const CAPABILITIES: [InitFlags; 11] = [
     InitFlags::FUSE_POSIX_LOCKS,
     InitFlags::FUSE_FLOCK_LOCKS,
 ];
+
+/// What only the kernel minds: a server answers either way, and may take over a mount where it is otherwise.
+const OF_THE_KERNEL: u64 = InitFlags::FUSE_READDIRPLUS_AUTO.bits();
 
 /// What is agreed on with the kernel, in fuser's words.
 struct Agreement;

@@ -120,6 +120,19 @@ impl Reader {
         Ok(file.map(|file| ((*block).clone(), file)))
     }
 
+    /// A block of the file as a file of this machine, as [`Reader::local_file`] gives that of a file of one block. None also
+    /// while somebody writes the file. Whoever asks has the datanode verify the replica, so that later there is one.
+    pub async fn local_block(
+        &self,
+        folder: &std::path::Path,
+        block: &BlockLocation,
+    ) -> Option<std::fs::File> {
+        if self.under_construction() || block.length == 0 {
+            return None;
+        }
+        crate::local::descriptor(folder, block).await
+    }
+
     /// Reads the file from `offset` to its end in order, fetching ahead.
     #[must_use]
     pub fn stream_from(&self, offset: u64) -> FileStream {

@@ -73,6 +73,11 @@ pub(super) fn users(memory: &Memory) -> io::Result<Vec<u32>> {
     Ok(users)
 }
 
+/// The files that are locked.
+pub(super) fn inodes(memory: &Memory) -> io::Result<Vec<u64>> {
+    Ok(rows(memory)?.map(|(_, row)| row.key.inode).collect())
+}
+
 fn rows(memory: &Memory) -> io::Result<impl Iterator<Item = (u32, Row)>> {
     let rows = memory.lock_rows()?;
     Ok((0..).zip(rows).filter_map(|(number, row)| Some((number, Row::read(&row)?))))

@@ -2,11 +2,13 @@
 
 mod extents;
 mod file;
+mod locals;
 mod stage;
 mod task;
 mod window;
 
 pub(crate) use file::{Begin, OpenInode, OpenInodes, Way, WriteHandle};
-pub(crate) use stage::{StagePlace, claim, sweep};
+pub(crate) use locals::Locals;
+pub(crate) use stage::{StagePlace, claim, left_by_servers, sweep};
 pub(crate) use task::{PACKET_BYTES, PACKETS, Position, Write, cut};
 pub(crate) use window::{Pieces, Window};

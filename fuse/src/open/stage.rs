@@ -17,9 +17,11 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fuser::Errno;
+use rustix::fs::FlockOperation;
 use steadfs_daemon::pool::DiskPool;
 
 use super::extents::Extents;
@@ -35,8 +37,11 @@ const CUT: u64 = u64::MAX;
 /// Records of one log at most: a program that scatters more has its file committed in between.
 const MAX_RECORDS: u64 = 1 << 20;
 
-/// The file by which a mount's folder is claimed.
+/// The file by which a mount's folder is claimed, and the one by which its servers are known to live.
 const LOCK: &str = "lock";
+const SERVING: &str = "serving";
+/// Between two looks at who has one.
+const CLAIM_LOOK: Duration = Duration::from_millis(1);
 
 /// The folder of staged bytes, and how many it may hold.
 pub(crate) struct StagePlace {
@@ -44,16 +49,42 @@ pub(crate) struct StagePlace {
     pool: DiskPool,
     limit: u64,
     used: AtomicU64,
-    _claim: File,
+    /// Both locks of a server.
+    _claims: [File; 2],
 }
 
 /// Makes the folder of a mount if it is missing, for its owner alone; it is not swept away while what is returned is open.
 pub(crate) fn claim(folder: &Path) -> io::Result<File> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let lock =
-        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder.join(LOCK))?;
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared)?;
+    share(&folder.join(LOCK))
+}
+
+/// Locks a file together with all others who do, as long as what is returned is open.
+fn share(path: &Path) -> io::Result<File> {
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared)?;
     Ok(lock)
+}
+
+/// Waits until no server of the mount with this folder is left, but not longer than `limit`: one may not be able to end before
+/// something is answered that only its successor can answer. False if one is.
+pub(crate) fn left_by_servers(folder: &Path, limit: Duration) -> io::Result<bool> {
+    let lock = match File::open(folder.join(SERVING)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let deadline = Instant::now() + limit;
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(CLAIM_LOOK);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Takes away the folders of mounts that no process belongs to any more.
@@ -61,7 +92,7 @@ pub(crate) fn sweep(staging: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(staging)? {
         let folder = entry?.path();
         let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
-        if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok() {
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
             std::fs::remove_dir_all(&folder)?;
         }
     }
@@ -69,10 +100,10 @@ pub(crate) fn sweep(staging: &Path) -> io::Result<()> {
 }
 
 impl StagePlace {
-    /// The place of a mount.
+    /// The place of a mount, for its server.
     pub(crate) fn open(folder: &Path, limit: u64, pool: DiskPool) -> io::Result<Self> {
-        let claim = claim(folder)?;
-        Ok(Self { folder: folder.to_owned(), pool, limit, used: AtomicU64::new(0), _claim: claim })
+        let claims = [claim(folder)?, share(&folder.join(SERVING))?];
+        Ok(Self { folder: folder.to_owned(), pool, limit, used: AtomicU64::new(0), _claims: claims })
     }
 
     fn names(&self, inode: u64) -> (PathBuf, PathBuf) {
@@ -388,10 +419,16 @@ mod tests {
         stage.discard().await;
         other.discard().await;
         assert_eq!(place.used.load(Ordering::Relaxed), 0);
-        assert_eq!(std::fs::read_dir(folder.path().join("s")).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(folder.path().join("s")).unwrap().count(), 2);
         sweep(folder.path()).unwrap();
         assert!(folder.path().join("s").exists());
+        let at = folder.path().join("s");
+        assert!(!left_by_servers(&at, Duration::ZERO).unwrap());
+        // Whoever holds the mount waits for its servers, not for itself.
+        let claimed = claim(&at).unwrap();
         drop(place);
+        assert!(left_by_servers(&at, Duration::from_secs(5)).unwrap());
+        drop(claimed);
         sweep(folder.path()).unwrap();
         assert!(!folder.path().join("s").exists());
     }

@@ -10,6 +10,7 @@ use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 use steadfs_client::{FsError, FsResult, Reader};
 
+use super::locals::{LocalBlocks, Locals};
 use crate::budget::{Budget, Share};
 
 /// Bytes fetched by one request ahead of time.
@@ -36,6 +37,7 @@ pub(crate) type Pieces = Vec<Bytes>;
 /// One open file that is read, and what was fetched of it ahead.
 pub(crate) struct Window {
     reader: Reader,
+    locals: LocalBlocks,
     budget: Budget,
     state: Mutex<State>,
 }
@@ -51,8 +53,8 @@ struct State {
 }
 
 impl Window {
-    pub(crate) fn new(reader: Reader, budget: Budget) -> Self {
-        Self { reader, budget, state: Mutex::default() }
+    pub(crate) fn new(reader: Reader, budget: Budget, locals: &Locals) -> Self {
+        Self { reader, locals: LocalBlocks::new(locals), budget, state: Mutex::default() }
     }
 
     pub(crate) fn reader(&self) -> &Reader {
@@ -83,8 +85,7 @@ impl Window {
     }
 
     async fn directly(&self, range: Range<u64>) -> FsResult<Pieces> {
-        let length = (range.end - range.start) as usize;
-        self.reader.read_pieces(range.start, length).await
+        self.locals.read(&self.reader, range, false).await
     }
 
     /// The segments that hold `range`, with those ahead of it begun, if the file is being read in order.
@@ -122,9 +123,10 @@ impl Window {
     }
 
     fn begin(&self, state: &mut State, number: u64, share: Share) -> Segment {
-        let reader = self.reader.clone();
+        let (reader, locals) = (self.reader.clone(), self.locals.clone());
         let fetched = tokio::spawn(async move {
-            let bytes = reader.read_pieces(number * SEGMENT, SEGMENT as usize).await?;
+            let range = number * SEGMENT..(number + 1) * SEGMENT;
+            let bytes = locals.read(&reader, range, true).await?;
             Ok(Piece { bytes: bytes.into(), _share: Arc::new(share) })
         });
         let segment = async move { fetched.await.map_err(|_| FsError::refused("a read was given up"))? };

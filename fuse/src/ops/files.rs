@@ -215,7 +215,7 @@ impl Mount {
         };
         let way = opening.join(way)?;
         let file = FileHandle { alias, way, ..file_handle((client, caller), inode, path, None) };
-        *file.window.lock() = Some((commits, Arc::new(Window::new(reader, self.memory.ahead.clone()))));
+        *file.window.lock() = Some((commits, Arc::new(self.new_window(reader))));
         let flags = if way == Way::Direct { DIRECT } else { 0 };
         Ok(Opened { handle: self.keep(file, flags, opening)?, way })
     }
@@ -369,6 +369,10 @@ impl Mount {
         Ok(window.read(offset, length).await)
     }
 
+    fn new_window(&self, reader: Reader) -> Window {
+        Window::new(reader, self.memory.ahead.clone(), &self.locals)
+    }
+
     /// The window of a file as it is since the last commit from here.
     async fn window(&self, file: &FileHandle) -> Answer<Arc<Window>> {
         let commits = file.inode.commits();
@@ -378,7 +382,7 @@ impl Mount {
             return Ok(window.clone());
         }
         let reader = file.client.open(&file.path).await.map_err(|error| by_number("a read", &error))?;
-        let window = Arc::new(Window::new(reader, self.memory.ahead.clone()));
+        let window = Arc::new(self.new_window(reader));
         *file.window.lock() = Some((commits, window.clone()));
         Ok(window)
     }

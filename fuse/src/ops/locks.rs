@@ -21,6 +21,9 @@ impl Mount {
             let client = self.client(Caller { user }).await;
             clients.insert(user, client.map_err(|errno| anyhow::anyhow!("user {user}: {errno:?}"))?);
         }
+        for inode in Locks::inodes_left(memory)? {
+            self.lockers.insert(inode, ());
+        }
         Ok(self.locks.take_over(&clients)?)
     }
 
