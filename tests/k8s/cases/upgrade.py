@@ -80,10 +80,14 @@ def case_mounts_live_through_new_pods_of_driver_and_keeper(release):
 
 def case_an_upgrade_that_changes_nothing_restarts_nothing(release):
     values = {"namenode.podAnnotations.test/round": "second", "datanode.podAnnotations.test/round": "second"}
+    sets = [f"statefulset/{release.name}-namenode", f"daemonset/{release.name}-datanode"]
     release.install(**values)
+    # The case before may have left pods of other values.
+    kube.wait_rolled_out(release.namespace, *sets)
+    release.wait()
     old = uids(release)
     release.install(**values)
-    kube.wait_rolled_out(release.namespace, f"statefulset/{release.name}-namenode", f"daemonset/{release.name}-datanode")
+    kube.wait_rolled_out(release.namespace, *sets)
     if uids(release) != old:
         raise Failed("pods were replaced")
     return "no pod was replaced"
