@@ -20,7 +20,7 @@ use steadfs_namenode_core::locks::{
     SessionId, Ticket,
 };
 use steadfs_namenode_core::record::LockSession;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub(crate) use open::Naming;
 use open::OpenTable;
@@ -53,6 +53,8 @@ pub enum LockOutcome {
 pub(crate) struct Locks {
     state: Mutex<State>,
     clock: SharedClock,
+    /// Counts when what was planned by which files are open was carried out.
+    settled: watch::Sender<u64>,
 }
 
 struct State {
@@ -101,7 +103,7 @@ impl Locks {
             tickets: BTreeMap::new(),
             open: OpenTable::default(),
         };
-        Self { state: Mutex::new(state), clock }
+        Self { state: Mutex::new(state), clock, settled: watch::Sender::new(0) }
     }
 
     /// A session was opened.

@@ -303,7 +303,8 @@ pub enum Command {
     TouchAccessTime { file: InodeId, atime: Millis },
     /// The namenode's own: one bounded step of removing detached trees. Reply: [`Reply::Bool`], true if more is left.
     Reclaim { limit: usize },
-    /// The namenode's own: removes those of these kept files (see [`crate::namespace::kept`]) that nobody has open any more.
+    /// The namenode's own: removes those of these kept files (see [`crate::namespace::kept`]) that nobody has open any more,
+    /// and keeps those of these that are open and lie in a tree that was deleted.
     /// Reply: [`Reply::Done`].
     LetGo { files: Vec<InodeId> },
     /// An operator accepts that what came after this state is lost: ids that may have been given out since are passed

@@ -210,6 +210,7 @@ impl CommitLoop {
             self.parts.events.publish(std::mem::take(&mut batch.transactions));
             self.unflushed = (self.unflushed.0 + payload.len() as u64, self.unflushed.1 + 1);
         }
+        self.parts.open.settled();
         drop(view);
         if !batch.effects.is_empty() {
             self.parts.sink.apply(batch.effects);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use steadfs_common::{FsErrorKind, FsPath, FsResult, Millis, TxId};
+use steadfs_common::{FsErrorKind, FsPath, FsResult, InodeId, Millis, TxId};
 use steadfs_daemon::clock::ManualClock;
-use steadfs_namenode_core::namespace::kept::NothingOpen;
+use steadfs_namenode_core::namespace::kept::OpenFiles;
 use steadfs_namenode_core::{Caller, Command, Key, Reply, Settings, View as _};
 use tokio::sync::oneshot;
 
@@ -64,8 +64,29 @@ impl Journal for FakeJournal {
     }
 }
 
+/// Nothing is open. Notes where the store stood each time it was told that plans are carried out.
+struct NothingOpen {
+    store: Arc<Store>,
+    settled_at: Mutex<Vec<u64>>,
+}
+
+impl OpenFiles for NothingOpen {
+    fn is_open(&self, _file: InodeId) -> bool {
+        false
+    }
+
+    fn is_known(&self) -> bool {
+        true
+    }
+
+    fn settled(&self) {
+        self.settled_at.lock().push(self.store.view().position().index);
+    }
+}
+
 struct Bench {
     _folder: tempfile::TempDir,
+    open: Arc<NothingOpen>,
     store: Arc<Store>,
     journal: FakeJournal,
     commits: CommitLoop,
@@ -77,6 +98,7 @@ impl Bench {
         let (store, writer) = Store::open(folder.path(), &StoreConfig::default()).unwrap();
         let journal = FakeJournal::default();
         let clock = ManualClock::shared(Millis(1_000));
+        let open = Arc::new(NothingOpen { store: store.clone(), settled_at: Mutex::default() });
         let commits = CommitLoop::new(Parts {
             store: store.clone(),
             writer,
@@ -87,10 +109,10 @@ impl Bench {
             renewals: Arc::new(Renewals::new(clock)),
             answers: Arc::new(SavedAnswers::new(10)),
             events: Events::new(TxId::default(), Vec::new()).unwrap(),
-            open: Arc::new(NothingOpen),
+            open: open.clone(),
             seed: 1,
         });
-        let mut bench = Self { _folder: folder, store, journal, commits };
+        let mut bench = Self { _folder: folder, open, store, journal, commits };
         assert_eq!(bench.run(vec![Command::Format]), [Ok(Reply::Done)]);
         bench
     }
@@ -127,6 +149,17 @@ fn job(command: Command) -> (Job, oneshot::Receiver<FsResult<Reply>>) {
 
 fn mkdirs(text: &str) -> Command {
     Command::Mkdirs { path: FsPath::parse(text).unwrap(), mode: 0o755, unmasked: None, create_parent: true }
+}
+
+#[test]
+fn who_waits_for_plans_is_told_when_reads_see_them() {
+    let mut bench = Bench::new();
+    bench.open.settled_at.lock().clear();
+    bench.run(vec![mkdirs("/a")])[0].clone().unwrap();
+    assert_eq!(*bench.open.settled_at.lock(), [bench.journal.position().index]);
+    // Also of a batch that changes nothing: what was asked for it is settled.
+    bench.run(vec![mkdirs("/a")])[0].clone().unwrap();
+    assert_eq!(bench.open.settled_at.lock().len(), 2);
 }
 
 #[test]

@@ -3,11 +3,12 @@
 //! A session says which files it has open. After a loss of memory on either side (the namenode's restart, another server of
 //! the mount) it says so of all of them between a beginning and an end: what it did not name in between is released.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use steadfs_common::{FsError, FsErrorKind, FsResult, InodeId};
 use steadfs_namenode_core::locks::SessionId;
 use steadfs_namenode_core::namespace::kept::OpenFiles;
+use tokio::sync::watch;
 
 use super::{Locks, State};
 
@@ -24,6 +25,9 @@ pub(super) struct OpenTable {
     /// Of each session its files, each with the round in which it was named last, and the present round.
     sessions: HashMap<SessionId, (HashMap<InodeId, u32>, u32)>,
     count: usize,
+    /// Files that a plan which is not carried out yet may be removing: it was told that nobody has them open. As many as one
+    /// batch may remove.
+    going: HashSet<InodeId>,
 }
 
 impl OpenTable {
@@ -105,15 +109,32 @@ pub(crate) enum Naming {
 }
 
 impl Locks {
-    /// A session has these files open; gives those that it had not. Whoever may see a file may have it kept, through
-    /// whichever session its mount has.
+    /// A session has these files open; gives those that it had not, and what to wait for until a read tells which of them
+    /// are there: one may just be being removed. Whoever may see a file may have it kept, through whichever session its mount
+    /// has.
     ///
     /// # Errors
     /// The session is gone. Refused: it has too many.
-    pub(crate) fn keep_open(&self, id: SessionId, files: &[InodeId]) -> FsResult<Vec<InodeId>> {
+    pub(crate) fn keep_open(
+        &self,
+        id: SessionId,
+        files: &[InodeId],
+    ) -> FsResult<(Vec<InodeId>, Option<watch::Receiver<u64>>)> {
         let mut state = self.state.lock();
         state.session(id, None)?;
-        state.open.add(id, files)
+        let new = state.open.add(id, files)?;
+        let going = new.iter().any(|file| state.open.going.contains(file));
+        Ok((new, going.then(|| self.settled.subscribe())))
+    }
+
+    /// Every file that somebody is known to have open.
+    pub(crate) fn open_files(&self) -> Vec<InodeId> {
+        self.state.lock().open.files.keys().copied().collect()
+    }
+
+    /// Whether somebody has this file open, or may have; not to plan by.
+    pub(crate) fn has_open(&self, file: InodeId) -> bool {
+        self.state.lock().is_open(file)
     }
 
     /// A session has these files open no longer.
@@ -148,11 +169,24 @@ impl State {
 
 impl OpenFiles for Locks {
     fn is_open(&self, file: InodeId) -> bool {
-        self.state.lock().is_open(file)
+        let mut state = self.state.lock();
+        let open = state.is_open(file);
+        if !open {
+            state.open.going.insert(file);
+        }
+        open
     }
 
     fn is_known(&self) -> bool {
         self.state.lock().expected.is_empty()
+    }
+
+    fn settled(&self) {
+        let mut state = self.state.lock();
+        if !state.open.going.is_empty() {
+            state.open.going.clear();
+            self.settled.send_modify(|settled| *settled += 1);
+        }
     }
 }
 
@@ -163,6 +197,23 @@ mod tests {
     const A: SessionId = SessionId(1);
     const B: SessionId = SessionId(2);
     const FILES: [InodeId; 3] = [InodeId(10), InodeId(11), InodeId(12)];
+
+    #[test]
+    fn who_opens_a_file_that_is_being_removed_waits_until_that_is_done() {
+        let locks = Locks::new(steadfs_daemon::clock::ManualClock::shared(steadfs_common::Millis(1)), vec![]);
+        locks.opened(A, "ann");
+        assert!(!locks.has_open(FILES[0]));
+        assert!(locks.keep_open(A, &FILES[..1]).unwrap().1.is_none(), "to ask removes nothing");
+        assert!(!locks.is_open(FILES[1]) && locks.is_open(FILES[0]));
+        let (new, settled) = locks.keep_open(A, &FILES).unwrap();
+        let settled = settled.unwrap();
+        assert_eq!(new, FILES[1..]);
+        assert!(!settled.has_changed().unwrap());
+        locks.settled();
+        assert!(settled.has_changed().unwrap());
+        locks.release_open(A, &FILES);
+        assert!(locks.keep_open(A, &FILES).unwrap().1.is_none(), "what is carried out is to be read");
+    }
 
     #[test]
     fn a_file_is_open_until_the_last_session_releases_it() {

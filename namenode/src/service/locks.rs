@@ -6,7 +6,7 @@ use steadfs_common::limits::RECLAIM_STEP;
 use steadfs_common::{FsError, FsPath, FsResult, InodeId};
 use steadfs_namenode_core::locks::{ByteRange, LockKind, LockOwner, LockRequest, SessionId};
 use steadfs_namenode_core::namespace::kept::{self, OpenFiles as _};
-use steadfs_namenode_core::namespace::read::{Action, Reader};
+use steadfs_namenode_core::namespace::read::{Action, Reader, is_detached};
 use steadfs_namenode_core::record::Inode;
 use steadfs_namenode_core::{Caller, Command, Reply, View};
 
@@ -179,8 +179,14 @@ impl Service {
             self.locks.name_open(id, user, Naming::Begins)?;
         }
         // Before they are looked for: what is deleted from here on is kept.
-        let new = self.locks.keep_open(id, &files)?;
+        let (new, settled) = self.locks.keep_open(id, &files)?;
+        if let Some(mut settled) = settled {
+            // One of them is just being removed: until that is done it looks as if it were there. It always comes.
+            let _ = settled.changed().await;
+        }
         let (asker, settings) = (caller.clone(), self.settings.clone());
+        // A tree that was deleted is removed little by little: what of it is open need not wait for that, nor be taken for lost.
+        self.keep_lost(&files, (!caller.superuser).then_some(&*caller.user)).await?;
         let lacking = move |view: &dyn View| {
             let reader = Reader { view, caller: &asker, settings: &settings };
             files.iter().copied().filter(|file| !may_open(&reader, *file)).collect::<Vec<_>>()
@@ -193,6 +199,34 @@ impl Service {
             self.locks.name_open(id, user, Naming::Ended)?;
         }
         Ok((self.session_state(id), lacking))
+    }
+
+    /// Those of these files that are open and lie in trees that were deleted are kept from here on; with `owner`, that user's.
+    async fn keep_lost(&self, files: &[InodeId], owner: Option<&str>) -> FsResult<()> {
+        for files in files.chunks(RECLAIM_STEP) {
+            let (files, owner) = (files.to_vec(), owner.map(str::to_owned));
+            let find = move |view: &dyn View| {
+                let is_lost = |file: &InodeId| {
+                    let inode = view.inode(*file);
+                    inode.is_some_and(|inode| owner.as_ref().is_none_or(|owner| inode.owner == *owner))
+                        && is_detached(view, *file)
+                };
+                files.iter().copied().filter(is_lost).collect::<Vec<_>>()
+            };
+            let lost = self.read(find).await;
+            if !lost.is_empty() {
+                self.commits.submit(self.own.clone(), None, Command::LetGo { files: lost }, None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what is open in the trees that were deleted and are not yet removed.
+    pub(super) async fn keep_all_lost(&self) -> FsResult<()> {
+        if self.read(|view| view.reclaims(1).is_empty()).await {
+            return Ok(());
+        }
+        self.keep_lost(&self.locks.open_files(), None).await
     }
 
     /// Whether a file lost its name, and is kept for those who have it open.
@@ -212,7 +246,7 @@ impl Service {
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             let (open, gone): (Vec<_>, Vec<_>) =
-                page.into_iter().map(|(_, file)| file).partition(|file| self.locks.is_open(*file));
+                page.into_iter().map(|(_, file)| file).partition(|file| self.locks.has_open(*file));
             still += open.len();
             if !gone.is_empty() {
                 let command = Command::LetGo { files: gone };

@@ -122,6 +122,8 @@ pub struct Service {
     touches: mpsc::Sender<Touch>,
     /// Told when a tree was detached.
     detached: Notify,
+    /// Likewise, for those who keep what is open in it.
+    lost: Notify,
     locality: Arc<Locality>,
     kubernetes: kubernetes::Status,
 }
@@ -184,6 +186,7 @@ impl Service {
             insecure: config.insecure.simple,
             touches,
             detached: Notify::new(),
+            lost: Notify::new(),
             locality: Locality::new(&config.locality),
             kubernetes: kubernetes::Status::default(),
             clock: parts.clock,

@@ -15,6 +15,7 @@ use crate::config::NamenodeConfig;
 use crate::run::{Assembled, Opened};
 
 mod notes;
+mod open_files;
 
 /// A namenode without doors over a temporary folder, with a clock that moves when it is told to.
 struct Bench {

@@ -54,6 +54,7 @@ pub(crate) fn start(
         service.expire_lock_sessions().await
     });
     shutdown.spawn(let_go(service.clone(), shutdown.clone()));
+    shutdown.spawn(keep_lost(service.clone(), shutdown.clone()));
     every(service, shutdown, "readings", READINGS_INTERVAL, |service| async move {
         let asked = service.clone();
         let readings = service.pool.run(move || asked.readings()).await;
@@ -122,6 +123,19 @@ async fn let_go(service: Arc<Service>, shutdown: Shutdown) {
         tokio::select! {
             () = shutdown.triggered() => return,
             () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Keeps what is open in trees that were deleted, without waiting for their removal, which may take long.
+async fn keep_lost(service: Arc<Service>, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = shutdown.triggered() => return,
+            () = service.lost.notified() => {}
+        }
+        if let Err(error) = service.keep_all_lost().await {
+            tracing::warn!(%error, "open files of a deleted tree: they are kept when its removal comes to them");
         }
     }
 }

@@ -181,9 +181,10 @@ impl Service {
         self.reclaimed_soon(self.commits.submit(caller.clone(), key, command.clone(), last).await)
     }
 
-    /// Wakes the worker that reclaims, if something was removed.
+    /// Wakes the workers that reclaim and that keep what is open, if something was removed.
     fn reclaimed_soon(&self, result: FsResult<Reply>) -> FsResult<Reply> {
         if matches!(result, Ok(Reply::Done | Reply::Bool(true))) {
+            self.lost.notify_one();
             self.detached.notify_one();
         }
         result

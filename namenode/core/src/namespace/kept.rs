@@ -3,20 +3,20 @@
 //! Who has a file open through a mount goes on reading and writing it when it is deleted, or replaced by a rename or a
 //! create, wherever that happens. Such a file is moved instead of removed: into a folder that nobody lists, under its id.
 //! There it is a file like any other, found by its id, that counts for the root alone; the namenode lets it go
-//! ([`crate::Command::LetGo`]) once nobody has it open.
+//! ([`crate::Command::LetGo`]) once nobody has it open. Those of a tree that is deleted are moved when the removal of the tree
+//! comes to them, or before, when they are named by the same command: until then nothing leads to them.
 //!
 //! Which files are open is not stored: it is an argument ([`OpenFiles`]), like what the datanodes have told. After a start
 //! every file is taken for open until those who had files open have said which.
-
-use std::sync::Arc;
 
 use steadfs_common::{FsError, FsPath, FsResult, InodeId, Millis, Name, ROOT_INODE};
 
 use super::delete;
 use super::planner::Planner;
+use super::resolve;
 use super::usage::Usage;
 use crate::command::Reply;
-use crate::record::{Inode, InodeKind};
+use crate::record::{Inode, InodeKind, Key};
 use crate::view::View;
 
 /// What is known of the files that mounts have open.
@@ -25,6 +25,8 @@ pub trait OpenFiles {
     fn is_open(&self, file: InodeId) -> bool;
     /// Whether that can be told apart: not after a start, until those who had files open before have said so.
     fn is_known(&self) -> bool;
+    /// What was planned by the answers up to now is carried out, and every read sees it.
+    fn settled(&self) {}
 }
 
 /// Nobody has anything open.
@@ -106,15 +108,18 @@ fn make_folder(p: &mut Planner<'_>) -> FsResult<InodeId> {
 
 /// [`crate::Command::LetGo`]
 pub(crate) fn let_go(p: &mut Planner<'_>, files: &[InodeId]) -> FsResult<Reply> {
-    let Some(folder) = folder(&p.tx).filter(|_| p.ctx.open.is_known()) else { return Ok(Reply::Done) };
     for file in files {
-        let kept = |inode: &Arc<Inode>| inode.parent == folder && inode.file().is_some();
-        if let Some(inode) = p.tx.inode(*file).filter(kept)
-            && !p.ctx.open.is_open(inode.id)
-            && let Some(name) = &inode.name
-            && p.tx.entry(folder, name) == Some(inode.id)
-        {
-            delete::remove(p, &inode)?;
+        let Some(inode) = p.tx.inode(*file).filter(|inode| inode.file().is_some()) else { continue };
+        // One without an entry shall replace a content, or is being removed already.
+        let is_entered = |name: &Name| p.tx.entry(inode.parent, name) == Some(*file);
+        let Some(name) = inode.name.clone().filter(is_entered) else { continue };
+        if folder(&p.tx) == Some(inode.parent) {
+            if p.ctx.open.is_known() && !p.ctx.open.is_open(*file) {
+                delete::remove(p, &inode)?;
+            }
+        } else if resolve::is_detached(&p.tx, *file) && p.ctx.open.is_open(*file) {
+            p.tx.delete(Key::Entry(inode.parent, name));
+            keep(p, &inode)?;
         }
     }
     Ok(Reply::Done)

@@ -5,7 +5,7 @@ use steadfs_common::{FsErrorKind, InodeId};
 use super::world::{World, create, mkdirs, named, path, user};
 use crate::command::{Effect, RenameMode};
 use crate::namespace::kept::{folder, page};
-use crate::namespace::read::{Reader, is_detached};
+use crate::namespace::read::{Reader, full_path, is_detached};
 use crate::record::Inode;
 use crate::view::View;
 use crate::{Command, Reply};
@@ -140,6 +140,29 @@ fn after_a_start_every_file_may_be_open() {
     world.reclaim_all();
     let_go(&mut world);
     assert_eq!((world.by_id(file.id), blocks(&world, &tree)), (None, 1));
+}
+
+#[test]
+fn an_open_file_of_a_deleted_tree_need_not_wait_for_the_tree() {
+    let mut world = World::new();
+    let file = open(&mut world, "/open/d/e/f");
+    let closed = world.file("ann", "/open/d/e/g", &[700]);
+    let elsewhere = open(&mut world, "/open/h");
+    world.run("ann", &delete("/open/d")).unwrap();
+    assert!(is_detached(&world.view, file.id));
+    let files = vec![file.id, closed.id, elsewhere.id, InodeId(1 << 40)];
+    for _ in 0..2 {
+        assert_eq!(world.run("hdfs", &Command::LetGo { files: files.clone() }), Ok(Reply::Done));
+        assert!(!is_detached(&world.view, file.id));
+        assert!(is_detached(&world.view, closed.id), "nobody has it open");
+        assert_eq!(full_path(&world.view, elsewhere.id), Some(path("/open/h")), "it has its name still");
+    }
+    world.reclaim_all();
+    assert_eq!((blocks(&world, &file), world.by_id(closed.id)), (1, None));
+    world.open.files.clear();
+    let_go(&mut world);
+    assert_eq!(world.by_id(file.id), None);
+    assert_eq!(world.inode("/open/h").unwrap().id, elsewhere.id);
 }
 
 #[test]

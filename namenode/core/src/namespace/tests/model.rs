@@ -468,7 +468,8 @@ impl Both {
                 return None;
             }
             Op::LetGo => {
-                let files = kept::page(&world.view, None, usize::MAX).into_iter().map(|(_, id)| id).collect();
+                let kept = kept::page(&world.view, None, usize::MAX).into_iter().map(|(_, id)| id);
+                let files = kept.chain(world.open.files.iter().copied()).collect();
                 model.let_go();
                 ("hdfs", Command::LetGo { files }, Ok(Answer::Done))
             }

@@ -195,6 +195,17 @@ impl Node {
         self.file().into_iter().chain(below).collect()
     }
 
+    /// Takes the files below that are open.
+    fn take_open(&mut self, open: &BTreeSet<InodeId>) -> Vec<Self> {
+        let Kind::Folder(children) = &mut self.kind else { return Vec::new() };
+        let mut taken: Vec<Self> = children.values_mut().flat_map(|child| child.take_open(open)).collect();
+        let is_open = |child: &Self| child.file().is_some_and(|file| open.contains(&file.id));
+        let names: Vec<String> =
+            children.iter().filter(|(_, child)| is_open(child)).map(|(name, _)| name.clone()).collect();
+        taken.extend(names.iter().filter_map(|name| children.remove(name)));
+        taken
+    }
+
     fn files_mut(&mut self) -> Vec<&mut File> {
         match &mut self.kind {
             Kind::File(file) => vec![file],
@@ -366,6 +377,15 @@ impl Model {
         if let Some(Node { kind: Kind::Folder(kept), .. }) = self.find_mut(&[KEPT.into()]) {
             kept.retain(|_, node| node.file().is_some_and(|file| open.contains(&file.id)));
         }
+        // What is open in trees that are deleted is kept.
+        let mut deleted = std::mem::take(&mut self.deleted);
+        for node in deleted.iter_mut().flat_map(|tree| tree.take_open(&open)) {
+            for block in node.file().into_iter().flat_map(|file| &file.blocks) {
+                self.limbo.retain(|serial| *serial != block.serial);
+            }
+            self.keep(node);
+        }
+        self.deleted = deleted;
     }
 
     fn put(&mut self, names: &[String], node: Node) {
