@@ -11,6 +11,8 @@ pub const MAX_NAME_BYTES: usize = 255;
 pub const MAX_DIRECTORY_ITEMS: u64 = 1_048_576;
 /// Most blocks of one file (HDFS: `dfs.namenode.fs-limits.max-blocks-per-file`).
 pub const MAX_BLOCKS_PER_FILE: u32 = 10_000;
+/// The most that an operator may make of that: one call may have to look at all of them.
+pub const MOST_BLOCKS_PER_FILE: u32 = 1_000_000;
 /// Entries in one page of a listing (HDFS: `dfs.ls.limit`).
 pub const LISTING_PAGE: usize = 1_000;
 /// Largest frame of a Hadoop RPC connection in bytes. HDFS allows 128 MiB; nothing a client sends needs it.

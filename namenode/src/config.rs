@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
-use steadfs_common::limits::{self, MAX_PRINCIPAL_BYTES};
+use steadfs_common::limits::{self, MAX_PRINCIPAL_BYTES, MOST_BLOCKS_PER_FILE};
 use steadfs_namenode_core::Settings;
 
 mod hosts;
@@ -358,8 +358,8 @@ impl NamenodeConfig {
             "namespace: max_xattrs_per_inode <= {MAX_XATTRS}, 1 <= max_xattr_size_bytes <= {MAX_XATTR_BYTES}"
         );
         ensure!(
-            (1..=MAX_BLOCKS_OF_A_FILE).contains(&names.max_blocks_per_file),
-            "namespace: 1 <= max_blocks_per_file <= {MAX_BLOCKS_OF_A_FILE}"
+            (1..=MOST_BLOCKS_PER_FILE).contains(&names.max_blocks_per_file),
+            "namespace: 1 <= max_blocks_per_file <= {MOST_BLOCKS_PER_FILE}"
         );
         ensure!(!names.supergroup.is_empty(), "namespace.supergroup: name a group");
         ensure!(is_short(&names.supergroup), "namespace.supergroup: at most {MAX_PRINCIPAL_BYTES} bytes");
@@ -426,8 +426,6 @@ impl NamenodeConfig {
 const MAX_XATTRS: usize = 256;
 /// The largest extended attribute that may be allowed, as in HDFS.
 const MAX_XATTR_BYTES: usize = 32 << 10;
-/// The most blocks that a file may be allowed: one call may have to look at all of them.
-const MAX_BLOCKS_OF_A_FILE: u32 = 1_000_000;
 /// The smallest segment: a batch must fit.
 const MIN_SEGMENT_BYTES: u64 = 64 << 10;
 /// The largest segment: recovery reads a segment whole.

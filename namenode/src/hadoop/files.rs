@@ -1,6 +1,6 @@
 //! What clients ask about one file or folder.
 
-use steadfs_common::limits::MAX_BLOCKS_PER_FILE;
+use steadfs_common::limits::MOST_BLOCKS_PER_FILE;
 use steadfs_common::{FsError, FsErrorKind, FsResult};
 use steadfs_namenode_core::command::BlockRef;
 use steadfs_namenode_core::locality;
@@ -115,7 +115,7 @@ pub(super) async fn report_bad_blocks(
     asked: Asked,
     request: ReportBadBlocksRequestProto,
 ) -> FsResult<ReportBadBlocksResponseProto> {
-    if request.blocks.len() > MAX_BLOCKS_PER_FILE as usize {
+    if request.blocks.len() > MOST_BLOCKS_PER_FILE as usize {
         return Err(FsError::invalid_argument("more bad blocks in one report than a file can have"));
     }
     let bad = request.blocks.iter().map(|block| bad_replicas(&asked, block)).collect::<FsResult<Vec<_>>>()?;

@@ -133,10 +133,12 @@ fn check(config: &NamenodeConfig, wanted: &Synthetic) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use steadfs_common::ROOT_INODE;
+    use steadfs_common::{FsPath, ROOT_INODE};
+    use steadfs_namenode_core::command::FileRef;
     use steadfs_namenode_core::namespace::check;
 
     use super::*;
+    use crate::upkeep::tests::Life;
 
     fn config(folder: &std::path::Path) -> NamenodeConfig {
         NamenodeConfig { data_dirs: vec![folder.join("a"), folder.join("b")], ..NamenodeConfig::default() }
@@ -177,6 +179,24 @@ mod tests {
         drop(opened);
         let again = synthesize(&config, &wanted(1), &mut |_| {}).unwrap_err();
         assert!(format!("{again:#}").contains("already exists"), "{again:#}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn all_blocks_of_a_file_are_told_however_many_it_may_have() {
+        const BLOCKS: u32 = steadfs_common::limits::MAX_BLOCKS_PER_FILE + 5;
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = crate::upkeep::tests::config(folder.path());
+        config.namespace.max_blocks_per_file = BLOCKS;
+        synthesize(&config, &Synthetic { blocks_per_file: BLOCKS, ..wanted(1) }, &mut |_| {}).unwrap();
+        let life = Life::begin(&config).await.unwrap();
+        let (service, caller) = (life.service(), own_caller());
+        let path = FsPath::parse("/made-up/d0000/d0000000/part-00000000").unwrap();
+        let file = FileRef { path: path.clone(), inode: None };
+        let (_, found) = service.locations(&caller, &file, 0, u64::MAX).await.unwrap();
+        assert_eq!(found.blocks.len(), BLOCKS as usize);
+        let listed = service.list(&caller, &path, b"", 0, true).await.unwrap().unwrap();
+        assert_eq!(listed.entries[0].blocks.as_ref().unwrap().blocks.len(), BLOCKS as usize);
+        life.end().await;
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use steadfs_common::limits::{LISTING_PAGE, MAX_BLOCKS_PER_FILE};
+use steadfs_common::limits::{LISTING_PAGE, MOST_BLOCKS_PER_FILE};
 use steadfs_common::{BlockId, DatanodeUuid, FsError, FsPath, FsResult, Name, ROOT_INODE, StorageId};
 use steadfs_namenode_core::command::{BlockRef, FileRef};
 use steadfs_namenode_core::namespace::read::{self, Action, Reader};
@@ -153,7 +153,7 @@ impl Service {
         let started = self.audit.start();
         let wanted = file.inode;
         let found = self.ask(caller, &file.path, move |reader, path| {
-            let found = reader.blocks(path, offset, length, MAX_BLOCKS_PER_FILE as usize)?;
+            let found = reader.blocks(path, offset, length, MOST_BLOCKS_PER_FILE as usize)?;
             if wanted.is_some_and(|wanted| wanted != found.inode.id) {
                 return Err(FsError::not_found(path));
             }
@@ -336,7 +336,7 @@ fn with_blocks(reader: &Reader<'_>, page: &read::Listing) -> Page {
 
 fn all_blocks(reader: &Reader<'_>, inode: &Arc<Inode>) -> Option<read::FileBlocks> {
     let file = inode.file().is_some();
-    file.then(|| reader.blocks_of(inode, 0, u64::MAX, MAX_BLOCKS_PER_FILE as usize))
+    file.then(|| reader.blocks_of(inode, 0, u64::MAX, MOST_BLOCKS_PER_FILE as usize))
 }
 
 fn name_after(after: &[u8]) -> FsResult<Option<Name>> {

@@ -13,7 +13,7 @@ use crate::run::Namenode;
 use crate::service::BackupPiece;
 use crate::{backup, offline};
 
-fn config(folder: &Path) -> NamenodeConfig {
+pub(crate) fn config(folder: &Path) -> NamenodeConfig {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut config = NamenodeConfig {
         listen: any,
@@ -42,6 +42,10 @@ impl Life {
         let service = namenode.service();
         service.set_safe_mode(&service.own_caller().clone(), false).unwrap();
         Ok(Self { namenode, shutdown })
+    }
+
+    pub(crate) const fn service(&self) -> &std::sync::Arc<crate::service::Service> {
+        self.namenode.service()
     }
 
     async fn mkdir(&self, name: &str) {
