@@ -14,7 +14,7 @@ use crate::identity::{self, Identity};
 use crate::journal::{self, JournalError};
 use crate::store::{LookView, Position, ReadOnlyStore, keys, records, rotten_mark};
 
-/// Findings that are told; more are not looked for.
+/// Findings that are told; more are told only if they are graver than these.
 const MAX_FINDINGS: usize = 1_000;
 
 /// How grave a finding is.
@@ -43,7 +43,7 @@ impl Sound {
     }
 
     fn found(&mut self, gravity: Gravity, text: impl Into<String>) {
-        if !self.is_full() {
+        if !self.is_full() || self.worst() < Some(gravity) {
             self.findings.push((gravity, text.into()));
         }
     }
@@ -205,7 +205,7 @@ fn check_copy(
                 path.display(),
                 copy.display()
             );
-            sound.found(Gravity::Mends, text);
+            sound.found(Gravity::Repair, text);
         }
     }
     Ok(manifest)
@@ -257,10 +257,15 @@ fn check_store(path: &Path, sources: &Sources, sound: &mut Sound) -> Option<Posi
         ensure!(!rows.sound.is_full(), "there is more to find");
         Ok(())
     });
-    rows.end();
-    if let Err(error) = read.context("the check of the store did not come to its end") {
+    match read.context("the check of the store did not come to its end") {
+        Ok(()) => rows.end(),
+        Err(_) if rows.sound.is_full() => {
+            sound.fact(format!("{MAX_FINDINGS} things are wrong: what else may be was not looked for"));
+        }
         // A start does not read everything, so it would not notice.
-        sound.found(gravity.max(Gravity::Repair), format!("{error:#}. Move {shown} away: {remedy}"));
+        Err(error) => {
+            sound.found(gravity.max(Gravity::Repair), format!("{error:#}. Move {shown} away: {remedy}"));
+        }
     }
     sound.fact(format!("store: journal entry {}", position.index));
     Some(position)

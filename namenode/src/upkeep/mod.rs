@@ -127,7 +127,8 @@ impl Upkeep {
         }
         let problem = journal.outran().map(|copied| {
             format!(
-                "THE SECOND COPY OF THE STORE IS TOO OLD: it ends with journal entry {copied}, and the journal begins later.                  Until it is renewed, a lost first data folder can only be made good from a backup"
+                "THE SECOND COPY OF THE STORE IS TOO OLD: it ends with journal entry {copied}, and the journal begins later. Until \
+                 it is renewed, a lost first data folder can only be made good from a backup"
             )
         });
         self.health.problem(Topic::Outran, problem);
