@@ -27,6 +27,8 @@ use super::window::Pieces;
 /// Threads that read, and reads that wait for them.
 const THREADS: usize = 4;
 const QUEUE: usize = 256;
+/// With so many reads under way the next one goes through the network.
+const BUSY: usize = 4 * THREADS;
 /// Descriptors of a mount, and of one open file.
 const MAX_DESCRIPTORS: usize = 512;
 const MAX_OF_FILE: usize = 32;
@@ -74,6 +76,8 @@ pub(super) struct LocalBlocks {
 }
 
 struct Block {
+    /// Which it is: what was cut and written on has another stamp.
+    version: Version,
     state: State,
     /// Bytes of it that came through the network.
     read: u64,
@@ -88,6 +92,13 @@ enum State {
     /// It is asked for from then on.
     From(Instant),
     Here(Arc<Local>),
+}
+
+/// Block, stamp and length.
+type Version = (u64, u64, u64);
+
+fn version(block: &BlockLocation) -> Version {
+    (block.block.0, block.stamp.0, block.length)
 }
 
 /// A verified replica of a block.
@@ -143,7 +154,10 @@ impl LocalBlocks {
     ) -> Option<Arc<Local>> {
         let now = Instant::now();
         let mut blocks = self.blocks.lock();
-        let known = blocks.entry(block.offset).or_insert_with(|| Block::new(now));
+        let known = blocks.entry(block.offset).or_insert_with(|| Block::new(block, now));
+        if known.version != version(block) {
+            *known = Block::new(block, now);
+        }
         known.used = now;
         match &known.state {
             State::Here(local) => return Some(local.clone()),
@@ -161,23 +175,14 @@ impl LocalBlocks {
 
     /// Asks for the block behind one, so that it is verified when it is wanted.
     fn ask_next(&self, reader: &Reader, last: &BlockLocation) {
-        let (next, now) = (last.end(), Instant::now());
-        if next >= reader.length() {
+        let next = last.end();
+        if next >= reader.length() || self.blocks.lock().contains_key(&next) {
             return;
         }
-        let mut blocks = self.blocks.lock();
-        let known = blocks.entry(next).or_insert_with(|| Block::new(now));
-        if !matches!(known.state, State::From(time) if time <= now) {
-            return;
-        }
-        let Ok(place) = self.locals.questions.clone().try_acquire_owned() else { return };
-        known.state = State::Asked;
         let (this, reader) = (self.clone(), reader.clone());
         tokio::spawn(async move {
-            let found = reader.blocks(next..next + 1).await.ok().and_then(|mut found| found.pop());
-            match found {
-                Some(block) => this.question(&reader, &block, place).await,
-                None => this.learn(next, None),
+            if let Ok(found) = reader.blocks(next..next + 1).await {
+                found.iter().for_each(|block| drop(this.here(&reader, block, 0, true)));
             }
         });
     }
@@ -195,16 +200,12 @@ impl LocalBlocks {
             let place = self.locals.descriptors.clone().try_acquire_owned().ok()?;
             Some(Arc::new(Local { file, _place: place }))
         });
-        self.learn(block.offset, local);
-    }
-
-    /// What came of a question about the block at `offset`.
-    fn learn(&self, offset: u64, local: Option<Arc<Local>>) {
         let mut blocks = self.blocks.lock();
         if local.is_some() {
             make_room(&mut blocks);
         }
-        let Some(known) = blocks.get_mut(&offset) else { return };
+        let known = blocks.get_mut(&block.offset).filter(|known| known.version == version(block));
+        let Some(known) = known else { return };
         known.state = match local {
             Some(local) => {
                 known.wait = AGAIN.0;
@@ -226,6 +227,10 @@ impl LocalBlocks {
         {
             return Some(bytes);
         }
+        if self.locals.pool.in_flight() >= BUSY {
+            // A disk that hangs keeps the threads: others are not made to wait for it.
+            return None;
+        }
         let read = self.locals.pool.run(move || fully(&local.file, at, length));
         let failure = match tokio::time::timeout(LIMIT, read).await {
             Ok(Ok(bytes)) => return Some(bytes),
@@ -233,7 +238,9 @@ impl LocalBlocks {
             Err(_) => "its disk does not answer".to_owned(),
         };
         tracing::warn!(block = %block.block, failure, "a replica on this machine was not read: others are asked");
-        if let Some(known) = self.blocks.lock().get_mut(&block.offset) {
+        if let Some(known) = self.blocks.lock().get_mut(&block.offset)
+            && known.version == version(block)
+        {
             known.state = State::From(Instant::now() + AGAIN.1);
             known.wait = AGAIN.1;
         }
@@ -242,8 +249,8 @@ impl LocalBlocks {
 }
 
 impl Block {
-    fn new(now: Instant) -> Self {
-        Self { state: State::From(now), read: 0, wait: AGAIN.0, used: now }
+    fn new(block: &BlockLocation, now: Instant) -> Self {
+        Self { version: version(block), state: State::From(now), read: 0, wait: AGAIN.0, used: now }
     }
 }
 
@@ -290,6 +297,8 @@ fn fully(file: &File, at: u64, length: usize) -> io::Result<Bytes> {
 mod tests {
     use std::io::Write;
 
+    use steadfs_common::{BlockId, GenStamp};
+
     use super::*;
 
     #[test]
@@ -312,12 +321,20 @@ mod tests {
         let room = Arc::new(Semaphore::new(MAX_OF_FILE));
         let now = Instant::now();
         let mut blocks = BTreeMap::new();
+        let location = BlockLocation {
+            block: BlockId(7),
+            stamp: GenStamp(8),
+            offset: 0,
+            length: 9,
+            replicas: Vec::new(),
+            corrupt: false,
+        };
         for number in 0..MAX_OF_FILE as u64 {
             make_room(&mut blocks);
             let place = room.clone().try_acquire_owned().unwrap();
             let local = Arc::new(Local { file: tempfile::tempfile().unwrap(), _place: place });
             let used = now + Duration::from_secs((number + 5) % 7);
-            let block = Block { state: State::Here(local), used, ..Block::new(now) };
+            let block = Block { state: State::Here(local), used, ..Block::new(&location, now) };
             blocks.insert(number, block);
         }
         assert_eq!(room.available_permits(), 0);
