@@ -15,6 +15,8 @@ use crate::locks::{LEASE, LockOutcome, Naming, Step};
 
 /// The longest that a call waits for a lock.
 const MAX_WAIT: Duration = Duration::from_secs(20);
+/// Files that are let go in one step: each may take its blocks along, and other changes wait for it.
+const LET_GO_STEP: usize = 16;
 /// Permission bits that let a caller lock a file: it may read or write it.
 const READ: u8 = 4;
 const WRITE: u8 = 2;
@@ -248,8 +250,9 @@ impl Service {
             let (open, gone): (Vec<_>, Vec<_>) =
                 page.into_iter().map(|(_, file)| file).partition(|file| self.locks.has_open(*file));
             still += open.len();
-            if !gone.is_empty() {
-                let command = Command::LetGo { files: gone };
+            for some in gone.chunks(LET_GO_STEP) {
+                let command = Command::LetGo { files: some.to_vec() };
+                self.prefetch(&command).await;
                 self.commits.submit(self.own.clone(), None, command, None).await?;
                 self.detached.notify_one();
             }

@@ -3,7 +3,7 @@
 //! Nothing is decided here and every answer is thrown away: rows come into the caches, no more. What is missed is read by
 //! the commit thread itself.
 
-use steadfs_common::limits::MAX_BLOCKS_PER_FILE;
+use steadfs_common::limits::{MAX_BLOCKS_PER_FILE, RECLAIM_STEP};
 use steadfs_common::{FsPath, InodeId, ROOT_INODE};
 use steadfs_namenode_core::command::FileRef;
 use steadfs_namenode_core::namespace::read::real_path;
@@ -18,10 +18,11 @@ pub(super) fn touch(view: &dyn View, command: &Command) {
         | Command::SetPermission { path, .. }
         | Command::SetOwner { path, .. }
         | Command::SetTimes { path, .. }
-        | Command::SetQuota { path, .. }
-        | Command::Delete { path, .. } => {
+        | Command::SetQuota { path, .. } => {
             walk(view, path);
         }
+        Command::Delete { path, .. } => removed(view, walk(view, path)),
+        Command::Create { path, overwrite: true, .. } => removed(view, walk(view, path)),
         Command::Create { path, .. }
         | Command::Append { path, .. }
         | Command::RecoverLease { path }
@@ -37,12 +38,15 @@ pub(super) fn touch(view: &dyn View, command: &Command) {
         Command::UpdatePipeline { old, .. } => file(view, view.block(old.id).map(|block| block.inode)),
         Command::Rename { from, to, .. } => {
             walk(view, from);
-            if let Some(folder) = walk(view, to)
+            let target = walk(view, to);
+            if let Some(target) = target
                 && let Some(name) = from.file_name()
             {
                 // The classic form moves into a folder that is there.
-                view.entry(folder, name);
+                view.entry(target, name);
             }
+            // The other one may replace a file.
+            removed(view, target);
         }
         Command::Concat { target, sources } => {
             file(view, walk(view, target));
@@ -74,8 +78,10 @@ pub(super) fn touch(view: &dyn View, command: &Command) {
         }
         Command::DropStaged { staged, .. } => cut(view, Some(*staged), 0),
         Command::Reclaim { limit } => reclaimed(view, *limit),
+        Command::LetGo { files } => {
+            files.iter().for_each(|file| removed(view, Some(*file)));
+        }
         Command::Format
-        | Command::LetGo { .. }
         | Command::ForgetCalls { .. }
         | Command::AcceptLoss { .. }
         | Command::ForgetLosses
@@ -144,6 +150,13 @@ fn reclaimed(view: &dyn View, limit: usize) {
         if left == 0 {
             return;
         }
+    }
+}
+
+/// Reads what is removed at once with a name, if it is a file's.
+fn removed(view: &dyn View, id: Option<InodeId>) {
+    if let Some(id) = id {
+        removed_file(view, id, RECLAIM_STEP);
     }
 }
 

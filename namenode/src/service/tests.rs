@@ -14,6 +14,7 @@ use crate::commit::Commits;
 use crate::config::NamenodeConfig;
 use crate::run::{Assembled, Opened};
 
+mod cold;
 mod notes;
 mod open_files;
 
