@@ -133,6 +133,9 @@ struct SynthArguments {
     /// Replicas that each block should have
     #[arg(long, value_name = "N", default_value_t = 3)]
     replication: u16,
+    /// Also in a namespace that holds files, which is of no use afterwards
+    #[arg(long)]
+    beside_others: bool,
 }
 
 /// Does what `steadfs admin` asks.
@@ -155,6 +158,7 @@ fn synthesize(arguments: &SynthArguments) -> anyhow::Result<()> {
         blocks_per_file: arguments.blocks,
         block_bytes: arguments.block_bytes,
         replication: arguments.replication,
+        beside_others: arguments.beside_others,
     };
     let mut told = 0;
     let made = offline::synthesize(&config, &wanted, &mut |files| {

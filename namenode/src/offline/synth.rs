@@ -1,8 +1,8 @@
 //! A made-up tree in the folders of a namenode that does not run: for tests of scale.
 
 use anyhow::ensure;
-use steadfs_common::Name;
 use steadfs_common::limits::MAX_DIRECTORY_ITEMS;
+use steadfs_common::{Name, ROOT_INODE};
 use steadfs_namenode_core::namespace::MAX_BLOCK_BYTES;
 use steadfs_namenode_core::namespace::synthetic::{Builder, Shape};
 use steadfs_namenode_core::{Command, View as _};
@@ -34,6 +34,8 @@ pub struct Synthetic {
     pub block_bytes: u64,
     /// Replicas that each block should have; none of them is there.
     pub replication: u16,
+    /// Whether the namespace may hold files already.
+    pub beside_others: bool,
 }
 
 /// What was made: block ids from the first, before the second, all under one generation stamp.
@@ -54,7 +56,7 @@ pub struct Synthesized {
 /// many files there are.
 ///
 /// # Errors
-/// The folders cannot be opened or are in use, the name is taken, or the limits forbid it.
+/// The folders cannot be opened or are in use, the namespace holds files, the name is taken, or the limits forbid it.
 pub fn synthesize(
     config: &NamenodeConfig,
     wanted: &Synthetic,
@@ -68,6 +70,12 @@ pub fn synthesize(
         carry_out(&mut opened, config, now, &Command::Format)?;
     }
     opened.folders.finish()?;
+    let there = opened.store.view().totals(ROOT_INODE).files;
+    ensure!(
+        there == 0 || wanted.beside_others,
+        "the namespace in these folders holds {there} files, and would be of no use any more: no datanode has the blocks of what is \
+         made up, so it would stay in safe mode. Name folders of its own, or say --beside-others if that is meant"
+    );
     let shape = Shape {
         name: wanted.name.clone(),
         files: wanted.files,
@@ -133,7 +141,7 @@ fn check(config: &NamenodeConfig, wanted: &Synthetic) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use steadfs_common::{FsPath, ROOT_INODE};
+    use steadfs_common::FsPath;
     use steadfs_namenode_core::command::FileRef;
     use steadfs_namenode_core::namespace::check;
 
@@ -152,6 +160,7 @@ mod tests {
             blocks_per_file: 1,
             block_bytes: 1 << 20,
             replication: 3,
+            beside_others: false,
         }
     }
 
@@ -177,8 +186,13 @@ mod tests {
         assert_eq!(opened.store.view().totals(ROOT_INODE).files, 12_345);
         assert_eq!(problems(&opened), Vec::<String>::new());
         drop(opened);
-        let again = synthesize(&config, &wanted(1), &mut |_| {}).unwrap_err();
+        let refused = synthesize(&config, &wanted(1), &mut |_| {}).unwrap_err();
+        assert!(format!("{refused:#}").contains("holds 12345 files"), "{refused:#}");
+        let mut beside = Synthetic { beside_others: true, ..wanted(1) };
+        let again = synthesize(&config, &beside, &mut |_| {}).unwrap_err();
         assert!(format!("{again:#}").contains("already exists"), "{again:#}");
+        beside.name = Name::new("more").unwrap();
+        assert_eq!(synthesize(&config, &beside, &mut |_| {}).unwrap().files, 1);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
