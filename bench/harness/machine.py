@@ -29,8 +29,8 @@ def facts():
 
 
 def file_system(folder):
-    """The type of the file system that holds `folder`."""
-    done = subprocess.run(["stat", "-f", "-c", "%T", str(folder)], capture_output=True, text=True)
+    """The type of the file system that holds `folder`, as it is mounted (`stat -f` has one word for three of them)."""
+    done = subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "-T", str(folder)], capture_output=True, text=True)
     return done.stdout.strip() or "unknown"
 
 

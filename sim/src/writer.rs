@@ -45,6 +45,9 @@ struct Open {
     sent: u64,
     connection: Option<Upstream>,
     noted: bool,
+    /// So many bytes are on the disks of the pipeline's datanodes.
+    synced: u64,
+    noted_synced: bool,
     closing: bool,
     failures: u32,
 }
@@ -134,6 +137,8 @@ impl<'a> Writer<'a> {
             sent: length,
             connection: None,
             noted: false,
+            synced: length,
+            noted_synced: false,
             closing: false,
             failures: 0,
         })
@@ -147,7 +152,7 @@ impl<'a> Writer<'a> {
         let length = last.block.map(|block| block.length).unwrap_or_default();
         self.relied_on = true;
         let mut open = Self::opened(last, length)?;
-        open.noted = true;
+        (open.noted, open.noted_synced) = (true, true);
         self.block = Some(open);
         self.mend(None, Stage::SetupAppend).await
     }
@@ -186,22 +191,40 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// The file cannot be written any more.
     pub async fn sync(&mut self) -> FsResult<()> {
+        self.hand_on(true).await
+    }
+
+    /// Everything written is in the memory of all datanodes of the pipeline: it is promised as long as the power does not fail.
+    ///
+    /// # Errors
+    /// The file cannot be written any more.
+    pub async fn push(&mut self) -> FsResult<()> {
+        self.hand_on(false).await
+    }
+
+    async fn hand_on(&mut self, sync: bool) -> FsResult<()> {
         if self.block.is_none() {
             return Ok(());
         }
-        if !self.flush(true).await? {
+        if !self.flush(sync).await? && sync {
             self.send_empty(false).await?;
         }
         self.pump(0).await?;
         self.relied_on = true;
         let Some(open) = &mut self.block else { return Ok(()) };
-        if !open.noted {
+        if sync {
+            open.synced = open.acked;
+        }
+        if !open.noted || sync && !open.noted_synced && !self.client.is_stock() {
             open.noted = true;
+            open.noted_synced |= sync;
             let request = pb::FsyncRequest {
                 path: self.path.clone(),
                 inode: self.inode,
                 client: self.client.name.clone(),
-                last_block_length: open.acked,
+                // A stock client says the length if it is asked to alone, and then it is synced.
+                last_block_length: if self.client.is_stock() { 0 } else { open.acked },
+                flushed_only: !sync,
             };
             self.client
                 .call("fsync", request, async |namenode, request| {
@@ -225,6 +248,7 @@ impl<'a> Writer<'a> {
                 inode: self.inode,
                 client: self.client.name.clone(),
                 last: self.previous,
+                ..Default::default()
             };
             let done = self
                 .client
@@ -369,6 +393,8 @@ impl<'a> Writer<'a> {
             new: Some(pb::Block { stamp, ..old }),
             storage_ids: open.nodes.iter().map(|node| node.storage_id.clone()).collect(),
             key: client.key(),
+            // A stock client says nothing of it.
+            synced_length: (!client.is_stock()).then_some(open.synced),
         };
         client
             .call("update pipeline", request, async |namenode, request| {
@@ -376,6 +402,7 @@ impl<'a> Writer<'a> {
             })
             .await?;
         open.stamp = stamp;
+        open.noted_synced = open.synced == open.acked || client.is_stock();
         if stage == Stage::CloseRecovery {
             // The datanodes have finished the block; no packets follow.
             open.unacked.clear();

@@ -12,7 +12,7 @@ use steadfs_common::{FsPath, FsResult};
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_namenode::{Config, Namenode, hadoop};
 use steadfs_namenode_core::Command;
-use steadfs_namenode_core::command::FileRef;
+use steadfs_namenode_core::command::{FileRef, NewTimes};
 use steadfs_proto::hadoop::{GetBlockLocationsRequestProto, GetFileInfoRequestProto, GetListingRequestProto};
 use steadfs_rpc::{Call, Handler};
 use tokio::runtime::{Builder, Runtime};
@@ -101,7 +101,12 @@ async fn start(folder: &Path) -> (Namenode, Arc<dyn Handler>) {
         };
         service.submit(&root, None, create).await.expect("a file");
         let complete =
-            Command::Complete { file: FileRef { path, inode: None }, client: "bench".into(), last: None };
+            Command::Complete {
+                file: FileRef { path, inode: None },
+                client: "bench".into(),
+                last: None,
+                times: NewTimes::default(),
+            };
         service.submit(&root, None, complete).await.expect("a file without blocks");
     }
     let handler = hadoop::handler(Arc::clone(service));

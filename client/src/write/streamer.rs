@@ -15,7 +15,7 @@ use super::packetizer::{Packetizer, Piece};
 use super::patience::Patience;
 use super::pipeline::{Event, Pipeline, Setup};
 use super::window::{Failure, Window};
-use super::writer::{Command, Writer, WriterEnd};
+use super::writer::{Command, Times, Writer, WriterEnd};
 use crate::backoff::Backoff;
 use crate::client::Inner;
 use crate::lease::LeaseGuard;
@@ -24,6 +24,8 @@ use crate::{BlockLocation, FileStatus, Replica};
 
 /// How long the namenode may take to hear from the datanodes about a finished block.
 const REPLICAS_WAIT: Duration = Duration::from_secs(60);
+/// How long a writer waits for a first datanode to be there.
+const NODES_WAIT: Duration = Duration::from_secs(30);
 /// Waits between asking it again: it waits a moment itself before it says "not yet".
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -60,6 +62,10 @@ pub(super) struct OpenBlock {
     pub(super) pipeline: Option<Pipeline>,
     /// The namenode knows that the block has bytes that somebody may rely on.
     pub(super) noted: bool,
+    /// So many bytes are on the disks of all datanodes of the pipeline, as far as is known.
+    pub(super) synced: u64,
+    /// The namenode knows of bytes that are.
+    pub(super) noted_synced: bool,
     /// The empty last packet is on its way.
     pub(super) closing: bool,
     /// Times the pipeline was mended since a packet got through.
@@ -182,8 +188,8 @@ impl Streamer {
                     let result = self.unless_failed(async |this: &mut Self| this.flush(sync).await).await;
                     let _ = answer.send(result);
                 }
-                Some(Command::Close { answer }) => {
-                    let result = self.unless_failed(async |this: &mut Self| this.close().await).await;
+                Some(Command::Close { times, answer }) => {
+                    let result = self.unless_failed(async |this: &mut Self| this.close(times).await).await;
                     if result.is_err() {
                         self.give_up().await;
                     }
@@ -295,15 +301,20 @@ impl Streamer {
         self.pump_until(Window::is_empty).await?;
         self.relied_on = true;
         let Some(block) = &mut self.block else { return Ok(()) };
-        if !block.noted {
+        if sync {
+            block.synced = block.window.acked();
+        }
+        if !block.noted || sync && !block.noted_synced {
             let request = pb::FsyncRequest {
                 path: self.path.to_string(),
                 inode: self.inode,
                 client: self.inner.name.clone(),
                 last_block_length: block.window.acked(),
+                flushed_only: !sync,
             };
             self.inner.calls.namespace(request, |mut c, r| async move { c.fsync(r).await }).await?;
             block.noted = true;
+            block.noted_synced |= sync;
         }
         Ok(())
     }
@@ -324,14 +335,14 @@ impl Streamer {
         Ok(())
     }
 
-    async fn close(&mut self) -> FsResult<()> {
+    async fn close(&mut self, times: Times) -> FsResult<()> {
         self.finish_block().await?;
         if let Some(unused) = self.first.take() {
             self.abandon(unused.to_block()).await?;
         }
         let deadline = Instant::now() + REPLICAS_WAIT;
         let mut waits = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        while !self.finish().await? {
+        while !self.finish(times).await? {
             let wait = waits.next_wait();
             if Instant::now() + wait >= deadline {
                 return Err(FsError::refused(format!(
@@ -345,12 +356,19 @@ impl Streamer {
     }
 
     /// Asks the namenode to make of the file what its writer wants. False while it waits for replicas.
-    async fn finish(&self) -> FsResult<bool> {
+    async fn finish(&self, (modified, accessed): Times) -> FsResult<bool> {
         let (path, client, last) = (self.path.to_string(), self.inner.name.clone(), self.previous);
         let calls = &self.inner.calls;
         match self.finish {
             Finish::Complete => {
-                let request = pb::CompleteRequest { path, inode: self.inode, client, last };
+                let request = pb::CompleteRequest {
+                    path,
+                    inode: self.inode,
+                    client,
+                    last,
+                    mtime: modified.map(|time| time.0),
+                    atime: accessed.map(|time| time.0),
+                };
                 let answer = calls.namespace(request, |mut c, r| async move { c.complete(r).await });
                 Ok(answer.await?.done)
             }
@@ -475,6 +493,8 @@ impl Streamer {
             window: Window::new(length),
             pipeline,
             noted: false,
+            synced: length,
+            noted_synced: false,
             closing: false,
             failures: 0,
             patience: Patience::default(),
@@ -483,33 +503,43 @@ impl Streamer {
 
     /// Asks for the next block, and again while the one before is not yet on enough datanodes.
     async fn allocate(&mut self) -> FsResult<BlockLocation> {
-        let request = pb::AddBlockRequest {
-            path: self.path.to_string(),
-            inode: self.inode,
-            client: self.inner.name.clone(),
-            previous: self.previous,
-            excluded: self.excluded(),
-        };
-        let deadline = Instant::now() + REPLICAS_WAIT;
+        let began = Instant::now();
         let mut waits = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
-            let answer = self
-                .inner
-                .calls
-                .namespace(request.clone(), |mut c, r| async move { c.add_block(r).await })
-                .await;
+            let request = pb::AddBlockRequest {
+                path: self.path.to_string(),
+                inode: self.inode,
+                client: self.inner.name.clone(),
+                previous: self.previous,
+                excluded: self.excluded(),
+            };
+            let answer =
+                self.inner.calls.namespace(request, |mut c, r| async move { c.add_block(r).await }).await;
             let wait = waits.next_wait();
             match answer {
                 Ok(answer) => {
                     return BlockLocation::from_proto(answer.block.ok_or_else(|| foreign("block"))?);
                 }
-                Err(error)
-                    if error.kind() == FsErrorKind::NotReplicatedYet && Instant::now() + wait < deadline =>
-                {
+                Err(error) if began.elapsed() + wait < self.patience_with(&error) => {
                     tokio::time::sleep(wait).await;
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// How long a block is asked for again that is refused so.
+    fn patience_with(&mut self, error: &FsError) -> Duration {
+        match error.kind() {
+            FsErrorKind::NotReplicatedYet => REPLICAS_WAIT,
+            // They register some seconds after the namenode has begun.
+            FsErrorKind::NoDatanodeYet => NODES_WAIT,
+            // Who failed before is better than nobody, and may be back: how often a block is tried is bounded.
+            FsErrorKind::NoDatanode if !self.excluded.is_empty() => {
+                self.excluded.clear();
+                NODES_WAIT
+            }
+            _ => Duration::ZERO,
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
-use steadfs_common::{FsError, FsErrorKind, FsResult};
+use steadfs_common::{FsError, FsErrorKind, FsResult, Millis};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::FileStatus;
@@ -16,11 +16,14 @@ pub(super) const QUEUE_COMMANDS: usize = 64;
 /// Smaller writes are gathered until they are this much.
 const GATHER_BYTES: usize = 64 << 10;
 
+/// Times that a file has once it is closed: of its last change, and of its last access. None: as they come.
+pub(super) type Times = (Option<Millis>, Option<Millis>);
+
 /// What the task is asked to do. Answers go back when all before it is done.
 pub(super) enum Command {
     Write(Bytes, OwnedSemaphorePermit),
     Flush { sync: bool, answer: oneshot::Sender<FsResult<()>> },
-    Close { answer: oneshot::Sender<FsResult<()>> },
+    Close { times: Times, answer: oneshot::Sender<FsResult<()>> },
     Abort { answer: oneshot::Sender<()> },
 }
 
@@ -156,13 +159,27 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Writer::hflush`]. The file then has what was flushed, and is closed by the namenode in time.
-    pub async fn close(mut self) -> FsResult<()> {
+    pub async fn close(self) -> FsResult<()> {
+        self.close_with_times(None, None).await
+    }
+
+    /// As [`Writer::close`], and the file then has these times: no call more than without. Where access times are not kept,
+    /// `accessed` counts for nothing. (A content that takes the place of another, see
+    /// [`Client::replace`](crate::Client::replace), has the time of when it did.)
+    ///
+    /// # Errors
+    /// As [`Writer::close`].
+    pub async fn close_with_times(
+        mut self,
+        modified: Option<Millis>,
+        accessed: Option<Millis>,
+    ) -> FsResult<()> {
         if let Err(error) = self.send_gathered().await {
             self.abort().await;
             return Err(error);
         }
         let (answer, answered) = oneshot::channel();
-        self.command(Command::Close { answer }).await?;
+        self.command(Command::Close { times: (modified, accessed), answer }).await?;
         self.closing = true;
         answered.await.unwrap_or_else(|_| Err(self.lost()))
     }

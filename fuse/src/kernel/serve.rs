@@ -16,8 +16,9 @@ pub(crate) const MAX_IO: u32 = 1 << 20;
 /// Room for one request: what a program writes, and what is said about it.
 const BUFFER: usize = MAX_IO as usize + 4_096;
 
-/// A request of as many bytes is handed on in the buffer it was read into, and not copied.
-const HANDED_ON: usize = 256 << 10;
+/// A request of as many bytes is handed on in the buffer it was read into, and not copied. Smaller ones are copied: while they
+/// are under way they would keep a buffer that is mostly empty, and that nobody has counted.
+const HANDED_ON: usize = BUFFER / 2;
 /// Buffers kept for later, at most: more are under way only while programs write faster than the cluster takes it.
 const KEPT: usize = 8;
 

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use steadfs_client::{Client, Millis, Writer};
+use steadfs_client::{Client, FsResult, Millis, Writer};
 use tokio::sync::{mpsc, watch};
 
 use super::stage::StagePlace;
@@ -85,6 +85,20 @@ struct Writing {
     handles: usize,
 }
 
+/// No time.
+const UNSET: u64 = u64::MAX;
+
+/// What is known here of a file and not committed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Uncommitted {
+    pub(crate) size: u64,
+    pub(crate) modified: Millis,
+    /// A program has set that time.
+    pub(crate) is_set: bool,
+    /// Set by a program.
+    pub(crate) accessed: Option<Millis>,
+}
+
 /// What the task of a file tells, without being asked.
 pub(crate) struct Written {
     inode: Arc<OpenInode>,
@@ -94,6 +108,10 @@ pub(crate) struct Written {
     doubted: AtomicBool,
     /// Milliseconds since the epoch of the last change that is not committed.
     modified: AtomicU64,
+    /// A program has set that time: it counts, however old it is.
+    is_set: AtomicBool,
+    /// The access time that a program has set and that is not committed; [`UNSET`] for none.
+    accessed: AtomicU64,
     /// Whether length and state are known: not while a file is taken over.
     known: watch::Sender<bool>,
     done: watch::Sender<bool>,
@@ -102,8 +120,13 @@ pub(crate) struct Written {
 impl Written {
     /// Tells how long the file is, and whether something waits to be committed.
     pub(super) fn note(&self, size: u64, dirty: bool) {
-        if dirty && (self.size.load(Ordering::Relaxed) != size || !self.dirty.load(Ordering::Relaxed)) {
+        let begins = self.size.load(Ordering::Relaxed) != size || !self.dirty.load(Ordering::Relaxed);
+        if dirty && begins && !self.is_set.load(Ordering::Relaxed) {
             self.modified.store(now(), Ordering::Relaxed);
+        }
+        if !dirty {
+            self.is_set.store(false, Ordering::Relaxed);
+            self.accessed.store(UNSET, Ordering::Relaxed);
         }
         self.size.store(size, Ordering::Relaxed);
         self.dirty.store(dirty, Ordering::Release);
@@ -116,9 +139,21 @@ impl Written {
         self.inode.number
     }
 
-    /// What is not committed was changed then; none: now.
-    pub(super) fn modified_at(&self, time: Option<Millis>) {
-        self.modified.store(time.map_or_else(now, |time| time.0), Ordering::Relaxed);
+    /// Something was changed, which is not committed.
+    pub(super) fn modified_now(&self) {
+        self.modified.store(now(), Ordering::Relaxed);
+        self.is_set.store(false, Ordering::Relaxed);
+    }
+
+    /// A program has set times, which are not committed.
+    pub(super) fn times_are(&self, modified: Option<Millis>, accessed: Option<Millis>) {
+        if let Some(modified) = modified {
+            self.modified.store(modified.0, Ordering::Relaxed);
+            self.is_set.store(true, Ordering::Relaxed);
+        }
+        if let Some(accessed) = accessed {
+            self.accessed.store(accessed.0, Ordering::Relaxed);
+        }
     }
 
     /// Whether somebody else may have changed the file since this was asked last.
@@ -241,6 +276,8 @@ impl OpenInodes {
             dirty: AtomicBool::new(fresh.is_some()),
             doubted: AtomicBool::new(false),
             modified: AtomicU64::new(now()),
+            is_set: AtomicBool::new(false),
+            accessed: AtomicU64::new(UNSET),
             known: watch::channel(!takes_over).0,
             done: watch::channel(false).0,
         });
@@ -286,14 +323,17 @@ impl OpenInode {
         }
     }
 
-    /// Length and time of the last change, if something is not yet committed.
-    pub(crate) async fn dirty(&self) -> Option<(u64, Millis)> {
+    /// Length and times, if something is not yet committed.
+    pub(crate) async fn dirty(&self) -> Option<Uncommitted> {
         let written = self.state.lock().writing.as_ref()?.written.clone();
         let mut known = written.known.subscribe();
         let _ = known.wait_for(|known| *known).await;
-        let dirty = written.dirty.load(Ordering::Acquire);
-        dirty
-            .then(|| (written.size.load(Ordering::Relaxed), Millis(written.modified.load(Ordering::Relaxed))))
+        written.dirty.load(Ordering::Acquire).then(|| Uncommitted {
+            size: written.size.load(Ordering::Relaxed),
+            modified: Millis(written.modified.load(Ordering::Relaxed)),
+            is_set: written.is_set.load(Ordering::Relaxed),
+            accessed: Some(written.accessed.load(Ordering::Relaxed)).filter(|time| *time != UNSET).map(Millis),
+        })
     }
 
     /// Waits until nothing written here is on its way any more, unless somebody has it open for writing: then the way to
@@ -455,8 +495,14 @@ impl WriteRequests {
         ask(&self.ops, |answer| Op::Reach { length, answer }).await
     }
 
-    pub(crate) async fn set_times(&self, modified: Option<Millis>, accessed: Option<Millis>) -> Answer<()> {
-        ask(&self.ops, |answer| Op::SetTimes { modified, accessed, answer }).await
+    /// `client` is that of whoever sets them.
+    pub(crate) async fn set_times(
+        &self,
+        client: Client,
+        modified: Option<Millis>,
+        accessed: Option<Millis>,
+    ) -> Answer<FsResult<()>> {
+        ask(&self.ops, |answer| Op::SetTimes { client, modified, accessed, answer }).await
     }
 
     /// The file has lost its name: nothing of it needs to be committed.

@@ -3,6 +3,7 @@
 mod extents;
 mod file;
 mod locals;
+mod ring;
 mod stage;
 mod task;
 mod window;

@@ -8,8 +8,10 @@
 //! The log is a header of 32 bytes (magic, length that the file had in the cluster, the hidden file by which the content is
 //! being replaced or 0, zeros) and records of 24 bytes: start
 //! and end of a range that is newer here, and the number of the request that brought it. A record that begins at
-//! [`CUT`] says that the file was cut or made longer, to its end. A write that goes on where the one before it ended
-//! changes that one's record.
+//! [`CUT`] says that the file was cut or made longer, to its end; one that begins at [`RING`], that from its end on bytes lie in
+//! `<inode>.ring` (see [`super::ring`]), or if that is [`NONE`], that none do any more; one that begins at [`TIMES`] has times that
+//! the file shall have in place of end and request, [`NONE`] for one that is not set. A write that goes on where the one before it
+//! ended changes that one's record.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -22,9 +24,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fuser::Errno;
 use rustix::fs::FlockOperation;
+use steadfs_client::Millis;
 use steadfs_daemon::pool::DiskPool;
 
 use super::extents::Extents;
+use super::ring::{RING_BYTES, Ring};
 use crate::errno::{Answer, local};
 
 const MAGIC: &[u8; 8] = b"SFSSTG01";
@@ -34,12 +38,19 @@ const REPLACING: u64 = 16;
 const RECORD: usize = 24;
 /// The start of a record about the file's length.
 const CUT: u64 = u64::MAX;
+/// The start of a record about a ring, and of one about times.
+const RING: u64 = u64::MAX - 1;
+const TIMES: u64 = u64::MAX - 2;
+/// No ring, no time.
+const NONE: u64 = u64::MAX;
 /// Records of one log at most: a program that scatters more has its file committed in between.
 const MAX_RECORDS: u64 = 1 << 20;
 
 /// The file by which a mount's folder is claimed, and the one by which its servers are known to live.
 const LOCK: &str = "lock";
 const SERVING: &str = "serving";
+/// Bytes moved at a time.
+const COPIED: usize = 1 << 20;
 /// Between two looks at who has one.
 const CLAIM_LOOK: Duration = Duration::from_millis(1);
 
@@ -110,6 +121,10 @@ impl StagePlace {
         (self.folder.join(inode.to_string()), self.folder.join(format!("{inode}.log")))
     }
 
+    fn ring(&self, inode: u64) -> PathBuf {
+        self.folder.join(format!("{inode}.ring"))
+    }
+
     /// Takes `bytes` of what may be staged.
     fn take(&self, bytes: u64) -> Answer<()> {
         let room = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.limit);
@@ -130,7 +145,11 @@ pub(crate) struct Stage {
     held: u64,
     records: u64,
     last: Record,
+    ring: Option<Ring>,
 }
+
+/// Times that a program set and that the cluster does not know yet: of the last change, and of the last access.
+pub(super) type Times = (Option<Millis>, Option<Millis>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Record {
@@ -171,6 +190,8 @@ pub(crate) struct Found {
     pub(crate) request: u64,
     /// The hidden file by which the content was being replaced.
     pub(crate) replacing: Option<u64>,
+    /// Times that are to be set when it is committed.
+    pub(super) times: Times,
 }
 
 impl Stage {
@@ -197,12 +218,14 @@ impl Stage {
             held: 0,
             records: 0,
             last: Record { start: CUT, end: committed, request: 0 },
+            ring: None,
         })
     }
 
     /// What a server before this one has staged of `inode`, if anything.
     pub(crate) async fn find(place: Arc<StagePlace>, inode: u64) -> Answer<Option<Found>> {
         let (data, log) = place.names(inode);
+        let ring = place.ring(inode);
         let read = place.pool.run(move || {
             let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
             let (data, log) = match (open(&data), open(&log)) {
@@ -212,11 +235,15 @@ impl Stage {
                 }
                 (Err(error), _) | (_, Err(error)) => return Err(error),
             };
-            let read = read_log(&log)?;
-            io::Result::Ok(read.map(|read| (data, log, read)))
+            let Some(read) = read_log(&log)? else { return Ok(None) };
+            let ring = match read.ring {
+                Some(from) => Some(Ring::new(open(&ring)?, from, read.size)),
+                None => None,
+            };
+            io::Result::Ok(Some((data, log, ring, read)))
         });
         let read = read.await.map_err(|error| local("a staged file was not read", &error))?;
-        Ok(read.map(|(data, log, read)| {
+        Ok(read.map(|(data, log, ring, read)| {
             let held = read.extents.bytes();
             place.used.fetch_add(held, Ordering::Relaxed);
             let stage = Self {
@@ -227,6 +254,7 @@ impl Stage {
                 held,
                 records: read.records,
                 last: read.last,
+                ring,
             };
             Found {
                 stage,
@@ -235,6 +263,7 @@ impl Stage {
                 size: read.size,
                 request: read.last.request,
                 replacing: read.replacing,
+                times: read.times,
                 extents: read.extents,
             }
         }))
@@ -271,13 +300,95 @@ impl Stage {
 
     /// Keeps `bytes` at `offset`; without any, the range `offset..end` reads as zeros.
     pub(crate) async fn write(&mut self, offset: u64, end: u64, bytes: Bytes, request: u64) -> Answer<()> {
-        let goes_on = self.last.start != CUT && self.last.end == offset;
+        self.leave_ring().await?;
+        let (record, goes_on) = self.written(offset, end, request);
+        self.record(record, goes_on, Some((offset, bytes))).await
+    }
+
+    fn written(&self, offset: u64, end: u64, request: u64) -> (Record, bool) {
+        let goes_on = !matches!(self.last.start, CUT | RING | TIMES) && self.last.end == offset;
         let start = if goes_on { self.last.start } else { offset };
-        self.record(Record { start, end, request }, goes_on, Some((offset, bytes))).await
+        (Record { start, end, request }, goes_on)
+    }
+
+    /// Where its ring begins, if it has one.
+    pub(super) fn ring_from(&self) -> Option<u64> {
+        self.ring.as_ref().map(Ring::from)
+    }
+
+    /// From `from` on, bytes go to a ring. False if there is no room for one.
+    pub(super) async fn begin_ring(&mut self, from: u64) -> Answer<bool> {
+        if self.hold(RING_BYTES).is_err() {
+            return Ok(false);
+        }
+        let path = self.place.ring(self.inode);
+        let made = self.place.pool.run(move || {
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+        });
+        let file = made.await.map_err(|error| local("a staged file was not made", &error))?;
+        self.record(Record { start: RING, end: from, request: self.last.request }, false, None).await?;
+        self.ring = Some(Ring::new(file, from, from));
+        Ok(true)
+    }
+
+    /// Keeps `bytes` at the end of its ring. What they write over must have been acknowledged: all but the last
+    /// [`RING_BYTES`] before their end.
+    pub(super) async fn write_ring(&mut self, offset: u64, bytes: Bytes, request: u64) -> Answer<()> {
+        let end = offset + bytes.len() as u64;
+        let (record, goes_on) = self.written(offset, end, request);
+        let at = if goes_on { self.records - 1 } else { self.records };
+        let ring = self.ring.clone().ok_or(Errno::EIO)?;
+        let log = self.log.clone();
+        let kept = self.place.pool.run(move || {
+            ring.write(offset, &bytes)?;
+            log.write_all_at(&record.bytes(), HEADER + at * RECORD as u64)
+        });
+        kept.await.map_err(|error| local("staged bytes were not written", &error))?;
+        (self.records, self.last) = (at + 1, record);
+        if let Some(ring) = &mut self.ring {
+            ring.reaches(end);
+        }
+        Ok(())
+    }
+
+    /// What is in its ring goes to the places of its own, and there is no ring any more.
+    async fn leave_ring(&mut self) -> Answer<()> {
+        let Some(ring) = self.ring.clone() else { return Ok(()) };
+        let data = self.data.clone();
+        let moved = self.place.pool.run(move || {
+            let mut bytes = vec![0; COPIED];
+            let mut at = ring.first();
+            while at < ring.end() {
+                let count = usize::try_from(ring.end() - at).unwrap_or(usize::MAX).min(COPIED);
+                ring.read(at, &mut bytes[..count])?;
+                data.write_all_at(&bytes[..count], at)?;
+                at += count as u64;
+            }
+            io::Result::Ok(())
+        });
+        moved.await.map_err(|error| local("staged bytes were not written", &error))?;
+        self.record(Record { start: RING, end: NONE, request: self.last.request }, false, None).await?;
+        self.ring = None;
+        let path = self.place.ring(self.inode);
+        if let Err(error) = self.place.pool.run(move || std::fs::remove_file(path)).await {
+            tracing::debug!(%error, "a staged file was not removed");
+        }
+        Ok(())
+    }
+
+    /// Keeps times that the file gets when it is committed, until something else is written.
+    pub(super) async fn set_times(&mut self, (modified, accessed): Times) -> Answer<()> {
+        let number = |time: Option<Millis>| time.map_or(NONE, |time| time.0);
+        let record = Record { start: TIMES, end: number(modified), request: number(accessed) };
+        let (before, replaces) = (self.last.request, self.last.start == TIMES);
+        self.record(record, replaces, None).await?;
+        self.last.request = before;
+        Ok(())
     }
 
     /// The file is `length` bytes long now, and what was behind reads as zeros if it grows again.
     pub(crate) async fn set_length(&mut self, length: u64) -> Answer<()> {
+        self.leave_ring().await?;
         self.record(Record { start: CUT, end: length, request: 0 }, false, None).await
     }
 
@@ -288,7 +399,9 @@ impl Stage {
             match bytes {
                 // First the bytes: a record without them would claim what is not there.
                 Some((offset, bytes)) => data.write_all_at(&bytes, offset)?,
-                None if data.metadata()?.len() > record.end => data.set_len(record.end)?,
+                None if record.start == CUT && data.metadata()?.len() > record.end => {
+                    data.set_len(record.end)?;
+                }
                 None => {}
             }
             log.write_all_at(&record.bytes(), HEADER + at * RECORD as u64)
@@ -301,12 +414,19 @@ impl Stage {
 
     /// The bytes at `offset`; zeros where nothing was written.
     pub(crate) async fn read(&self, offset: u64, length: usize) -> Answer<Bytes> {
-        let data = self.data.clone();
+        let (data, ring) = (self.data.clone(), self.ring.clone());
         let read = self.place.pool.run(move || {
             let mut bytes = vec![0; length];
             let mut at = 0;
-            while at < length {
-                match data.read_at(&mut bytes[at..], offset + at as u64) {
+            // What lies before the ring.
+            let mut plain = length;
+            if let Some(ring) = ring {
+                let before = usize::try_from(ring.from().saturating_sub(offset)).unwrap_or(usize::MAX);
+                plain = before.min(length);
+                ring.read_if_any(offset + plain as u64, &mut bytes[plain..])?;
+            }
+            while at < plain {
+                match data.read_at(&mut bytes[at..plain], offset + at as u64) {
                     Ok(0) => break,
                     Ok(count) => at += count,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -321,9 +441,13 @@ impl Stage {
     /// Takes the files away: what is in them is in the cluster, or nobody's.
     pub(crate) async fn discard(self) {
         let (data, log) = self.place.names(self.inode);
+        let ring = self.ring.as_ref().map(|_| self.place.ring(self.inode));
         // The log first: without it the rest says nothing.
-        let gone =
-            self.place.pool.run(move || std::fs::remove_file(log).and_then(|()| std::fs::remove_file(data)));
+        let gone = self.place.pool.run(move || {
+            std::fs::remove_file(log)?;
+            std::fs::remove_file(data)?;
+            ring.map_or(Ok(()), std::fs::remove_file)
+        });
         if let Err(error) = gone.await {
             tracing::warn!(%error, "a staged file was not removed");
         }
@@ -357,6 +481,8 @@ struct Read {
     records: u64,
     last: Record,
     replacing: Option<u64>,
+    ring: Option<u64>,
+    times: Times,
 }
 
 /// None if it was never begun.
@@ -375,18 +501,37 @@ fn read_log(log: &File) -> io::Result<Option<Read>> {
     let replacing = Some(u64::from_le_bytes(number)).filter(|hidden| *hidden != 0);
     let last = Record { start: CUT, end: committed, request: 0 };
     let extents = Extents::default();
-    let mut read = Read { committed, kept: committed, size: committed, extents, records: 0, last, replacing };
+    let mut read = Read {
+        committed,
+        kept: committed,
+        size: committed,
+        extents,
+        records: 0,
+        last,
+        replacing,
+        ring: None,
+        times: (None, None),
+    };
     let count = (log.metadata()?.len().saturating_sub(HEADER) / RECORD as u64).min(MAX_RECORDS + 1);
     for index in 0..count {
         let mut bytes = [0; RECORD];
         log.read_exact_at(&mut bytes, HEADER + index * RECORD as u64)?;
-        let record = Record::read(&bytes);
+        let mut record = Record::read(&bytes);
         if record.start == CUT {
             read.extents.truncate(record.end);
             (read.size, read.kept) = (record.end, read.kept.min(record.end));
+            read.times.0 = None;
+        } else if record.start == RING {
+            read.ring = Some(record.end).filter(|from| *from != NONE);
+        } else if record.start == TIMES {
+            let time = |number: u64| Some(number).filter(|number| *number != NONE).map(Millis);
+            read.times = (time(record.end), time(record.request));
+            record.request = read.last.request;
         } else if record.start < record.end {
             read.extents.insert(record.start..record.end);
             read.size = read.size.max(record.end);
+            // Bytes that came after it count more than a time that was set.
+            read.times.0 = None;
         } else {
             return Err(io::Error::other("a record of staged bytes makes no sense"));
         }
@@ -431,6 +576,65 @@ mod tests {
         drop(claimed);
         sweep(folder.path()).unwrap();
         assert!(!folder.path().join("s").exists());
+    }
+
+    #[tokio::test]
+    async fn another_process_finds_what_a_ring_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = place(folder.path(), RING_BYTES + 100);
+        let mut stage = Stage::new(place.clone(), 7, 0).await.unwrap();
+        stage.hold(10).unwrap();
+        stage.write(0, 10, Bytes::from_static(b"0123456789"), 2).await.unwrap();
+        assert!(stage.begin_ring(10).await.unwrap());
+        let piece = 1 << 20;
+        let pieces = RING_BYTES / piece + 2;
+        for number in 0..pieces {
+            let bytes = Bytes::from(vec![number as u8; piece as usize]);
+            stage.write_ring(10 + number * piece, bytes, 4 + number).await.unwrap();
+        }
+        let end = 10 + pieces * piece;
+        std::mem::forget(stage);
+        let found = Stage::find(place.clone(), 7).await.unwrap().unwrap();
+        assert_eq!((found.size, found.request), (end, 3 + pieces));
+        assert!(found.extents.is_exactly(&(0..end)));
+        let mut stage = found.stage;
+        assert_eq!(stage.read(0, 10).await.unwrap(), &b"0123456789"[..]);
+        let last = stage.read(end - 2 * piece, 2 * piece as usize).await.unwrap();
+        assert_eq!((last[0], last[last.len() - 1]), (pieces as u8 - 2, pieces as u8 - 1));
+        // What was written over is not taken for what it was.
+        assert!(stage.read(10, 20).await.is_err());
+        // Whoever goes on otherwise finds the same at the places of its own.
+        stage.write(end, end + 3, Bytes::from_static(b"end"), 99).await.unwrap();
+        assert_eq!(stage.ring_from(), None);
+        assert_eq!(stage.read(end - 1, 4).await.unwrap(), &[pieces as u8 - 1, b'e', b'n', b'd'][..]);
+        std::mem::forget(stage);
+        let found = Stage::find(place, 7).await.unwrap().unwrap();
+        assert_eq!((found.size, found.request), (end + 3, 99));
+        assert_eq!(found.stage.read(end - 1, 4).await.unwrap(), &[pieces as u8 - 1, b'e', b'n', b'd'][..]);
+        found.stage.discard().await;
+        // What is left are the locks.
+        assert_eq!(std::fs::read_dir(folder.path().join("s")).unwrap().count(), 2);
+    }
+
+    #[tokio::test]
+    async fn another_process_finds_times_that_were_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = place(folder.path(), 1 << 20);
+        let mut stage = Stage::new(place.clone(), 7, 0).await.unwrap();
+        stage.write(0, 3, Bytes::from_static(b"abc"), 2).await.unwrap();
+        stage.set_times((Some(Millis(5)), None)).await.unwrap();
+        stage.set_times((Some(Millis(5)), Some(Millis(6)))).await.unwrap();
+        std::mem::forget(stage);
+        let found = Stage::find(place.clone(), 7).await.unwrap().unwrap();
+        assert_eq!((found.times, found.request, found.size), ((Some(Millis(5)), Some(Millis(6))), 2, 3));
+        // What is written afterwards has a time of its own.
+        let mut stage = found.stage;
+        stage.write(3, 4, Bytes::from_static(b"d"), 8).await.unwrap();
+        std::mem::forget(stage);
+        let found = Stage::find(place, 7).await.unwrap().unwrap();
+        assert_eq!((found.times, found.request, found.size), ((None, Some(Millis(6))), 8, 4));
+        assert_eq!(found.stage.read(0, 4).await.unwrap(), &b"abcd"[..]);
+        found.stage.discard().await;
     }
 
     #[tokio::test]

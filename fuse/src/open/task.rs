@@ -30,6 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::room::is_room;
 use super::extents::Extents;
 use super::file::Written;
+use super::ring::RING_BYTES;
 use super::stage::{Stage, StagePlace};
 use crate::budget::{Pipelines, Share};
 use crate::errno::{Answer, failed};
@@ -85,11 +86,13 @@ pub(crate) enum Op {
         length: u64,
         answer: oneshot::Sender<Answer<()>>,
     },
-    /// Times that a program set while there was something to commit, which would set them anew.
+    /// Times that a program sets. While there is something to commit, which would set them anew, they wait for that.
     SetTimes {
+        /// Who sets them.
+        client: Client,
         modified: Option<Millis>,
         accessed: Option<Millis>,
-        answer: oneshot::Sender<Answer<()>>,
+        answer: oneshot::Sender<Answer<FsResult<()>>>,
     },
     /// The file has no name any more: nothing needs to be committed.
     Forget,
@@ -149,6 +152,7 @@ pub(super) struct Task {
     streaming: Option<Share>,
     /// Who wrote since the last commit; unknown writers count as everybody.
     owners: Owners,
+    /// Times that the file gets with the next commit.
     times: (Option<Millis>, Option<Millis>),
     /// What was sent does not fit, or was sent in part: the whole new content takes the place of what is there.
     rewrite: bool,
@@ -254,35 +258,60 @@ impl Task {
     async fn apply(&mut self, op: Op) {
         match op {
             Op::Write { write, share, answer } => {
-                let done = self.write(write).await;
+                // What is staged is safe here: who wrote it need not wait until it is on its way.
+                let (done, to_send) = match self.write(write).await {
+                    Ok((length, to_send)) => (Ok(length), to_send),
+                    Err(errno) => (Err(errno), None),
+                };
+                self.tell(answer, done);
+                if let Some(data) = to_send
+                    && let Err(errno) = self.push(data).await
+                {
+                    // Told to whoever asks next.
+                    self.broken.get_or_insert(errno);
+                }
                 drop(share);
-                let _ = answer.send(done);
             }
             Op::Read { offset, length, answer } => {
-                let _ = answer.send(self.read(offset, length).await);
+                let done = self.read(offset, length).await;
+                self.tell(answer, done);
             }
             Op::Commit { owner, answer } => {
-                let _ = answer.send(self.commit(owner).await);
+                let done = self.commit(owner).await;
+                self.tell(answer, done);
             }
             Op::Sync { answer } => {
-                let _ = answer.send(self.sync().await);
+                let done = self.sync().await;
+                self.tell(answer, done);
             }
             Op::Truncate { length, answer } => {
-                let _ = answer.send(self.truncate(length).await);
+                let done = self.truncate(length).await;
+                self.tell(answer, done);
             }
             Op::Reach { length, answer } => {
-                let _ = answer.send(self.reach(length).await);
+                let done = self.reach(length).await;
+                self.tell(answer, done);
             }
-            Op::SetTimes { modified, accessed, answer } => {
-                {
-                    let _ = answer.send(self.set_times(modified, accessed).await);
-                };
+            Op::SetTimes { client, modified, accessed, answer } => {
+                let done = Ok(self.set_times(&client, modified, accessed).await);
+                self.tell(answer, done);
             }
             Op::Forget => self.forgotten = true,
         }
     }
 
+    /// Answers whoever asked. What the task tells without being asked is true by then: who has an answer looks at that next.
+    fn tell<T>(&self, answer: oneshot::Sender<Answer<T>>, done: Answer<T>) {
+        self.written.note(self.size, self.is_dirty());
+        let _ = answer.send(done);
+    }
+
     fn is_dirty(&self) -> bool {
+        self.is_changed() || self.times != (None, None)
+    }
+
+    /// Whether its content is to be committed.
+    fn is_changed(&self) -> bool {
         self.stream.is_some() || self.change() != Change::Nothing
     }
 
@@ -310,26 +339,25 @@ impl Task {
         Ok(())
     }
 
-    async fn write(&mut self, write: Write) -> Answer<u32> {
+    /// Stages what is written; gives its length, and what of it is still to be sent.
+    async fn write(&mut self, write: Write) -> Answer<(u32, Option<Bytes>)> {
         self.look().await?;
         let Write { at, data, owner, request } = write;
         let length = u32::try_from(data.len()).map_err(|_| Errno::EINVAL)?;
         self.owners.note(owner);
         if request == self.taken && request != 0 {
             // Done by the process before this one, which could not say so any more.
-            return Ok(length);
+            return Ok((length, None));
         }
-        // A time of content that was set before counts no more.
-        self.times.0 = None;
-        self.written.modified_at(None);
+        self.forget_modified();
         let offset = match at {
             Position::At(offset) => offset,
             Position::End => self.size,
         };
         let end = offset.checked_add(u64::from(length)).ok_or(Errno::EFBIG)?;
-        if self.stream.is_some() && offset == self.size {
+        if self.stream.is_some() && offset == self.size && self.has_room_to(end).await? {
             self.stage(offset..end, data.clone(), request).await?;
-            return self.push(data).await.map(|()| length);
+            return Ok((length, Some(data)));
         }
         self.settle().await?;
         if self.extents.count() >= MAX_EXTENTS || self.stage.as_ref().is_some_and(Stage::is_full) {
@@ -347,7 +375,27 @@ impl Task {
         {
             self.start_stream(share).await?;
         }
-        Ok(length)
+        Ok((length, None))
+    }
+
+    /// Whether the stream can be written on to `end`: what that writes over in the ring must be acknowledged.
+    async fn has_room_to(&mut self, end: u64) -> Answer<bool> {
+        let (Some(writer), Some(_)) = (&mut self.stream, self.stage.as_ref().and_then(Stage::ring_from)) else {
+            return Ok(self.stream.is_some());
+        };
+        if end <= writer.acknowledged() + RING_BYTES {
+            return Ok(true);
+        }
+        if let Err(error) = writer.hflush().await {
+            self.salvage("bytes of a file were not written", &error).await?;
+        }
+        Ok(self.stream.is_some())
+    }
+
+    /// A time that was set counts no more: the content changes after it.
+    fn forget_modified(&mut self) {
+        self.times.0 = None;
+        self.written.modified_now();
     }
 
     fn check(&self) -> Answer<()> {
@@ -361,11 +409,19 @@ impl Task {
             return self.salvage("bytes of a file were not written", &error).await;
         }
         let arrived = writer.acknowledged().min(self.size);
-        if arrived.saturating_sub(self.punched.max(self.committed)) >= PUNCH_AFTER
-            && let Some(stage) = &mut self.stage
-        {
-            stage.punch(self.punched.max(self.committed), arrived).await;
-            self.punched = arrived;
+        let Some(stage) = &mut self.stage else { return Ok(()) };
+        let from = self.punched.max(self.committed);
+        match stage.ring_from() {
+            None if arrived.saturating_sub(from) >= PUNCH_AFTER => {
+                stage.punch(from, arrived).await;
+                self.punched = arrived;
+                stage.begin_ring(self.size).await?;
+            }
+            Some(ring) if from < ring && arrived >= ring => {
+                stage.punch(from, ring).await;
+                self.punched = ring;
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -380,7 +436,14 @@ impl Task {
 
     async fn stage(&mut self, range: Range<u64>, data: Bytes, request: u64) -> Answer<()> {
         let more = self.extents.missing(range.clone());
+        let streamed = self.stream.is_some();
         let stage = self.staged().await?;
+        if streamed && stage.ring_from().is_some() {
+            stage.write_ring(range.start, data, request).await?;
+            self.size = self.size.max(range.end);
+            self.extents.insert(range);
+            return Ok(());
+        }
         stage.hold(more)?;
         if let Err(error) = stage.write(range.start, range.end, data, request).await {
             stage.release(more);
@@ -459,10 +522,11 @@ impl Task {
     /// Ends a stream: what was written by it is in the cluster, and the file closed.
     async fn settle(&mut self) -> Answer<()> {
         let Some(writer) = self.stream.take() else { return Ok(()) };
-        let closed = writer.close().await;
+        let closed = writer.close_with_times(self.times.0, self.times.1).await;
         self.streaming = None;
         match closed {
             Ok(()) => {
+                self.times = (None, None);
                 self.is_now(self.size).await;
                 Ok(())
             }
@@ -556,13 +620,24 @@ impl Task {
             self.salvage("bytes of a file were not written", &error).await?;
             return self.commit_all().await;
         }
+        self.show_times().await;
         Ok(())
+    }
+
+    /// Has the cluster know the times that were set, though the file stays open there. The commit sets them again.
+    async fn show_times(&self) {
+        let (modified, accessed) = self.times;
+        if (modified, accessed) != (None, None)
+            && let Err(error) = self.client.set_times(&self.path, modified, accessed).await
+        {
+            tracing::debug!(path = %self.path, %error, "the times of a file are set when it is closed");
+        }
     }
 
     async fn commit_all(&mut self) -> Answer<()> {
         self.settle().await?;
         match self.change() {
-            Change::Nothing => self.close_fresh().await?,
+            Change::Nothing => self.close_unwritten().await?,
             Change::Append => self.append().await?,
             Change::Truncate => self.cut(self.size).await?,
             Change::Replace => self.replace().await?,
@@ -585,11 +660,24 @@ impl Task {
         Ok(())
     }
 
+    /// As `close_fresh`, of a file that gets no content: the times that were set are its times.
+    async fn close_unwritten(&mut self) -> Answer<()> {
+        let Some(writer) = self.fresh.take() else { return Ok(()) };
+        let closed = writer.close_with_times(self.times.0, self.times.1).await;
+        closed.map_err(|error| failed("a file was not closed", &error))?;
+        self.times = (None, None);
+        self.written.changed();
+        Ok(())
+    }
+
     async fn append(&mut self) -> Answer<()> {
         let share = self.pipelines.commits.take(pipeline_of(self.size - self.committed)).await;
         let mut writer = self.appender().await?;
         let sent = match self.send(&mut writer, self.committed..self.size).await {
-            Ok(()) => writer.close().await.map_err(|error| failed("a file was not closed", &error)),
+            Ok(()) => {
+                let closed = writer.close_with_times(self.times.0, self.times.1).await;
+                closed.map_err(|error| failed("a file was not closed", &error))
+            }
             Err(errno) => {
                 writer.abort().await;
                 Err(errno)
@@ -598,6 +686,7 @@ impl Task {
         drop(share);
         match sent {
             Ok(()) => {
+                self.times = (None, None);
                 self.is_now(self.size).await;
                 Ok(())
             }
@@ -627,6 +716,12 @@ impl Task {
         self.open_base().await?;
         let mut replacement = self.client.replace(&self.path).block_size(block_size);
         if let Some(base) = &self.base {
+            // Longer or shorter than all that is known to have been sent from here: somebody else's bytes would be lost.
+            let ours = self.takes_over || self.attempted || self.rewrite;
+            if base.length() != self.committed && !ours {
+                tracing::warn!(path = %self.path, "a file was changed elsewhere while it was written here");
+                return Err(Errno::ESTALE);
+            }
             // What was read of the old content must still be the old content when it is replaced.
             replacement = replacement.expected(base.status().content_version);
         }
@@ -664,6 +759,7 @@ impl Task {
         if length == self.size {
             return Ok(());
         }
+        self.forget_modified();
         if self.extents.is_empty() && self.kept == self.committed {
             return self.cut(length).await;
         }
@@ -696,14 +792,26 @@ impl Task {
         self.grow(length).await
     }
 
-    async fn set_times(&mut self, modified: Option<Millis>, accessed: Option<Millis>) -> Answer<()> {
-        let set = self.client.set_times(&self.path, modified, accessed).await;
-        set.map_err(|error| failed("the times of a file were not set", &error))?;
-        if self.is_dirty() || self.fresh.is_some() {
-            if modified.is_some() {
-                self.written.modified_at(modified);
-            }
-            self.times = (modified.or(self.times.0), accessed.or(self.times.1));
+    async fn set_times(
+        &mut self,
+        client: &Client,
+        modified: Option<Millis>,
+        accessed: Option<Millis>,
+    ) -> FsResult<()> {
+        let times = (modified.or(self.times.0), accessed.or(self.times.1));
+        let waits = self.is_changed() || self.fresh.is_some();
+        let staged = match &mut self.stage {
+            Some(stage) if waits => stage.set_times(times).await.is_ok(),
+            _ => false,
+        };
+        // Whoever writes a file may set its times; of others the cluster knows whether they may. What is not staged, nobody
+        // would know of any more after this process.
+        if !staged || client.user() != self.client.user() {
+            client.set_times(&self.path, modified, accessed).await?;
+        }
+        if waits {
+            self.times = times;
+            self.written.times_are(modified, accessed);
         }
         Ok(())
     }

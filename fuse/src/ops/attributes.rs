@@ -87,7 +87,8 @@ impl Mount {
     pub(super) async fn attributes(&self, client: &Client, status: &FileStatus) -> FileAttr {
         let number = self.number(status);
         let mut size = if status.directory { FOLDER_SIZE } else { status.length };
-        let (mut modified, mut links) = (status.modified, if status.directory { 2 } else { 1 });
+        let (mut modified, mut accessed) = (status.modified, status.accessed);
+        let mut links = if status.directory { 2 } else { 1 };
         let open = if self.open.is_empty() { None } else { self.open.get(number) };
         let dirty = match &open {
             Some(inode) => inode.dirty().await,
@@ -96,8 +97,10 @@ impl Mount {
         if dirty.is_some() || status.under_construction {
             self.coherence.doubt();
         }
-        if let Some((length, changed)) = dirty {
-            (size, modified) = (length, modified.max(changed));
+        if let Some(dirty) = dirty {
+            size = dirty.size;
+            modified = if dirty.is_set { dirty.modified } else { modified.max(dirty.modified) };
+            accessed = dirty.accessed.unwrap_or(accessed);
         } else if status.under_construction {
             // Written elsewhere: how far it can be read, the datanodes know.
             if let Ok(reader) = client.open(&self.path(number)).await {
@@ -107,7 +110,7 @@ impl Mount {
         if status.nameless || open.is_some_and(|inode| inode.is_unlinked()) {
             links = 0;
         }
-        let (modified, accessed) = (time(modified), time(status.accessed));
+        let (modified, accessed) = (time(modified), time(accessed));
         FileAttr {
             ino: INodeNo(number),
             size,
@@ -194,12 +197,14 @@ impl Mount {
     async fn set_times(&self, client: &Client, inode: u64, path: &str, new: NewAttributes) -> Answer<()> {
         let (modified, accessed) = (new.modified.map(When::millis), new.accessed.map(When::millis));
         let open = if self.open.is_empty() { None } else { self.open.get(inode) };
-        if let Some(open) = open
-            && let Some(writer) = open.settled().await
-        {
-            return writer.set_times(modified, accessed).await;
-        }
-        let set = client.set_times(path, modified, accessed).await;
+        let writer = match &open {
+            Some(open) => open.settled().await,
+            None => None,
+        };
+        let set = match writer {
+            Some(writer) => writer.set_times(client.clone(), modified, accessed).await?,
+            None => client.set_times(path, modified, accessed).await,
+        };
         let other = [new.modified, new.accessed].iter().any(|time| matches!(time, Some(When::At(_))));
         set.map_err(|error| match error.kind() {
             // Who may not write may not set the time to now either; another time is the owner's.

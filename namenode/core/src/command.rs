@@ -36,6 +36,15 @@ pub struct Caller {
     pub origin: Origin,
 }
 
+/// Times that somebody wants a file to have; none: as they come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NewTimes {
+    /// Of the last change of its content.
+    pub mtime: Option<Millis>,
+    /// Of the last access.
+    pub atime: Option<Millis>,
+}
+
 /// How a call came in, for logs and for fairness: no rule reads it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
@@ -218,13 +227,26 @@ pub enum Command {
     /// Gives an allocated block back. Reply: [`Reply::Done`].
     AbandonBlock { file: FileRef, client: String, block: BlockRef },
     /// Closes a file. Reply: [`Reply::Bool`], false while replicas are not yet reported.
-    Complete { file: FileRef, client: String, last: Option<BlockRef> },
+    Complete { file: FileRef, client: String, last: Option<BlockRef>, times: NewTimes },
     /// Makes the last block's length known. Reply: [`Reply::Done`].
-    Fsync { file: FileRef, client: String, last_block_length: Option<u64> },
+    Fsync {
+        file: FileRef,
+        client: String,
+        last_block_length: Option<u64>,
+        /// The bytes are on the disks of all datanodes of the pipeline, not only in their memory.
+        synced: bool,
+    },
     /// Allocates a new generation stamp for a pipeline's recovery. Reply: [`Reply::Block`] with it.
     UpdateBlockForPipeline { block: BlockRef, client: String },
     /// The recovered pipeline: new stamp, length and nodes. Reply: [`Reply::Done`].
-    UpdatePipeline { client: String, old: BlockRef, new: BlockRef, storages: Vec<StorageId> },
+    UpdatePipeline {
+        client: String,
+        old: BlockRef,
+        new: BlockRef,
+        storages: Vec<StorageId>,
+        /// So many bytes of the block the writer has seen synced; none if it does not say.
+        synced: Option<u64>,
+    },
     /// Takes a file from its writer. Reply: [`Reply::Bool`], true once closed.
     RecoverLease { path: FsPath },
     /// The namenode's own: recovers a file whose holder has passed the hard limit. Reply: [`Reply::Bool`].
@@ -392,6 +414,10 @@ pub enum Effect {
         recovery_stamp: GenStamp,
         truncate_to: Option<u64>,
         storages: SmallVec<[StorageId; 3]>,
+        /// So many bytes are known to be on disks: the recovery never leaves fewer.
+        synced: u64,
+        /// The others may be, too.
+        unsure: bool,
     },
     /// A file's lease began or went: renewals of this holder count, or may be forgotten.
     LeaseStarted { holder: String, file: InodeId },

@@ -112,13 +112,15 @@ fn dispatch(p: &mut Planner<'_>, command: &Command) -> FsResult<Reply> {
             blocks::add(p, file, client, previous.as_ref(), &wishes)
         }
         Command::AbandonBlock { file, client, block } => blocks::abandon(p, file, client, block),
-        Command::Complete { file, client, last } => blocks::complete(p, file, client, last.as_ref()),
-        Command::Fsync { file, client, last_block_length } => {
-            blocks::fsync(p, file, client, *last_block_length)
+        Command::Complete { file, client, last, times } => {
+            blocks::complete(p, file, client, last.as_ref(), *times)
+        }
+        Command::Fsync { file, client, last_block_length, synced } => {
+            blocks::fsync(p, file, client, *last_block_length, *synced)
         }
         Command::UpdateBlockForPipeline { block, client } => pipeline::new_stamp(p, block, client),
-        Command::UpdatePipeline { client, old, new, storages } => {
-            pipeline::update_pipeline(p, client, old, new, storages)
+        Command::UpdatePipeline { client, old, new, storages, synced } => {
+            pipeline::update_pipeline(p, client, old, new, storages, *synced)
         }
         Command::RecoverLease { path } => lease::recover(p, path),
         Command::ExpireLease { file } => lease::expire(p, *file),

@@ -117,8 +117,13 @@ impl Cluster {
         let located = created.block.unwrap();
         let block = pb::Block { length: LENGTH, ..located.block.unwrap() };
         let inode = created.status.unwrap().inode;
-        let complete =
-            pb::CompleteRequest { path: path.into(), inode, client: "client-1".into(), last: Some(block) };
+        let complete = pb::CompleteRequest {
+            path: path.into(),
+            inode,
+            client: "client-1".into(),
+            last: Some(block),
+            ..Default::default()
+        };
         let mut files = self.files();
         let (done, ()) = tokio::join!(files.complete(by_user(complete)), async {
             for node in nodes.iter_mut().filter(|node| node.is_among(&located.locations)) {

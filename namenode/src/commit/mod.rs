@@ -13,8 +13,9 @@ mod thread;
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfs_common::{CallKey, FsError, FsErrorKind, FsResult};
+use steadfs_common::{CallKey, FsError, FsErrorKind, FsPath, FsResult, InodeId};
 use steadfs_daemon::clock::SharedClock;
+use steadfs_namenode_core::command::FileRef;
 use steadfs_namenode_core::event::{Event, EventBatch, EventKind, MetadataChange};
 use steadfs_namenode_core::namespace::{self, kept::OpenFiles, subtree::Clearance};
 use steadfs_namenode_core::{Caller, Command, Context, Effect, Reply, Settings, Tx, View};
@@ -37,6 +38,8 @@ const BATCH_ROWS: usize = 50_000;
 /// So does one whose events and lists of extended attributes, the only rows that are large, take about so many bytes of
 /// memory.
 const BATCH_BYTES: usize = 32 << 20;
+/// The longest time for which a batch is gathered, on slow disks.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 /// The shortest time for which a batch is planned while several users share the thread.
 const LEAST_SPAN: Duration = Duration::from_micros(100);
 
@@ -47,6 +50,32 @@ pub(crate) struct Job {
     pub(crate) command: Command,
     pub(crate) clearance: Option<Clearance>,
     pub(crate) answer: oneshot::Sender<FsResult<Reply>>,
+    /// What follows it at once, in the same batch, if it makes a file.
+    pub(crate) first_block: Option<FirstBlock>,
+}
+
+/// The first block of a file that is about to be made. If it cannot be had, the file is there all the same.
+pub(crate) struct FirstBlock {
+    /// By which the file is created.
+    pub(crate) path: FsPath,
+    pub(crate) client: String,
+    /// Never answered if there is no file.
+    pub(crate) answer: oneshot::Sender<FsResult<Reply>>,
+}
+
+impl FirstBlock {
+    /// The job that allocates it.
+    fn job(self, caller: Caller, file: InodeId) -> Job {
+        let command = Command::AddBlock {
+            file: FileRef { path: self.path, inode: Some(file) },
+            client: self.client,
+            previous: None,
+            excluded: Vec::new(),
+            favored: Vec::new(),
+            avoid_local: false,
+        };
+        Job { caller, key: None, command, clearance: None, answer: self.answer, first_block: None }
+    }
 }
 
 /// The way to the commit thread. Cloning shares it.
@@ -70,9 +99,28 @@ impl Commits {
         clearance: Option<Clearance>,
     ) -> FsResult<Reply> {
         let (answer, answered) = oneshot::channel();
-        let job = Job { caller, key, command, clearance, answer };
-        self.queue.send(job).await?;
+        self.queue.send(Job { caller, key, command, clearance, answer, first_block: None }).await?;
         answered.await.map_err(|_| stopping())?
+    }
+
+    /// Carries out a [`Command::Create`], and allocates the new file's first block with it: both are durable together. The
+    /// second answer is none if there is no file.
+    pub(crate) async fn submit_with_block(
+        &self,
+        caller: Caller,
+        key: Option<CallKey>,
+        command: Command,
+        (path, client): (FsPath, String),
+    ) -> (FsResult<Reply>, Option<FsResult<Reply>>) {
+        let (answer, answered) = oneshot::channel();
+        let (allocate, allocated) = oneshot::channel();
+        let first_block = Some(FirstBlock { path, client, answer: allocate });
+        let job = Job { caller, key, command, clearance: None, answer, first_block };
+        if let Err(error) = self.queue.send(job).await {
+            return (Err(error), None);
+        }
+        let created = answered.await.unwrap_or_else(|_| Err(stopping()));
+        (created, allocated.await.ok())
     }
 
     /// Asks for a seal, if nothing was committed since `index`.
@@ -265,7 +313,19 @@ impl CommitLoop {
             }
         });
         batch.transactions.extend(transaction);
+        let next = match (&reply, job.first_block) {
+            (Ok(Reply::File(made)), Some(first)) => Some(first.job(job.caller, made.id)),
+            _ => None,
+        };
         batch.answers.push((job.answer, reply));
+        if let Some(next) = next {
+            self.plan(tx, around, batch, next);
+        }
+    }
+
+    /// How long a batch may be gathered: less than it takes to make it durable.
+    fn pause(&self) -> Duration {
+        (self.synced / 2).min(LONGEST_PAUSE)
     }
 
     /// Appends a seal, if nothing was committed since `index`.

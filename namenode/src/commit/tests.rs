@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::answers::SavedAnswers;
 use super::renewals::Renewals;
-use super::{BATCH_BYTES, BATCH_ROWS, CommitLoop, Job, Parts, payload};
+use super::{BATCH_BYTES, BATCH_ROWS, CommitLoop, FirstBlock, Job, Parts, payload};
 use crate::config::StoreConfig;
 use crate::events::Events;
 use crate::journal::{Journal, Position};
@@ -144,7 +144,7 @@ fn job(command: Command) -> (Job, oneshot::Receiver<FsResult<Reply>>) {
         address: None,
         origin: steadfs_namenode_core::command::Origin::default(),
     };
-    (Job { caller, key: None, command, clearance: None, answer }, answered)
+    (Job { caller, key: None, command, clearance: None, answer, first_block: None }, answered)
 }
 
 fn mkdirs(text: &str) -> Command {
@@ -184,6 +184,40 @@ fn a_batch_is_one_entry_and_each_command_sees_those_before_it() {
     assert_eq!(transactions.iter().map(|tx| tx.operation).collect::<Vec<_>>(), [2, 14, 2]);
     assert!(transactions.windows(2).all(|pair| pair[0].id < pair[1].id));
     assert!(changes.contains_key(&Key::Counters));
+}
+
+#[test]
+fn a_file_and_its_first_block_are_one_entry() {
+    let mut bench = Bench::new();
+    let before = bench.journal.entries.lock().len();
+    let path = FsPath::parse("/f").unwrap();
+    let mut create = |overwrite| {
+        let (mut job, mut created) = job(Command::Create {
+            path: path.clone(),
+            mode: 0o644,
+            unmasked: None,
+            client: "c".into(),
+            create: true,
+            overwrite,
+            create_parent: false,
+            replication: 3,
+            block_size: 1 << 20,
+            policy: 0,
+        });
+        let (answer, mut allocated) = oneshot::channel();
+        job.first_block = Some(FirstBlock { path: path.clone(), client: "c".into(), answer });
+        bench.commits.commit([job]);
+        (created.try_recv().unwrap(), allocated.try_recv())
+    };
+    let (created, allocated) = create(false);
+    let Ok(Reply::File(file)) = created else { panic!("{created:?}") };
+    let Ok(Ok(Reply::Block(placed))) = allocated else { panic!("{allocated:?}") };
+    assert_eq!((placed.block.inode, placed.offset, placed.storages.len()), (file.id, 0, 3));
+    // Where no file is made, no block is added to the one that is there.
+    let (refused, allocated) = create(false);
+    assert!(refused.is_err() && allocated.is_err());
+    assert_eq!(bench.journal.entries.lock().len(), before + 1);
+    assert_eq!(bench.store.view().file_blocks(file.id, 0, 10), [placed.block.id]);
 }
 
 #[test]

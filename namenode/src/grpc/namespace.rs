@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use steadfs_common::limits::LISTING_PAGE;
 use steadfs_common::{FsError, FsResult, Millis};
-use steadfs_namenode_core::command::{Command, RenameMode};
+use steadfs_namenode_core::command::{Command, NewTimes, RenameMode};
 use steadfs_namenode_core::namespace::quota;
 use steadfs_namenode_core::{Caller, Reply};
 use steadfs_proto::convert::{call_key, datanode_uuids, path, principal, required, storage_id, storage_ids};
@@ -40,8 +40,9 @@ impl NamespaceDoor {
         let defaults = self.service.defaults();
         let client = principal("client", &request.client)?;
         let wanted = replication(request.replication)?;
+        let at = path(&request.path)?;
         let command = Command::Create {
-            path: path(&request.path)?,
+            path: at.clone(),
             mode: mode(request.mode)?,
             unmasked: request.unmasked.map(mode).transpose()?,
             client: client.clone(),
@@ -56,25 +57,19 @@ impl NamespaceDoor {
             },
         };
         let key = call_key(request.key.as_ref())?;
-        let inode = as_file(self.service.submit(caller, key, command).await?)?;
-        let block = if request.first_block {
-            let first = Command::AddBlock {
-                file: file_ref(&request.path, inode.id.0)?,
-                client,
-                previous: None,
-                excluded: Vec::new(),
-                favored: Vec::new(),
-                avoid_local: false,
-            };
-            // The file is there: what is wrong with its first block is told to who has something to write.
-            let placed =
-                self.service.submit(caller, None, first).await.and_then(|placed| self.placed(placed));
-            placed.unwrap_or_else(|error| {
+        let (created, placed) = if request.first_block {
+            self.service.create_with_block(caller, key, command, &at, &client).await?
+        } else {
+            (self.service.submit(caller, key, command).await?, None)
+        };
+        let inode = as_file(created)?;
+        // The file is there: what is wrong with its first block is told to who has something to write.
+        let block = match placed {
+            Some(placed) => placed.and_then(|placed| self.placed(placed)).unwrap_or_else(|error| {
                 tracing::debug!(%error, "a new file has no first block yet");
                 None
-            })
-        } else {
-            None
+            }),
+            None => None,
         };
         Ok(pb::CreateResponse { status: Some(inode_status(&inode, "")), block })
     }
@@ -224,7 +219,9 @@ impl Namespace for NamespaceDoor {
             let file = file_ref(&message.path, message.inode)?;
             let client = principal("client", &message.client)?;
             let last = message.last.map(plain_block);
-            let answer = self.service.submit(&who, None, Command::Complete { file, client, last }).await?;
+            let times = NewTimes { mtime: message.mtime.map(Millis), atime: message.atime.map(Millis) };
+            let command = Command::Complete { file, client, last, times };
+            let answer = self.service.submit(&who, None, command).await?;
             Ok(pb::CompleteResponse { done: as_bool(&answer)? })
         })
     }
@@ -234,7 +231,8 @@ impl Namespace for NamespaceDoor {
             let file = file_ref(&message.path, message.inode)?;
             let client = principal("client", &message.client)?;
             let last_block_length = Some(message.last_block_length).filter(|length| *length > 0);
-            self.change(&who, Command::Fsync { file, client, last_block_length }).await
+            let synced = !message.flushed_only;
+            self.change(&who, Command::Fsync { file, client, last_block_length, synced }).await
         })
     }
 
@@ -255,6 +253,7 @@ impl Namespace for NamespaceDoor {
                 old: block_ref("old", message.old)?,
                 new: block_ref("new", message.new)?,
                 storages: storage_ids("storage_ids", &message.storage_ids)?,
+                synced: message.synced_length,
             };
             let key = call_key(message.key.as_ref())?;
             self.service.submit(&who, key, command).await.map(|_| pb::Empty {})

@@ -1,7 +1,7 @@
 //! Files being written: creation, blocks, pipelines, leases.
 
 use steadfs_common::{FsError, FsErrorKind, FsResult};
-use steadfs_namenode_core::command::{Command, Reply};
+use steadfs_namenode_core::command::{Command, NewTimes, Reply};
 use steadfs_namenode_core::namespace::quota;
 use steadfs_namenode_core::policy;
 use steadfs_proto::hadoop::{
@@ -111,6 +111,7 @@ pub(super) async fn complete(asked: Asked, request: CompleteRequestProto) -> FsR
         file: convert::file_ref(&request.src, request.file_id)?,
         client: convert::client_name(&request.client_name)?,
         last: request.last.as_ref().map(|block| convert::block_ref(&asked.pool, block)).transpose()?,
+        times: NewTimes::default(),
     };
     Ok(CompleteResponseProto { result: answers::truth(asked.submit(command).await?)? })
 }
@@ -124,6 +125,8 @@ pub(super) async fn fsync(asked: Asked, request: FsyncRequestProto) -> FsResult<
             .last_block_length
             .and_then(|length| u64::try_from(length).ok())
             .filter(|&l| l > 0),
+        // They say the length with `hsync` alone (`UPDATE_LENGTH`).
+        synced: true,
     };
     answers::done(asked.submit(command).await?)?;
     Ok(FsyncResponseProto {})
@@ -155,6 +158,8 @@ pub(super) async fn update_pipeline(
         old: convert::block_ref(&asked.pool, &request.old_block)?,
         new: convert::block_ref(&asked.pool, &request.new_block)?,
         storages: convert::storages("storageIDs", &request.storage_i_ds)?,
+        // These clients do not say.
+        synced: None,
     };
     answers::done(asked.submit_once(command).await?)?;
     Ok(UpdatePipelineResponseProto {})

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use steadfs_common::{CallKey, FsErrorKind, FsPath, FsResult, InodeId, Millis};
 use steadfs_daemon::clock::ManualClock;
-use steadfs_namenode_core::command::{BlockRef, FileRef, Origin, PlacedBlock, RenameMode};
+use steadfs_namenode_core::command::{BlockRef, FileRef, NewTimes, Origin, PlacedBlock, RenameMode};
 use steadfs_namenode_core::{Caller, Command, Effect, Reply, View as _};
 
 use super::Service;
@@ -379,7 +379,7 @@ async fn complete_waits_until_the_block_is_reported() {
     let file = FileRef { path: path("/file"), inode: Some(id) };
     let block = bench.add_block(&file, "client").await.block;
     let last = Some(BlockRef { id: block.id, stamp: block.stamp, length: 10 });
-    let complete = Command::Complete { file: file.clone(), client: "client".into(), last };
+    let complete = Command::Complete { file: file.clone(), client: "client".into(), last, times: NewTimes::default() };
     let reports = async {
         tokio::task::yield_now().await;
         bench.sink.report(block.id, block.stamp);
@@ -404,7 +404,7 @@ async fn complete_answers_false_in_bounded_time() {
     let file = FileRef { path: path("/file"), inode: Some(id) };
     let block = bench.add_block(&file, "client").await.block;
     let last = Some(BlockRef { id: block.id, stamp: block.stamp, length: 10 });
-    let complete = Command::Complete { file, client: "client".into(), last };
+    let complete = Command::Complete { file, client: "client".into(), last, times: NewTimes::default() };
     assert_eq!(bench.submit(complete).await, Ok(Reply::Bool(false)));
     bench.stop().await;
 }

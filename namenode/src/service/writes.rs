@@ -21,6 +21,9 @@ const MAX_WALKS: usize = 8;
 const WAITED_BLOCKS: usize = 2;
 /// Between two looks at a file whose blocks are reported already, by what the wait said.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a file's end waits for the first report of its last block before it is looked at, so that it is looked at, and the
+/// journal written, once.
+const REPORT_WAIT: Duration = Duration::from_millis(50);
 /// How long an `addBlock` waits at most for the block before it to be reported, before the client is sent away for 400 ms.
 const ADD_BLOCK_WAIT: Duration = Duration::from_millis(400);
 
@@ -46,6 +49,7 @@ impl Service {
         self.prefetch(&command).await;
         let result = match &command {
             Command::Complete { file, .. } => {
+                self.first_report(file).await;
                 let not_yet = |result: &FsResult<Reply>| matches!(result, Ok(Reply::Bool(false)));
                 self.patiently(caller, key, &command, file, self.complete_wait, not_yet).await
             }
@@ -66,6 +70,46 @@ impl Service {
         };
         self.note(&started, operation, caller, subject, noted, &result).await;
         result
+    }
+
+    /// Creates a file together with its first block: both are durable together. `command` is a [`Command::Create`]; `path` and
+    /// `client` are those in it. The second answer is none if there is no file; an error there leaves the file as it is.
+    ///
+    /// # Errors
+    /// As [`Service::submit`].
+    pub async fn create_with_block(
+        &self,
+        caller: &Caller,
+        key: Option<CallKey>,
+        command: Command,
+        path: &FsPath,
+        client: &str,
+    ) -> FsResult<(Reply, Option<FsResult<Reply>>)> {
+        let (started, block_started) = (self.audit.start(), self.audit.start());
+        let operation = payload::operation(&command).1;
+        let (subject, noted) = (Subject::of(&command), Noted::of(&command));
+        if let Err(full) = self.room_for_answer(key, &command).await {
+            let refused = Err(full);
+            self.note(&started, operation, caller, subject, noted, &refused).await;
+            return refused.map(|reply| (reply, None));
+        }
+        self.prefetch(&command).await;
+        let file = (path.clone(), client.to_owned());
+        let (created, allocated) = self.commits.submit_with_block(caller.clone(), key, command, file).await;
+        self.note(&started, operation, caller, subject, noted, &created).await;
+        if let Some(allocated) = &allocated {
+            let subject = Subject::One(path.to_string());
+            let noted = Noted { left: None, options: "", when_false: Some(true) };
+            self.note(&block_started, "add_block", caller, subject, noted, allocated).await;
+        }
+        created.map(|reply| (reply, allocated))
+    }
+
+    /// Waits a moment for a file's last block to be reported, if it is not.
+    async fn first_report(&self, file: &FileRef) {
+        if self.blocks.safe_mode().is_none() {
+            self.wait_reported(file, REPORT_WAIT.min(self.complete_wait)).await;
+        }
     }
 
     /// Waits until the answer to a call that must not be carried out twice can be kept. A repeated call needs no room.
@@ -137,6 +181,7 @@ impl Service {
         not_yet: impl Fn(&FsResult<Reply>) -> bool,
     ) -> FsResult<Reply> {
         let end = self.clock.monotonic() + limit;
+        let mut looks = 0;
         loop {
             let result = self.commits.submit(caller.clone(), key, command.clone(), None).await;
             if !not_yet(&result) || self.blocks.safe_mode().is_some() {
@@ -146,6 +191,11 @@ impl Service {
             if left.is_zero() || !self.wait_reported(file, left).await {
                 return result;
             }
+            // They may have been reported between the plan and the wait; not again and again.
+            if looks > 0 {
+                tokio::time::sleep(LOOK_AGAIN.min(left)).await;
+            }
+            looks += 1;
         }
     }
 
@@ -155,10 +205,7 @@ impl Service {
         let blocks = self.read(move |view| last_blocks(view, &file)).await;
         let count = usize::from(self.settings.min_replication.max(1));
         let waits = blocks.iter().map(|(id, stamp)| self.blocks.wait_reported(*id, *stamp, count, limit));
-        let reported = futures::future::join_all(waits).await.into_iter().all(|reported| reported);
-        // What is reported and what a plan sees may be an instant apart.
-        tokio::time::sleep(LOOK_AGAIN.min(limit)).await;
-        reported
+        futures::future::join_all(waits).await.into_iter().all(|reported| reported)
     }
 
     /// Deletes need to know that everything below may be deleted: a large tree is walked here, off the commit thread,

@@ -36,6 +36,8 @@ impl Task {
             self.drop_hidden(InodeId(hidden)).await;
         }
         self.taken = found.request;
+        self.times = found.times;
+        self.written.times_are(found.times.0, found.times.1);
         let mut extents = found.extents;
         if extents.is_empty() && found.kept == found.committed {
             found.stage.discard().await;

@@ -9,7 +9,7 @@ use super::planner::Planner;
 use super::quota::{self, Counted};
 use super::read::{Action, access_time_due};
 use super::resolve::{self, Purpose};
-use crate::command::{Effect, Reply};
+use crate::command::{Effect, NewTimes, Reply};
 use crate::event::MetadataChange;
 use crate::record::{Inode, Layout};
 use crate::view::View;
@@ -118,6 +118,21 @@ pub(crate) fn set_times(
         p.write(inode);
     }
     Ok(Reply::Done)
+}
+
+/// Gives a file that its writer closes the times that the writer wants. Where access times are not kept, that one counts for
+/// nothing: the file is closed all the same.
+pub(crate) fn set_at_close(p: &mut Planner<'_>, file: Inode, times: NewTimes) {
+    let atime = times.atime.filter(|_| !p.ctx.settings.access_time_precision.is_zero());
+    let mtime = times.mtime;
+    if mtime.is_none() && atime.is_none() {
+        return;
+    }
+    p.metadata_changed(file.id, MetadataChange::Times { mtime, atime });
+    let (mtime, atime) = (mtime.unwrap_or(file.mtime), atime.unwrap_or(file.atime));
+    if (mtime, atime) != (file.mtime, file.atime) {
+        p.write(Inode { mtime, atime, ..file });
+    }
 }
 
 /// [`crate::Command::TouchAccessTime`]

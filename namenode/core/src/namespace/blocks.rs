@@ -5,8 +5,8 @@ use steadfs_common::{DatanodeUuid, FsError, FsErrorKind, FsPath, FsResult, Stora
 use super::planner::Planner;
 use super::quota::{self, Counted};
 use super::usage::{block_at, effective_policy, last_block};
-use super::{delete, lease, replace, resolve};
-use crate::command::{BlockRef, Effect, FileRef, PlacedBlock, Reply};
+use super::{attributes, delete, lease, replace, resolve};
+use crate::command::{BlockRef, Effect, FileRef, NewTimes, PlacedBlock, Reply};
 use crate::placement::PlacementRequest;
 use crate::record::{Block, BlockState, FileBody, Inode, InodeKind, Key, Record};
 use crate::view::View;
@@ -64,7 +64,7 @@ pub(crate) fn add(
         inode: inode.id,
         index: body.blocks,
         references: 1,
-        state: BlockState::UnderConstruction { expected: storages.clone(), recovery: None },
+        state: BlockState::UnderConstruction { expected: storages.clone(), recovery: None, synced: 0, unsure: false },
     };
     p.tx.put(Key::FileBlock(inode.id, block.index), Record::FileBlock(block.id));
     p.tx.put_block(block.clone());
@@ -152,8 +152,9 @@ fn choose(
         0 => "no".to_owned(),
         count => count.to_string(),
     };
+    let kind = if cluster.datanodes() == 0 { FsErrorKind::NoDatanodeYet } else { FsErrorKind::NoDatanode };
     Err(FsError::new(
-        FsErrorKind::NoDatanode,
+        kind,
         format!(
             "File {path} could only be written to {} of the {least} minReplication nodes. There are {} datanode(s) \
              running and {excluded} node(s) are excluded in this operation.",
@@ -194,6 +195,7 @@ pub(crate) fn complete(
     file: &FileRef,
     client: &str,
     last: Option<&BlockRef>,
+    times: NewTimes,
 ) -> FsResult<Reply> {
     let inode = match lease::open_file(&p.tx, &p.guard, file, client) {
         Ok(inode) => inode,
@@ -217,7 +219,8 @@ pub(crate) fn complete(
     if !all_complete(p, &inode) {
         return Ok(Reply::Bool(false));
     }
-    lease::close(p, inode)?;
+    let closed = lease::close(p, inode)?;
+    attributes::set_at_close(p, closed, times);
     Ok(Reply::Bool(true))
 }
 
@@ -240,16 +243,24 @@ pub(crate) fn fsync(
     file: &FileRef,
     client: &str,
     length: Option<u64>,
+    synced: bool,
 ) -> FsResult<Reply> {
     let inode = lease::open_file(&p.tx, &p.guard, file, client)?;
     let (Some(length), Some(mut last)) = (length, last_block(&p.tx, &inode)) else { return Ok(Reply::Done) };
-    let writing = matches!(last.state, BlockState::UnderConstruction { recovery: None, .. });
-    if !writing || length <= last.length {
+    let BlockState::UnderConstruction { recovery: None, synced: on_disk, .. } = &mut last.state else {
+        return Ok(Reply::Done);
+    };
+    let more_on_disk = synced && length > *on_disk;
+    if more_on_disk {
+        *on_disk = length;
+    }
+    if length <= last.length && !more_on_disk {
         return Ok(Reply::Done);
     }
     let before = p.usage(&inode);
     let mut inode = Inode::clone(&inode);
     let had = body_of(&inode)?.length;
+    let length = length.max(last.length);
     set_length(&mut inode, &mut last, length)?;
     p.grown(&inode, had);
     p.tx.put_block(last);

@@ -43,6 +43,7 @@ async fn every_command_has_its_line() {
             file: FileRef { path: path(name), inode: None },
             client: "c".into(),
             last: None,
+            times: NewTimes::default(),
         })
         .await;
     }
@@ -123,6 +124,13 @@ async fn the_trash_is_put_aside_and_emptied() {
     bench.clock.advance(Duration::from_secs(61));
     bench.service.empty_trash(INTERVAL).await.unwrap();
     assert!(!bench.exists(aside).await && !bench.exists("/user/ann/.Trash/231114221320-1").await);
+    // Made by a client whose clock on the wall shows ten hours less: no hour of the interval is lost.
+    bench.mkdirs("/user/ann/.Trash/231114121420/x").await.unwrap();
+    for (minutes, there) in [(60, true), (120, false)] {
+        bench.clock.advance(Duration::from_secs(60 * minutes));
+        bench.service.empty_trash(INTERVAL).await.unwrap();
+        assert_eq!(bench.exists("/user/ann/.Trash/231114121420").await, there, "{minutes} minutes later");
+    }
     assert!(bench.exists("/user/ann/.Trash/mine").await && bench.exists("/user/bob/other").await);
     bench.stop().await;
 }

@@ -6,7 +6,7 @@ use steadfs_common::{FsPath, Millis};
 
 use super::world::{BLOCK, World, chmod, create, path};
 use crate::Command;
-use crate::command::{FileRef, RenameMode};
+use crate::command::{FileRef, NewTimes, RenameMode};
 use crate::event::{Event, EventKind, MetadataChange};
 use crate::view::View;
 
@@ -140,7 +140,8 @@ fn the_contents_version_changes_with_the_bytes_alone() {
         .unwrap();
     assert_eq!(told(&world), one("/open/f", "append"));
     let file = FileRef { path: path("/open/f"), inode: None };
-    world.run("ann", &Command::Complete { file, client: "c".into(), last: None }).unwrap();
+    let times = NewTimes::default();
+    world.run("ann", &Command::Complete { file, client: "c".into(), last: None, times }).unwrap();
     assert_eq!(told(&world), one("/open/f", "close"));
     assert_eq!(content(&world), second, "nothing was written");
 }

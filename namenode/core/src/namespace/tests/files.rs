@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use steadfs_common::{FsErrorKind, GenStamp, InodeId};
+use steadfs_common::{FsErrorKind, GenStamp, InodeId, Millis};
 
 use super::world::{BLOCK, World, add_block, append, chmod, complete, create, delete, named, of, path};
-use crate::command::{BlockRef, FileRef, PlacedBlock};
+use crate::command::{BlockRef, FileRef, NewTimes, PlacedBlock};
 use crate::record::{BlockState, Inode};
 use crate::view::View;
 use crate::{Command, Effect, Reply};
@@ -150,7 +150,7 @@ fn a_repeated_add_block_gets_the_same_block() {
     let second = world.add_block(&file, Some(full(&first))).unwrap();
     assert_eq!(world.add_block(&file, Some(full(&first))).unwrap(), second);
     world
-        .run("ann", &Command::Fsync { file: of(&file), client: "c1".into(), last_block_length: Some(7) })
+        .run("ann", &Command::Fsync { file: of(&file), client: "c1".into(), last_block_length: Some(7), synced: true })
         .unwrap();
     let words = world.words("ann", &add_block(&file, Some(full(&first))));
     assert_eq!(
@@ -210,14 +210,39 @@ fn complete_waits_and_may_be_repeated() {
 }
 
 #[test]
+fn a_file_is_closed_with_the_times_that_its_writer_wants() {
+    let mut world = World::new();
+    let close = |world: &mut World, at: &str, mtime: Option<u64>, atime: Option<u64>| {
+        let file = world.create("ann", at).unwrap();
+        let times = NewTimes { mtime: mtime.map(Millis), atime: atime.map(Millis) };
+        let complete = Command::Complete { file: of(&file), client: "c1".into(), last: None, times };
+        assert_eq!(world.run("ann", &complete), Ok(Reply::Bool(true)));
+        // Said again, it is done already, whatever it says.
+        assert_eq!(world.run("ann", &complete), Ok(Reply::Bool(true)));
+        let closed = world.by_id(file.id).unwrap();
+        assert!(!closed.file().unwrap().under_construction);
+        (closed.mtime, closed.atime, file)
+    };
+    let (mtime, atime, _) = close(&mut world, "/open/both", Some(5), Some(7));
+    assert_eq!((mtime, atime), (Millis(5), Millis(7)));
+    let (mtime, atime, file) = close(&mut world, "/open/one", None, Some(9));
+    assert!(mtime >= file.mtime && mtime != Millis(9));
+    assert_eq!(atime, Millis(9));
+    world.settings.access_time_precision = std::time::Duration::ZERO;
+    let (mtime, atime, file) = close(&mut world, "/open/unkept", Some(5), Some(7));
+    assert_eq!((mtime, atime), (Millis(5), file.atime), "access times are not kept: nothing is refused");
+}
+
+#[test]
 fn an_old_client_names_files_by_path_alone() {
     let mut world = World::new();
     world.create("ann", "/open/f").unwrap();
     let file = FileRef { path: path("/open/f"), inode: Some(InodeId(0)) };
-    let done = world.run("ann", &Command::Complete { file, client: "c1".into(), last: None });
+    let times = NewTimes::default();
+    let done = world.run("ann", &Command::Complete { file, client: "c1".into(), last: None, times });
     assert_eq!(done, Ok(Reply::Bool(true)));
     let again = FileRef { path: path("/open/f"), inode: None };
-    let done = world.run("ann", &Command::Complete { file: again, client: "c1".into(), last: None });
+    let done = world.run("ann", &Command::Complete { file: again, client: "c1".into(), last: None, times });
     assert_eq!(done, Ok(Reply::Bool(true)));
 }
 
@@ -247,7 +272,7 @@ fn lengths_that_lie_are_refused() {
     let file = world.create("ann", "/open/f").unwrap();
     let block = world.add_block(&file, None).unwrap();
     let fsync =
-        |length| Command::Fsync { file: of(&file), client: "c1".into(), last_block_length: Some(length) };
+        |length| Command::Fsync { file: of(&file), client: "c1".into(), last_block_length: Some(length), synced: true };
     assert_eq!(world.kind("ann", &fsync(u64::MAX)), FsErrorKind::Refused);
     world.run("ann", &fsync(50)).unwrap();
     world.run("ann", &fsync(20)).unwrap();
@@ -303,6 +328,11 @@ fn no_datanode_is_an_error_in_hdfs_words() {
         "File /open/of could only be written to 0 of the 1 minReplication nodes. There are 1 datanode(s) running and \
          1 node(s) are excluded in this operation."
     );
+    // Our clients wait for the first one.
+    world.nodes.storages.clear();
+    let error = world.run("ann", &command).unwrap_err();
+    assert_eq!(error.kind(), FsErrorKind::NoDatanodeYet);
+    assert!(error.message().contains("There are 0 datanode(s) running"), "{error}");
 }
 
 fn appended(world: &mut World, command: &Command) -> (Inode, Option<PlacedBlock>) {
@@ -334,6 +364,7 @@ fn appending_goes_on_in_a_partial_block() {
         old: named(&last),
         new: named(&new),
         storages: last.storages.to_vec(),
+        synced: Some(0),
     };
     assert_eq!(world.run("ann", &update), Ok(Reply::Done));
     let shown = world.words("ann", &update);
@@ -412,6 +443,7 @@ fn stamps_and_pipelines_are_the_writer_s() {
         old: named(&block),
         new,
         storages,
+        synced: Some(0),
     };
     let storages = block.storages.to_vec();
     let future = BlockRef { stamp: GenStamp(99), ..named(&block) };

@@ -9,13 +9,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 use steadfs_common::acl::{AclScope, ScopedAclEntry};
 use steadfs_common::xattr::{XAttrFlags, XAttrName};
-use steadfs_common::{FsErrorKind, FsPath, InodeId, Name, StorageType};
+use steadfs_common::{FsErrorKind, FsPath, InodeId, Millis, Name, StorageType};
 
 use self::beside::Beside;
 use self::naive::{Answer, Model, Previous, Seen, Used};
 use super::world::{BLOCK, World, path, user};
 use crate::acl::AclChange;
-use crate::command::{BlockRef, FileRef, RenameMode};
+use crate::command::{BlockRef, FileRef, NewTimes, RenameMode};
 use crate::namespace::kept;
 use crate::namespace::quota::Bound;
 use crate::namespace::read::{Reader, full_path};
@@ -66,7 +66,7 @@ enum Op {
     AddBlock { file: usize, client: usize, previous: Previous, length: u64, reported: bool },
     Abandon { file: usize, client: usize, previous: Previous },
     Complete { file: usize, client: usize, previous: Previous, length: u64, reported: bool },
-    Fsync { file: usize, client: usize, length: u64 },
+    Fsync { file: usize, client: usize, length: u64, synced: bool },
     Rename { who: usize, from: At, to: At, mode: RenameMode, to_trash: bool },
     Delete { who: usize, at: At, recursive: bool },
     Concat { who: usize, target: At, beside: Vec<&'static str>, other: Option<At> },
@@ -242,7 +242,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(file, client, previous, length, reported)| {
                 Op::Complete { file, client, previous, length, reported }
             }),
-        1 => (file.clone(), client(), length()).prop_map(|(file, client, length)| Op::Fsync { file, client, length }),
+        1 => (file.clone(), client(), length(), any::<bool>())
+            .prop_map(|(file, client, length, synced)| Op::Fsync { file, client, length, synced }),
         6 => (who(), at(), at(), rename_mode, prop::bool::weighted(0.2))
             .prop_map(|(who, from, to, mode, to_trash)| Op::Rename { who, from, to, mode, to_trash }),
         3 => (who(), at(), prop::bool::weighted(0.7))
@@ -418,14 +419,15 @@ impl Both {
                 let (id, client) = (model.file_number(*file)?, CLIENTS[*client]);
                 world.nodes.reports.set(*reported);
                 let last = block_ref(world, id, *previous, *length);
-                let command = Command::Complete { file: by_id(id), client: client.into(), last };
+                let times = NewTimes { mtime: reported.then_some(Millis(*length)), atime: None };
+                let command = Command::Complete { file: by_id(id), client: client.into(), last, times };
                 ("ann", command, model.complete(id, client, *previous, *length, *reported))
             }
-            Op::Fsync { file, client, length } => {
-                let (id, client) = (model.file_number(*file)?, CLIENTS[*client]);
-                let last_block_length = Some(*length);
-                let command = Command::Fsync { file: by_id(id), client: client.into(), last_block_length };
-                ("ann", command, model.fsync(id, client, *length))
+            Op::Fsync { file, client, length, synced } => {
+                let (id, client, synced) = (model.file_number(*file)?, CLIENTS[*client], *synced);
+                let (file, last_block_length) = (by_id(id), Some(*length));
+                let command = Command::Fsync { file, client: client.into(), last_block_length, synced };
+                ("ann", command, model.fsync(id, client, *length, synced))
             }
             Op::Rename { who, from, to, mode, to_trash } => {
                 let (from, to) = (from.path(model), to.path(model));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use steadfs_common::{FsErrorKind, InodeId, ROOT_INODE, TxId};
 
 use super::world::{BLOCK, World, chmod, path};
-use crate::command::{BlockRef, FileRef};
+use crate::command::{BlockRef, FileRef, NewTimes};
 use crate::locks::SessionId;
 use crate::namespace::lease::due;
 use crate::namespace::quota::Bound;
@@ -123,6 +123,7 @@ fn who_comes_late_is_refused() {
         file: FileRef { path: path("/open/f"), inode: Some(staged.id) },
         client: "c1".into(),
         last,
+        times: NewTimes::default(),
     };
     assert_eq!(world.kind("ann", &complete), FsErrorKind::InvalidArgument);
 }

@@ -9,7 +9,7 @@ use steadfs_common::{
     BlockId, CallKey, DatanodeUuid, FsErrorKind, FsPath, FsResult, GenStamp, InodeId, Millis, StorageId,
 };
 
-use crate::command::{BlockRef, FileRef, Origin, PlacedBlock, RenameMode};
+use crate::command::{BlockRef, FileRef, NewTimes, Origin, PlacedBlock, RenameMode};
 use crate::event::EventBatch;
 use crate::memory::{MemoryView, check};
 use crate::namespace::kept::OpenFiles;
@@ -304,7 +304,7 @@ pub(super) fn add_block(file: &Inode, previous: Option<BlockRef>) -> Command {
 }
 
 pub(super) fn complete(file: &Inode, last: Option<BlockRef>) -> Command {
-    Command::Complete { file: of(file), client: "c1".into(), last }
+    Command::Complete { file: of(file), client: "c1".into(), last, times: NewTimes::default() }
 }
 
 pub(super) fn append(at: &str, client: &str) -> Command {
