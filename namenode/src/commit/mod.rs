@@ -38,8 +38,6 @@ const BATCH_ROWS: usize = 50_000;
 /// So does one whose events and lists of extended attributes, the only rows that are large, take about so many bytes of
 /// memory.
 const BATCH_BYTES: usize = 32 << 20;
-/// The longest time for which a batch is gathered, on slow disks.
-const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 /// The shortest time for which a batch is planned while several users share the thread.
 const LEAST_SPAN: Duration = Duration::from_micros(100);
 
@@ -321,11 +319,6 @@ impl CommitLoop {
         if let Some(next) = next {
             self.plan(tx, around, batch, next);
         }
-    }
-
-    /// How long a batch may be gathered: less than it takes to make it durable.
-    fn pause(&self) -> Duration {
-        (self.synced / 2).min(LONGEST_PAUSE)
     }
 
     /// Appends a seal, if nothing was committed since `index`.

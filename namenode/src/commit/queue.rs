@@ -38,8 +38,6 @@ struct State {
     /// Lanes with jobs, in the order of their turns.
     turns: VecDeque<Arc<str>>,
     waiting: usize,
-    /// The thread is told of a job only when so many wait: it is gathering a batch. 0: of each.
-    wanted: usize,
     /// A seal, if nothing was committed since this journal index.
     seal: Option<u64>,
     /// Who asked for a new segment of the journal.
@@ -89,11 +87,8 @@ impl Queue {
         if jobs.len() == 1 {
             state.turns.push_back(lane);
         }
-        let tell = state.waiting >= state.wanted;
         drop(state);
-        if tell {
-            self.told.notify_one();
-        }
+        self.told.notify_one();
         Ok(())
     }
 
@@ -150,20 +145,6 @@ impl Queue {
             }
             self.told.wait(&mut state);
         }
-    }
-
-    /// Waits until `wanted` jobs wait or something else is to be done, at most for `limit`. Blocks.
-    pub(super) fn gather(&self, wanted: usize, limit: Duration) {
-        let end = Instant::now() + limit;
-        let mut state = self.state.lock();
-        state.wanted = wanted;
-        while state.waiting < wanted
-            && !state.closed
-            && state.seal.is_none()
-            && state.rolls.is_empty()
-            && !self.told.wait_until(&mut state, end).timed_out()
-        {}
-        state.wanted = 0;
     }
 
     /// The next job, if there is one.
@@ -278,28 +259,6 @@ mod tests {
         let names: Vec<_> = std::iter::from_fn(|| next(&queue)).map(|(_, name)| name).collect();
         assert_eq!(names, (0..10).map(|name| format!("/{name}")).collect::<Vec<_>>());
         assert!(!queue.is_shared(), "one user alone shares with nobody");
-    }
-
-    #[test]
-    fn a_batch_is_gathered_until_it_is_whole_or_the_time_is_over() {
-        let queue = Arc::new(Queue::new(64));
-        let hour = Duration::from_secs(3600);
-        assert!((0..3).all(|name| send(&queue, "ann", name)));
-        queue.gather(3, hour);
-        queue.gather(4, Duration::from_millis(1));
-        assert_eq!(queue.waiting(), 3);
-        let sender = {
-            let queue = Arc::clone(&queue);
-            std::thread::spawn(move || (3..6).all(|name| send(&queue, "ann", name)))
-        };
-        queue.gather(6, hour);
-        assert!(sender.join().unwrap());
-        assert_eq!(queue.waiting(), 6);
-        // Whatever else is to be done does not wait for it.
-        queue.seal(1);
-        queue.gather(60, hour);
-        queue.close();
-        queue.gather(60, hour);
     }
 
     #[test]

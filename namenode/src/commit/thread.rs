@@ -13,10 +13,6 @@ use crate::config::JournalConfig;
 use crate::fatal;
 use crate::store::Store;
 
-/// From so many callers on, those who were just answered are waited for a moment: they are about to ask again, and a batch costs
-/// nearly the same whether it is large or small. Whoever is alone never waits.
-const GATHERED: usize = 8;
-
 /// The running threads. Wait for them with [`CommitThread::join`] after [`Commits::stop`].
 pub(crate) struct CommitThread {
     committer: JoinHandle<()>,
@@ -66,16 +62,10 @@ fn flush(store: &Arc<Store>) {
 }
 
 fn drive(mut commits: CommitLoop, queue: &Queue, ask_flush: &SyncSender<()>, config: &JournalConfig) {
-    let mut callers = 0;
     while queue.wait() {
-        if callers >= GATHERED {
-            queue.gather((callers * 3 / 4).min(config.batch), commits.pause());
-        }
-        let mut taken = 0;
         // What comes while a batch is planned may still be of it.
-        let jobs = std::iter::from_fn(|| queue.next()).take(config.batch).inspect(|_| taken += 1);
+        let jobs = std::iter::from_fn(|| queue.next()).take(config.batch);
         commits.commit_shared(jobs, || queue.is_shared());
-        callers = taken + queue.waiting();
         let rolls = queue.take_rolls();
         if let Some(index) = queue.take_seal() {
             commits.seal(index);
