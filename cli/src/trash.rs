@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::TryStreamExt as _;
 use steadfs_client::{Client, FsErrorKind, Millis};
-use steadfs_common::trash::{CURRENT, HOMES, TRASH, checkpoint_name, checkpoint_time};
+use steadfs_common::trash::{CURRENT, HOMES, TRASH, checkpoint_name, checkpoint_time, put_aside_by};
 
 use crate::failure::{Failure, Outcome};
 use crate::session::{Remote, Session};
@@ -58,7 +58,8 @@ pub(crate) async fn expunge(session: &Session) -> Outcome<()> {
     };
     for status in &found {
         let path = format!("{trash}/{}", status.name());
-        let old = checkpoint_time(status.name()).is_some_and(|at| at.0.saturating_add(kept_ms) < now.0);
+        let made = checkpoint_time(status.name()).map(|named| put_aside_by(named, status.modified));
+        let old = made.is_some_and(|at| at.0.saturating_add(kept_ms) < now.0);
         if status.name() == CURRENT {
             put_aside(&client, &trash, &path, now).await?;
         } else if old {
@@ -74,7 +75,13 @@ async fn put_aside(client: &Client, trash: &str, current: &str, now: Millis) -> 
         let to = if attempt == 0 { base.clone() } else { format!("{base}-{attempt}") };
         match client.rename(current, &to).await {
             Err(error) if error.kind() == FsErrorKind::AlreadyExists => {}
-            renamed => return renamed.map_err(Failure::at(current)),
+            renamed => {
+                renamed.map_err(Failure::at(current))?;
+                // A time that cannot be set costs half a day: the name is not believed then.
+                let name = to.rsplit('/').next().unwrap_or_default();
+                let _ = client.set_times(&to, checkpoint_time(name), None).await;
+                return Ok(());
+            }
         }
     }
     Err(Failure::other(format!("{trash}: too many checkpoints in one second")))

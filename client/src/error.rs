@@ -18,7 +18,7 @@ pub(crate) fn into_io(error: FsError) -> io::Error {
         K::Checksum => io::ErrorKind::InvalidData,
         K::Timeout => io::ErrorKind::TimedOut,
         K::Unreachable => io::ErrorKind::ConnectionRefused,
-        K::NoSpace | K::NoDatanode => io::ErrorKind::StorageFull,
+        K::NoSpace | K::NoDatanode | K::NoDatanodeYet => io::ErrorKind::StorageFull,
         K::SpaceQuota | K::NamespaceQuota => io::ErrorKind::QuotaExceeded,
         K::Unsupported => io::ErrorKind::Unsupported,
         _ => io::ErrorKind::Other,

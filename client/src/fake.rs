@@ -85,6 +85,8 @@ pub(crate) struct Books {
     pub(crate) renewals: usize,
     pub(crate) recovered: usize,
     pub(crate) not_yet: u32,
+    /// So often no datanode has registered yet.
+    pub(crate) nobody_yet: u32,
 }
 
 /// All of it.

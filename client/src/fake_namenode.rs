@@ -131,6 +131,10 @@ impl Namespace for Fake {
     async fn add_block(&self, request: Request<pb::AddBlockRequest>) -> Answer<pb::AddBlockResponse> {
         let request = request.into_inner();
         let mut books = self.books.lock();
+        if books.nobody_yet > 0 {
+            books.nobody_yet -= 1;
+            return answer(Err(FsError::new(FsErrorKind::NoDatanodeYet, "0 datanode(s) running")));
+        }
         if books.not_yet > 0 {
             books.not_yet -= 1;
             return answer(Err(FsError::new(FsErrorKind::NotReplicatedYet, "not yet")));

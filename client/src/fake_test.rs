@@ -273,6 +273,23 @@ async fn a_namenode_that_says_not_yet_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_namenode_whose_datanodes_have_not_registered_yet_is_asked_again() {
+    let fake = Fake::start(3).await;
+    let content = bytes(10_000);
+    fake.books.lock().nobody_yet = 4;
+    put(&fake, "/w", &content, 10_000).await.unwrap();
+    assert_eq!((fake.content("/w"), fake.books.lock().nobody_yet), (content, 0));
+}
+
+#[tokio::test]
+async fn a_datanode_that_was_left_out_is_asked_again_when_there_is_no_other() {
+    let fake = Fake::start(1).await;
+    fake.faults(0, Faults { refuse_setup: 1, ..Faults::default() });
+    put(&fake, "/w", &bytes(3_000), 3_000).await.unwrap();
+    assert_eq!(fake.content("/w"), bytes(3_000));
+}
+
+#[tokio::test]
 async fn the_lease_is_renewed_while_files_are_open_and_not_after() {
     let fake = Fake::start(3).await;
     let writer = fake.client().await.create("/w").await.unwrap();

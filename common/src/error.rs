@@ -157,6 +157,8 @@ kinds! {
     Snapshot = 67, "org.apache.hadoop.hdfs.protocol.SnapshotException", 95;
     /// A failover tool asks for what a single namenode cannot do.
     ServiceFailed = 95, "org.apache.hadoop.ha.ServiceFailedException", 95;
+    /// No datanode has registered: the namenode has just begun, or all are away. HDFS does not tell it from one that is full.
+    NoDatanodeYet = 200, "java.io.IOException", 28;
 }
 
 /// What went wrong and the sentence for it.

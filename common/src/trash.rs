@@ -1,6 +1,11 @@
 //! Where what was thrown away lies, and how the time at which it was put aside is told.
 //!
 //! `/user/<name>/.Trash/Current` takes it; at a checkpoint that becomes `/user/<name>/.Trash/<yyMMddHHmmss>`, in UTC.
+//!
+//! Stock clients name their checkpoints by local time, which may be half a day behind. So a name is believed only if the
+//! folder's modification time is the same to the millisecond, as SteadFS sets it; all others are kept for that half day longer.
+
+use std::time::Duration;
 
 use crate::dates::{civil, days};
 use crate::units::Millis;
@@ -18,6 +23,15 @@ const OLD_DIGITS: usize = 10;
 /// Checkpoints have two digits for their year.
 const CENTURY: u64 = 2_000;
 const DAY_SECONDS: u64 = 86_400;
+
+/// So far local time may be behind UTC.
+const FARTHEST_WEST: Duration = Duration::from_secs(12 * 3_600);
+
+/// The latest time at which a checkpoint may have been made whose name says `named`, and which was `modified` then.
+#[must_use]
+pub fn put_aside_by(named: Millis, modified: Millis) -> Millis {
+    if named == modified { named } else { named.plus(FARTHEST_WEST) }
+}
 
 /// The name of a checkpoint made at this time.
 #[must_use]

@@ -47,6 +47,7 @@ pub const fn code(kind: FsErrorKind) -> Code {
         | K::SpaceQuota
         | K::TypeQuota
         | K::NoDatanode
+        | K::NoDatanodeYet
         | K::NoSpace => Code::ResourceExhausted,
         K::SafeMode
         | K::RecoveryInProgress

@@ -2,12 +2,15 @@
 """Every kind of damage to every kind of file, on real files and real processes.
 
 A cell says what became of it: `healed` (it serves, all that was acknowledged is there, and what was damaged is whole
-again), `harmless` (the damage was never in the way), `refused` (it does not start, says why, and starts once the file is
+again), `replaced` (another replica was served, and the datanode found the damage and got the replica anew), `harmless` (the
+damage was never in the way), `refused` (it does not start, says why, and starts once the file is
 put back), `ended` (it ended, and after a restart all is there). LOST, WRONG and HUNG are failures, and so is a refusal where
 another copy could have helped.
 """
 
 import argparse
+import hashlib
+import json
 import pathlib
 import shutil
 import signal
@@ -19,6 +22,14 @@ from bench import Cluster, Ledger, copy_tree, drop_page_cache, until
 
 COLUMNS = ["bit flip", "zeroed page", "truncation", "swapped", "stale copy", "EIO on read", "EIO on write", "ENOSPC",
            "failing sync", "torn write"]
+
+
+# What lies on a datanode, and how soon it looks at all of it there.
+REPLICA = ("block file", "checksum file")
+DATANODE = {"scan_period_ms": 2000, "compare_period_ms": 2000, "volume_check_timeout_ms": 4000}
+# The disk that fails under a row's file: the data folder `a` has the store, `b` its copy; both have a journal.
+DISKS = {"journal, one copy": "b", "journal, every copy": "ab", "SST": "a", "MANIFEST": "a", "SST of the copy": "b",
+         "version file": "b", "block file": "datanode-0", "checksum file": "datanode-0"}
 
 
 def flip(path):
@@ -123,7 +134,7 @@ class Matrix:
     # The state that every cell begins with: two lives, so that there is an older copy of everything too.
 
     def prepare(self):
-        cluster = Cluster(self.binary, self.template, datanodes=2)
+        cluster = Cluster(self.binary, self.template, datanodes=2, datanode_settings=DATANODE)
         self.ports = (cluster.port, cluster.http)
         assert cluster.everything(), cluster.words()
         cluster.leave_safe_mode()
@@ -134,6 +145,12 @@ class Matrix:
                 data = bytes((number + life + place) % 251 for place in range(300_000 + 7_000 * number))
                 done = until(lambda data=data, path=f"/file-{life}-{number}": self.ledger.put(cluster, path, data), what="a put")
                 assert done
+            if life:
+                # So that there is an older copy of a block's files.
+                assert cluster.fs("append", "-", "/file-0-0", input=b"more").returncode == 0
+                data = cluster.fs("cat", "/file-0-0").stdout
+                assert data.endswith(b"more")
+                self.ledger.files["/file-0-0"] = hashlib.sha256(data).hexdigest()
             assert cluster.admin("scrub").returncode == 0
             if life == 0:
                 cluster.stop()
@@ -181,15 +198,28 @@ class Matrix:
             return [[sorted(store.glob("OPTIONS-*"))[-1], manifest]]
         if row == "version file":
             return [[cluster.folders[1] / "store-copy" / "BACKUP", cluster.folders[1] / "VERSION"]]
-        blocks = [path for path in (cluster.root / "datanode-0").rglob("blk_*") if "finalized" in path.parts]
+        folder = pathlib.Path(cluster.volumes.get(0, [cluster.root / "datanode-0"])[0])
+        blocks = [path for path in folder.rglob("blk_*") if "finalized" in path.parts]
         metas = sorted(path for path in blocks if path.suffix == ".meta")
         if row == "checksum file":
             return [metas[-2:]]
         return [[path for path in sorted(blocks) if path.suffix != ".meta"][-2:]]
 
     def stale_of(self, cluster, path):
+        """The file as it was in an earlier life, or else one of its kind from then."""
         old = self.root / "stale" / path.relative_to(cluster.root)
-        return old if old.exists() else None
+        same = sorted(old.parent.glob(f"MANIFEST-*" if path.name.startswith("MANIFEST") else f"*{path.suffix}"))
+        return old if old.exists() else same[-1] if same else None
+
+    def older_replica(self, row, cluster):
+        """A file of a replica that was appended to, and the same before that."""
+        for old in sorted((self.root / "stale" / "datanode-0").rglob("blk_*")):
+            is_sum = old.suffix == ".meta"
+            name = old.name.rsplit("_", 1)[0] + "_*.meta" if is_sum else old.name
+            for path in (cluster.root / "datanode-0").rglob(name):
+                if is_sum == (row == "checksum file") and "finalized" in path.parts and path.read_bytes() != old.read_bytes():
+                    return path, old
+        raise AssertionError("no replica has changed since the first life")
 
     # Cells.
 
@@ -204,16 +234,18 @@ class Matrix:
             elif column == "truncation":
                 truncate(path)
             elif column == "torn write":
-                if not row.startswith("journal"):
-                    return None
                 tear(path)
             elif column == "swapped":
                 swap(files[0], path)
+            elif column == "stale copy" and row in REPLICA:
+                path, old = self.older_replica(row, cluster)
+                shutil.copy(old, path)
             elif column == "stale copy":
                 old = self.stale_of(cluster, path) or self.stale_of(cluster, files[0])
                 if old is None:
                     return None
                 shutil.copy(old, path)
+            self.damaged = (path, path.read_bytes())
         return True
 
     def static_cell(self, row, column):
@@ -231,7 +263,7 @@ class Matrix:
 
     def judge(self, row, cluster):
         drop_page_cache()
-        on_datanode = row in ("block file", "checksum file")
+        on_datanode = row in REPLICA
         started = cluster.everything()
         if not started:
             words = cluster.words()
@@ -252,7 +284,7 @@ class Matrix:
         if unread:
             return f"LOST {unread[:3]}"
         if on_datanode:
-            return "served from another"
+            return self.replaced(cluster)
         scrub = cluster.admin("scrub")
         if scrub.returncode != 0 and not cluster.namenode.alive():
             # It met the rot, and ended: the next start mends it.
@@ -267,15 +299,71 @@ class Matrix:
             return f"PROBLEM ({text.strip().splitlines()[-1]})"
         return "healed" if "found" in text else "harmless"
 
-    def running_cell(self, row, column):
-        """The disk of a data folder fails under a running namenode that makes folders."""
-        which = {"journal, one copy": "b", "SST": "a"}.get(row)
-        if which is None:
-            return "–"
+    def replaced(self, cluster):
+        """Nobody reads the damaged file any more, and the datanode still finds it."""
+        path, damaged = self.damaged
+        try:
+            until(lambda: not path.exists() or path.read_bytes() != damaged, what="the damage is found")
+            until(lambda: all_whole(cluster), 120, "all blocks are whole again")
+        except TimeoutError as error:
+            return f"PROBLEM (served from another, but {error})"
+        wrong, unread = self.ledger.bad_files(cluster)
+        return f"WRONG {(wrong + unread)[:3]}" if wrong or unread else "replaced"
+
+    def datanode_cell(self, column):
+        """The only disk of one of two datanodes fails while files are written."""
         place = self.root / f"small-{self.cells}"
         place.mkdir()
         small = Small(place)
-        folders = {which: small.mount / which}
+        cluster = self.fresh(**{"datanode-0": small.mount / "data"})
+        cluster.volumes[0] = [small.mount / "data"]
+        config = cluster.root / "datanode-0.toml"
+        config.write_text(config.read_text().replace(str(cluster.root / "datanode-0"), str(small.mount / "data")))
+        run("sync", "-f", str(small.mount))
+        ledger = Ledger()
+        try:
+            if not cluster.everything():
+                return f"REFUSED ({cluster.words()})"
+            cluster.leave_safe_mode()
+            until(lambda: live(cluster) == 2, what="the datanodes")
+            small.fill_disk() if column == "ENOSPC" else small.fill_back()
+            done = sum(ledger.put(cluster, f"/during-{number}", bytes(((number + 1) * place) % 251 for place in range(90_000)))
+                       for number in range(30))
+            wrong, unread = ledger.bad_files(cluster)
+            if wrong or unread:
+                return f"WRONG {(wrong + unread)[:3]}"
+            if done < 15:
+                return f"PROBLEM (only {done} of 30 files could be written)"
+            small.empty_disk() if column == "ENOSPC" else small.empty_back()
+            if column != "ENOSPC":
+                # A new disk, or the same after a repair: its datanode is started again.
+                cluster.datanodes[0].kill(9)
+                small.detach()
+                subprocess.run(["fsck.ext4", "-y", str(small.image)], capture_output=True)
+                small.attach()
+                cluster.start_datanode(0)
+            until(lambda: live(cluster) == 2, what="the datanodes")
+            until(lambda: all_whole(cluster), 120, "all blocks are whole again")
+            for books in (ledger, self.ledger):
+                wrong, unread = books.bad_files(cluster)
+                if wrong or unread:
+                    return f"WRONG {(wrong + unread)[:3]}"
+            return "goes on with another, whole again"
+        except TimeoutError as error:
+            return f"HUNG ({error})"
+        finally:
+            cluster.stop(9)
+            small.gone()
+
+    def running_cell(self, row, column):
+        """The disk of a data folder fails under a running namenode that makes folders."""
+        which = DISKS[row]
+        if row in REPLICA:
+            return self.datanode_cell(column)
+        place = self.root / f"small-{self.cells}"
+        place.mkdir()
+        small = Small(place)
+        folders = {name: small.mount / name for name in which}
         cluster = self.fresh(**folders)
         ledger = Ledger()
         # What the cell begins with is on the disk.
@@ -320,33 +408,45 @@ class Matrix:
     def unreadable_cell(self, row):
         """The file lies on a disk of which a part cannot be read."""
         cluster = self.fresh()
-        files = self.targets(row, cluster)
-        if row in ("block file", "checksum file", "version file", "journal, every copy"):
-            return "–"
-        path = files[0][-1]
         place = self.root / f"unreadable-{self.cells}"
         place.mkdir()
         small = Small(place)
         try:
-            shutil.copy(path, small.mount / path.name)
-            run("sync")
-            extents = subprocess.run(["filefrag", "-v", str(small.mount / path.name)], capture_output=True, text=True)
-            blocks = [line.split() for line in extents.stdout.splitlines() if line.strip()[:2].strip(":").isdigit()]
-            # The backing file ends where the file's bytes begin.
-            first = min(int(block[3].rstrip(".")) for block in blocks) if blocks else 0
+            paths = [files[-1] for files in self.targets(row, cluster)]
+            for number, path in enumerate(paths):
+                shutil.copy(path, small.mount / f"{number}-{path.name}")
+                path.unlink()
+                path.symlink_to(small.mount / f"{number}-{path.name}")
+            run("sync", "-f", str(small.mount))
+            # The backing file ends where the first file's bytes begin.
+            first = min(first_block(path) for path in paths)
             if not first:
                 return "–"
             drop_page_cache()
             with open(small.image, "r+b") as image:
                 image.truncate(first * 4096)
-            path.unlink()
-            path.symlink_to(small.mount / path.name)
-            return self.judge(row, cluster)
-        except (TimeoutError, subprocess.CalledProcessError) as error:
-            return f"HUNG ({error})" if isinstance(error, TimeoutError) else "–"
+            if row not in REPLICA:
+                return self.judge(row, cluster)
+            return self.unreadable_replica(cluster, paths[0])
+        except TimeoutError as error:
+            return f"HUNG ({error})"
         finally:
             cluster.stop(9)
             small.gone()
+
+    def unreadable_replica(self, cluster, path):
+        """As [`Matrix.judge`]; the bytes cannot be compared, but the file must be put away."""
+        if not cluster.everything():
+            return f"REFUSED ({cluster.words()})"
+        cluster.leave_safe_mode()
+        until(lambda: live(cluster) == 2, what="the datanodes")
+        wrong, unread = self.ledger.bad_files(cluster)
+        if wrong or unread:
+            return f"WRONG {(wrong + unread)[:3]}"
+        until(lambda: not path.is_symlink(), what="the damage is found")
+        until(lambda: all_whole(cluster), 120, "all blocks are whole again")
+        wrong, unread = self.ledger.bad_files(cluster)
+        return f"WRONG {(wrong + unread)[:3]}" if wrong or unread else "replaced"
 
     def cell(self, row, column):
         if column in ("EIO on write", "ENOSPC", "failing sync"):
@@ -356,8 +456,19 @@ class Matrix:
         return self.static_cell(row, column)
 
 
+def first_block(path):
+    """Where on its disk, in blocks of 4 KiB, a file's bytes begin; 0 if that cannot be told."""
+    extents = subprocess.run(["filefrag", "-v", str(path)], capture_output=True, text=True)
+    blocks = [line.split() for line in extents.stdout.splitlines() if line.strip()[:2].strip(":").isdigit()]
+    return min(int(block[3].rstrip(".")) for block in blocks) if blocks else 0
+
+
+def all_whole(cluster):
+    report = cluster.report() or {}
+    return report and not any(report[name] for name in ("under_replicated", "missing", "corrupt", "pending_deletion"))
+
+
 def live(cluster):
-    import json
     report = cluster.run("admin", "--json", "report")
     return json.loads(report.stdout)["live_datanodes"] if report.stdout else 0
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfs_common::trash::{CURRENT, HOMES, TRASH, checkpoint_name, checkpoint_time};
+use steadfs_common::trash::{CURRENT, HOMES, TRASH, checkpoint_name, checkpoint_time, put_aside_by};
 use steadfs_common::{FsErrorKind, FsPath, FsResult, Millis, Name};
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_namenode_core::Command;
@@ -63,7 +63,7 @@ impl Service {
             return Ok(());
         }
         let homes = FsPath::parse(HOMES)?;
-        for home in self.folders_in(&homes).await? {
+        for (home, _) in self.folders_in(&homes).await? {
             let trash = homes.join(home).join(name(TRASH));
             if let Err(error) = self.empty_one(&trash, interval).await {
                 if error.kind() == FsErrorKind::Stopping {
@@ -80,14 +80,14 @@ impl Service {
         let now = self.now();
         let too_old = Millis(now.0.saturating_sub(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)));
         let mut current = false;
-        for checkpoint in self.folders_in(trash).await? {
+        for (checkpoint, modified) in self.folders_in(trash).await? {
             if checkpoint.as_str() == CURRENT {
                 current = true;
                 continue;
             }
             let path = trash.join(checkpoint.clone());
             match checkpoint_time(checkpoint.as_str()) {
-                Some(at) if at < too_old => {
+                Some(at) if put_aside_by(at, modified) < too_old => {
                     tracing::info!(%path, "what was thrown away long ago is deleted");
                     self.submit(&own, None, Command::Delete { path, recursive: true }).await?;
                 }
@@ -104,9 +104,10 @@ impl Service {
         let base = checkpoint_name(now);
         for attempt in 0..MAX_SAME_SECOND {
             let to = if attempt == 0 { base.clone() } else { format!("{base}-{attempt}") };
+            let path = trash.join(Name::new(&to)?);
             let command = Command::Rename {
                 from: trash.join(name(CURRENT)),
-                to: trash.join(Name::new(&to)?),
+                to: path.clone(),
                 mode: RenameMode::NoReplace,
                 to_trash: false,
             };
@@ -114,14 +115,23 @@ impl Service {
                 Err(error) if error.kind() == FsErrorKind::AlreadyExists => {}
                 // The user emptied it meanwhile.
                 Err(error) if error.kind() == FsErrorKind::NotFound => return Ok(()),
-                other => return other.map(|_| ()),
+                other => {
+                    other?;
+                    let mtime = checkpoint_time(&to);
+                    let marked = self.submit(&own, None, Command::SetTimes { path, mtime, atime: None }).await;
+                    return match marked {
+                        // The user deleted it meanwhile.
+                        Err(error) if error.kind() == FsErrorKind::NotFound => Ok(()),
+                        other => other.map(|_| ()),
+                    };
+                }
             }
         }
         Ok(())
     }
 
-    /// The names of the folders in a folder; none if it is not there.
-    async fn folders_in(&self, path: &FsPath) -> FsResult<Vec<Name>> {
+    /// The names of the folders in a folder, with the times when they were changed; none if it is not there.
+    async fn folders_in(&self, path: &FsPath) -> FsResult<Vec<(Name, Millis)>> {
         let own = self.own_caller().clone();
         let (mut names, mut after) = (Vec::new(), Vec::new());
         loop {
@@ -131,7 +141,7 @@ impl Service {
             };
             after = last.as_str().as_bytes().to_vec();
             let folders = page.entries.into_iter().filter(|entry| entry.inode.is_directory());
-            names.extend(folders.filter_map(|entry| entry.name));
+            names.extend(folders.filter_map(|entry| Some((entry.name?, entry.inode.mtime))));
             if page.remaining == 0 {
                 return Ok(names);
             }
