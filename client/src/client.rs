@@ -495,6 +495,7 @@ impl Client {
             inode: inode.0,
             client: self.inner.name.clone(),
             last_block_length: 0,
+            flushed_only: true,
         };
         match self.inner.calls.namespace(request, |mut c, r| async move { c.fsync(r).await }).await {
             Ok(_) => Ok(true),

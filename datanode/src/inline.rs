@@ -13,10 +13,11 @@ use steadfs_proto::steadfs as pb;
 
 use crate::changes::Changes;
 use crate::convert::{block, state, to_block, to_change, to_state, to_storage_report};
+use crate::link::beats::Beats;
 use crate::link::commands::Deletion;
 use crate::link::hear;
 use crate::link::reports::{CHANGES_PER_CALL, Report, may_pass};
-use crate::recovery::{Answers, Decision, decide};
+use crate::recovery::{Answers, Bounds, Decision, decide};
 
 pub use crate::pipeline::inline::{InlineOpened, InlineReceiver};
 
@@ -27,6 +28,7 @@ pub struct InlineDatanode {
     address: pb::DatanodeAddress,
     session: u64,
     heard: Heard,
+    beats: Beats,
 }
 
 impl InlineDatanode {
@@ -38,7 +40,7 @@ impl InlineDatanode {
         let changes = Arc::new(Changes::new());
         let store = Store::open(options, changes.clone())?;
         let address = pb::DatanodeAddress { uuid: store.identity().uuid.to_string(), ..address };
-        Ok(Self { heard: store.heard(), store, changes, address, session })
+        Ok(Self { heard: store.heard(), store, changes, address, session, beats: Beats::default() })
     }
 
     /// Its replicas.
@@ -87,11 +89,14 @@ impl InlineDatanode {
     /// What a heartbeat says.
     #[must_use]
     pub fn heartbeat(&self) -> pb::HeartbeatRequest {
+        let (number, answered) = self.beats.next();
         pb::HeartbeatRequest {
             uuid: self.address.uuid.clone(),
             session: self.session,
             storages: self.store.statuses().iter().map(to_storage_report).collect(),
             address: Some(self.address.clone()),
+            number,
+            answered,
             ..Default::default()
         }
     }
@@ -102,6 +107,7 @@ impl InlineDatanode {
     /// It is behind one that was heard before.
     pub fn heard(&mut self, answer: pb::HeartbeatResponse) -> FsResult<Vec<pb::command::Command>> {
         hear(&mut self.heard, answer.epoch, answer.now)?;
+        self.beats.taken();
         Ok(answer.commands.into_iter().filter_map(|command| command.command).collect())
     }
 
@@ -187,7 +193,7 @@ pub struct InlineRecovery {
     pub block: Block,
     /// The stamp that it gets.
     pub recovery: GenStamp,
-    truncate_to: Option<u64>,
+    bounds: Bounds,
     answers: Answers,
 }
 
@@ -209,12 +215,8 @@ impl InlineRecovery {
     /// It makes no sense.
     pub fn begin(order: &pb::Recover) -> FsResult<Self> {
         let answers = Answers::with_left_out(order.left_out as usize);
-        Ok(Self {
-            block: block("block", order.block)?,
-            recovery: GenStamp(order.new_stamp),
-            truncate_to: order.truncate_to,
-            answers,
-        })
+        let old = block("block", order.block)?;
+        Ok(Self { block: old, recovery: GenStamp(order.new_stamp), bounds: Bounds::of(order, old), answers })
     }
 
     /// Takes what datanode number `index` said.
@@ -230,8 +232,7 @@ impl InlineRecovery {
     /// # Errors
     /// Nothing can be decided: the namenode will ask again.
     pub fn decide(&self) -> FsResult<InlineUpdate> {
-        let lengths = (self.truncate_to.map_or(self.block.len, |_| 0), self.truncate_to);
-        let decision = decide(&self.answers, self.recovery, lengths)
+        let decision = decide(&self.answers, self.recovery, self.bounds)
             .map_err(|why| FsError::new(FsErrorKind::Retriable, format!("{}: {why}", self.block.id)))?;
         Ok(match decision {
             Decision::Delete => InlineUpdate { len: 0, who: Vec::new(), delete: true },

@@ -38,6 +38,7 @@ pub(crate) enum Told {
     Changes(Vec<pb::blocks_changed_request::Change>),
     Commit(pb::CommitBlockSynchronizationRequest),
     Bad(pb::ReportBadRequest),
+    CopyFailed(pb::CopyFailedRequest),
 }
 
 /// What the namenode answers.
@@ -134,6 +135,14 @@ impl DatanodeLink for Fake {
         request: Request<pb::ReportBadRequest>,
     ) -> Result<Response<pb::Empty>, Status> {
         self.tell(Told::Bad(request.into_inner())).await;
+        Ok(Response::new(pb::Empty {}))
+    }
+
+    async fn copy_failed(
+        &self,
+        request: Request<pb::CopyFailedRequest>,
+    ) -> Result<Response<pb::Empty>, Status> {
+        self.tell(Told::CopyFailed(request.into_inner())).await;
         Ok(Response::new(pb::Empty {}))
     }
 }
@@ -486,9 +495,8 @@ async fn a_block_is_recovered_to_what_all_have() {
     let command = pb::Recover {
         block: Some(pb::Block { id: ID.0, stamp: G1.0, length: 0 }),
         new_stamp: 1_005,
-        truncate_to: None,
         locations: vec![first.location(), second.location()],
-        left_out: 0,
+        ..Default::default()
     };
     // Whichever of the two hears it first leads.
     namenode.command(Command::Recover(command));
@@ -508,9 +516,8 @@ async fn a_block_is_recovered_to_what_all_have() {
     let command = pb::Recover {
         block: Some(pb::Block { id: ID.0 + 1, stamp: G1.0, length: 0 }),
         new_stamp: 1_006,
-        truncate_to: None,
         locations: vec![first.location(), second.location()],
-        left_out: 0,
+        ..Default::default()
     };
     namenode.command(Command::Recover(command));
     let commit =

@@ -4,6 +4,10 @@
 //! the shortest of those being written, since only what all of them have was acknowledged; else the shortest of those that
 //! wait since a restart. A truncation says itself how long they shall be.
 //!
+//! Bytes that are known to be synced stay in any case. Where the block is known to have had more, which was flushed, the
+//! replicas that have it count. If none has, because the power failed, and all who may have were heard or waited for long
+//! enough, what the longest has counts: all of it was acknowledged.
+//!
 //! A block goes only if nothing of it can have been acknowledged: a replica of its present stamp is still being written and
 //! has no byte, or every storage that may hold one was asked and none has any.
 //!
@@ -171,26 +175,50 @@ impl Answers {
     }
 }
 
-/// Decides over the answers. `least` bytes are known to be acknowledged: a replica that has fewer has lost some of them,
-/// and must not cut the others.
-pub(crate) fn decide(
-    answers: &Answers,
-    recovery: GenStamp,
-    (least, truncate_to): (u64, Option<u64>),
-) -> Result<Decision, String> {
-    let replicas: Vec<_> =
-        answers.replicas.iter().filter(|(_, replica)| replica.block.len >= least).copied().collect();
+/// What a recovery must come to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// So many bytes are known to have been acknowledged: a replica that has fewer has lost some of them, and must not cut
+    /// the others.
+    acknowledged: u64,
+    /// So many of them are known to have been on disks.
+    synced: u64,
+    /// Those that were not heard were waited for: what was not synced may be gone.
+    waited: bool,
+    truncate_to: Option<u64>,
+}
+
+impl Bounds {
+    /// Those of an order about `old`.
+    pub(crate) fn of(order: &pb::Recover, old: Block) -> Self {
+        // A truncation asks for less than there is.
+        let acknowledged = if order.truncate_to.is_some() { 0 } else { old.len };
+        let synced = order.synced.unwrap_or(old.len).min(acknowledged);
+        Self { acknowledged, synced, waited: order.waited, truncate_to: order.truncate_to }
+    }
+}
+
+/// Decides over the answers.
+pub(crate) fn decide(answers: &Answers, recovery: GenStamp, bounds: Bounds) -> Result<Decision, String> {
+    let Bounds { acknowledged: least, synced, waited, truncate_to } = bounds;
+    let having = |least: u64| -> Vec<_> {
+        answers.replicas.iter().filter(|(_, replica)| replica.block.len >= least).copied().collect()
+    };
+    let replicas = having(least);
     if replicas.is_empty() {
         let unheard = answers.unheard;
         // One that did not answer may hold the only bytes there are; what is truncated holds some for certain.
-        let nothing = answers.replicas.is_empty() && (answers.untouched || unheard == 0);
-        return if nothing && least == 0 && truncate_to.is_none() {
-            Ok(Decision::Delete)
-        } else {
-            Err(format!(
-                "no replica with at least {least} bytes was found, and {unheard} storages that may hold one did not answer"
-            ))
-        };
+        let nothing = answers.replicas.is_empty() && (answers.untouched && least == 0 || unheard == 0);
+        if nothing && synced == 0 && truncate_to.is_none() {
+            return Ok(Decision::Delete);
+        }
+        let left = if unheard == 0 || waited { having(synced) } else { Vec::new() };
+        return longest(&left, recovery).ok_or_else(|| {
+            format!(
+                "no replica with at least {least} bytes ({synced} of them synced) was found, and {unheard} storages that may \
+                 hold one did not answer"
+            )
+        });
     }
     let replicas = &replicas[..];
     let all = || replicas.iter().map(|(index, replica)| (*index, replica.state, replica.block.len));
@@ -212,6 +240,16 @@ pub(crate) fn decide(
         (of(best).map(|(_, _, len)| len).min().unwrap_or(0), of(best).collect())
     };
     Ok(Decision::Keep { len, who: who.into_iter().map(|(index, _, _)| index).collect() })
+}
+
+/// Every replica has lost bytes that were flushed: the one that lost the fewest counts. What this recovery came to before
+/// stays.
+fn longest(replicas: &[(usize, RecoveryReplica)], recovery: GenStamp) -> Option<Decision> {
+    let done = replicas.iter().find(|(_, replica)| replica.block.stamp == recovery);
+    let most = replicas.iter().max_by_key(|(_, replica)| replica.block.len);
+    let len = done.or(most)?.1.block.len;
+    let has = |replica: &&(usize, RecoveryReplica)| replica.1.block.len == len;
+    Some(Decision::Keep { len, who: replicas.iter().filter(has).map(|(index, _)| *index).collect() })
 }
 
 /// The length is known. Replicas of the best state there is are cut to it, and those where that is done count.
@@ -261,9 +299,7 @@ pub(crate) async fn recover(
         .collect::<FsResult<Vec<_>>>()?;
     let answers = ask_all(&peers, old, recovery, command.left_out as usize).await?;
     let refused = |why| FsError::new(FsErrorKind::Retriable, format!("{}: {why}", old.id));
-    // A truncation asks for less than there is.
-    let lengths = (command.truncate_to.map_or(old.len, |_| 0), command.truncate_to);
-    let decision = decide(&answers, recovery, lengths).map_err(refused)?;
+    let decision = decide(&answers, recovery, Bounds::of(&command, old)).map_err(refused)?;
     let (len, storage_ids) = match &decision {
         Decision::Delete => (0, Vec::new()),
         Decision::Keep { len, who } => {
@@ -332,6 +368,7 @@ mod tests {
 
     const OLD: GenStamp = GenStamp(1);
     const NEW: GenStamp = GenStamp(7);
+    const NOTHING_KNOWN: Bounds = Bounds { acknowledged: 0, synced: 0, waited: false, truncate_to: None };
 
     fn stamped(list: &[(GenStamp, ReplicaState, u64)]) -> Vec<(usize, RecoveryReplica)> {
         let replica = |(index, (stamp, state, len)): (usize, &(GenStamp, ReplicaState, u64))| {
@@ -351,7 +388,7 @@ mod tests {
         truncate_to: Option<u64>,
     ) -> Result<Decision, String> {
         let answers = Answers { replicas: replicas.to_vec(), unheard, untouched: false };
-        super::decide(&answers, NEW, (0, truncate_to))
+        super::decide(&answers, NEW, Bounds { truncate_to, ..NOTHING_KNOWN })
     }
 
     fn keep(len: u64, who: &[usize]) -> Result<Decision, String> {
@@ -376,7 +413,7 @@ mod tests {
         assert_eq!(decide(&[], 0, None), Ok(Decision::Delete));
         assert!(decide(&[], 1, None).is_err());
         let untouched = |replicas: Vec<_>| {
-            super::decide(&Answers { replicas, unheard: 1, untouched: true }, NEW, (0, None))
+            super::decide(&Answers { replicas, unheard: 1, untouched: true }, NEW, NOTHING_KNOWN)
         };
         assert_eq!(untouched(Vec::new()), Ok(Decision::Delete), "nothing of it was ever acknowledged");
         assert_eq!(untouched(replicas(&[(Rbw, 5)])), keep(5, &[0]), "what there is, is kept");
@@ -385,13 +422,58 @@ mod tests {
     #[test]
     fn a_replica_that_lost_acknowledged_bytes_decides_nothing() {
         let decide = |list: &[_]| {
-            super::decide(&Answers { replicas: replicas(list), ..Answers::default() }, NEW, (700, None))
+            let bounds = Bounds { acknowledged: 700, synced: 700, ..NOTHING_KNOWN };
+            super::decide(&Answers { replicas: replicas(list), ..Answers::default() }, NEW, bounds)
         };
         assert_eq!(decide(&[(Rwr, 900), (Rwr, 512), (Rwr, 700)]), keep(700, &[0, 2]));
         assert_eq!(decide(&[(Rbw, 600), (Rwr, 700)]), keep(700, &[1]));
         assert_eq!(decide(&[(Finalized, 600), (Finalized, 700)]), keep(700, &[1]));
         assert!(decide(&[(Rwr, 512), (Rbw, 699)]).is_err(), "another may come back with them");
         assert!(decide(&[]).is_err(), "what was acknowledged is never taken for empty");
+    }
+
+    #[test]
+    fn what_was_only_flushed_binds_as_long_as_somebody_may_have_it() {
+        let decide = |list: &[_], unheard, waited| {
+            let bounds = Bounds { acknowledged: 700, synced: 300, waited, truncate_to: None };
+            super::decide(&Answers { replicas: stamped(list), unheard, untouched: false }, NEW, bounds)
+        };
+        let rwr = |len| (OLD, Rwr, len);
+        let lost = [rwr(512), rwr(0), rwr(600)];
+        assert_eq!(decide(&[rwr(512), rwr(700), rwr(900)], 0, true), keep(700, &[1, 2]), "nothing was lost");
+        assert!(decide(&lost, 1, false).is_err(), "another may come back with it");
+        assert_eq!(decide(&lost, 0, false), keep(600, &[2]), "everybody was heard");
+        assert_eq!(decide(&lost, 1, true), keep(600, &[2]), "it was waited for");
+        assert_eq!(decide(&[rwr(600), rwr(600), rwr(512)], 0, false), keep(600, &[0, 1]));
+        assert!(decide(&[rwr(299)], 0, true).is_err(), "what was synced binds for ever");
+        assert!(decide(&[], 0, true).is_err());
+        let again = [rwr(640), (NEW, Finalized, 600), rwr(600)];
+        assert_eq!(
+            decide(&again, 0, false),
+            keep(600, &[1, 2]),
+            "a recovery that ended unheard keeps its length"
+        );
+    }
+
+    #[test]
+    fn a_block_of_which_only_flushed_bytes_were_known_may_go() {
+        let decide = |unheard, waited, synced| {
+            let bounds = Bounds { acknowledged: 700, synced, waited, truncate_to: None };
+            super::decide(&Answers { replicas: Vec::new(), unheard, untouched: true }, NEW, bounds)
+        };
+        assert_eq!(decide(0, false, 0), Ok(Decision::Delete), "all were asked and none has a byte");
+        assert!(decide(1, true, 0).is_err(), "what was not seen to be empty is never taken for empty");
+        assert!(decide(0, true, 1).is_err());
+    }
+
+    #[test]
+    fn an_order_that_does_not_tell_what_is_synced_means_all() {
+        let old = Block { id: BlockId(1), stamp: OLD, len: 700 };
+        let bounds = Bounds::of(&pb::Recover::default(), old);
+        assert_eq!((bounds.acknowledged, bounds.synced, bounds.waited), (700, 700, false));
+        let order = pb::Recover { truncate_to: Some(5), synced: Some(700), ..Default::default() };
+        let bounds = Bounds::of(&order, old);
+        assert_eq!((bounds.acknowledged, bounds.synced), (0, 0));
     }
 
     #[test]

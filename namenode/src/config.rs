@@ -126,6 +126,8 @@ pub struct DatanodesConfig {
     pub max_transfers_per_node: u32,
     /// How long a copy may take before it is ordered again.
     pub transfer_timeout_ms: u64,
+    /// How long the recovery of a block waits for a replica that may have bytes which were flushed and not synced.
+    pub flushed_wait_ms: u64,
     /// Replicas that a block needs besides those on datanodes in maintenance.
     pub min_maintenance_replication: u16,
 }
@@ -265,6 +267,7 @@ impl Default for DatanodesConfig {
             dead_after_ms: 630_000,
             max_transfers_per_node: 4,
             transfer_timeout_ms: 300_000,
+            flushed_wait_ms: 600_000,
             min_maintenance_replication: 1,
         }
     }

@@ -48,6 +48,12 @@ impl Client {
         Place::Client(self.number)
     }
 
+    /// Whether it speaks as a client of stock Hadoop does: it does not tell what it has synced.
+    #[must_use]
+    pub const fn is_stock(&self) -> bool {
+        self.number % 2 == 1
+    }
+
     /// A key by which a repeated call is known.
     pub fn key(&self) -> Option<pb::CallKey> {
         let call = self.calls.get() + 1;
@@ -411,6 +417,10 @@ impl Client {
                     Ok(()) => self.acked(path),
                     Err(error) => return self.give_up(path, &error).await,
                 }
+            } else if self.random.chance(30)
+                && let Err(error) = writer.push().await
+            {
+                return self.give_up(path, &error).await;
             }
             if self.random.chance(30) {
                 self.world.exec.sleep(self.random.span(Duration::ZERO, Duration::from_secs(6))).await;

@@ -341,11 +341,15 @@ fn follow(world: &Shared, me: &Rc<Running>, order: Command) {
             if me.busy.borrow_mut().insert(key) {
                 let (world, me) = (world.clone(), me.clone());
                 world.clone().exec.spawn(me.life, async move {
-                    pipeline::replicate(&world, &me, order).await;
+                    let good = pipeline::replicate(&world, &me, &order).await;
                     me.busy.borrow_mut().remove(&key);
+                    if !good {
+                        copy_failed(&world, &me, order).await;
+                    }
                 });
             }
         }
+        Command::Check(order) => check(me, &order),
         Command::Recover(order) => {
             let block = order.block.unwrap_or_default();
             let key = (BlockId(block.id), order.new_stamp);
@@ -357,6 +361,30 @@ fn follow(world: &Shared, me: &Rc<Running>, order: Command) {
                     me.busy.borrow_mut().remove(&key);
                 });
             }
+        }
+    }
+}
+
+/// Tells the namenode, once: it finds out by itself later.
+async fn copy_failed(world: &Shared, me: &Rc<Running>, order: pb::Transfer) {
+    let (uuid, session) = (me.core.borrow().uuid().to_string(), me.core.borrow().heartbeat().session);
+    let storage_ids = order.targets.into_iter().map(|target| target.storage_id).collect();
+    let request = pb::CopyFailedRequest { uuid, session, block: order.block, storage_ids };
+    let told = world.call(me.place(), "copy failed", async move |namenode| {
+        plain(namenode.link().copy_failed(Request::new(request)).await)
+    });
+    let _ = told.await;
+}
+
+/// Reads replicas that a reader called bad, and tells which are not.
+fn check(me: &Rc<Running>, order: &pb::Check) {
+    let core = me.core.borrow();
+    for block in &order.blocks {
+        if let Ok(reader) = core.store().open_for_read(BlockId(block.id), GenStamp(block.stamp))
+            && reader.is_finalized()
+            && !reader.suspect()
+        {
+            reader.vouch();
         }
     }
 }

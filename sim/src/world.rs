@@ -116,6 +116,7 @@ pub fn config(root: &Path) -> NamenodeConfig {
     config.datanodes.dead_after_ms = 25_000;
     config.datanodes.block_report_interval_ms = 40_000;
     config.datanodes.transfer_timeout_ms = 15_000;
+    config.datanodes.flushed_wait_ms = 60_000;
     config.safe_mode.extension_ms = 1_000;
     config.journal.segment_bytes = 64 << 10;
     config.journal.kept_bytes = 0;

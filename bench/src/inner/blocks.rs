@@ -88,6 +88,7 @@ fn settings() -> BlockSettings {
         transfer_timeout: Duration::from_secs(300),
         completion_grace: Duration::from_secs(5),
         recovery_retry: Duration::from_secs(30),
+        flushed_wait: Duration::from_secs(600),
         safe_mode: SafeModeSettings { threshold: 0.999, min_datanodes: 0, extension: Duration::ZERO },
     }
 }

@@ -29,7 +29,7 @@ impl Streamer {
     pub(super) async fn reopen(&mut self, last: BlockLocation) -> FsResult<()> {
         let mut block = self.open_block(&last, last.length, None);
         // The bytes that were there are relied on already.
-        block.noted = true;
+        (block.noted, block.noted_synced) = (true, true);
         self.block = Some(block);
         self.mend(None, Stage::SetupAppend).await
     }
@@ -105,9 +105,12 @@ impl Streamer {
             new: Some(pb::Block { stamp, ..old }),
             storage_ids: block.nodes.iter().map(|node| node.storage.clone()).collect(),
             key: inner.calls.key(),
+            synced_length: Some(block.synced),
         };
         inner.calls.namespace(request, |mut c, r| async move { c.update_pipeline(r).await }).await?;
         block.stamp = GenStamp(stamp);
+        // What is synced from here on is told anew: the namenode takes the rest for flushed.
+        block.noted_synced = block.synced == block.window.acked();
         if stage == Stage::CloseRecovery {
             // The datanodes have finished the block; no packets follow.
             block.window.clear();

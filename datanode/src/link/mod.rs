@@ -3,6 +3,7 @@
 //! A namenode that is away is normal: the link tries for ever, and registers again when it is asked to. An answer of a
 //! namenode with an older epoch than one heard before is not obeyed.
 
+pub(crate) mod beats;
 pub(crate) mod commands;
 mod heard;
 pub(crate) mod reports;
@@ -21,6 +22,7 @@ use steadfs_proto::steadfs::datanode_link_client::DatanodeLinkClient;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 
+use self::beats::Beats;
 use crate::changes::Changes;
 use crate::convert::{to_failure, to_health, to_storage_report};
 use crate::metrics::LinkMetrics;
@@ -32,6 +34,8 @@ use heard::Notes;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an ordinary call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the last call may take: whoever ends should not be waited for.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Waits between tries while the namenode is away: doubled each time, up to the second.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(5);
@@ -96,6 +100,7 @@ pub(crate) struct Link {
     address: pb::DatanodeAddress,
     /// Drawn at this start.
     session: u64,
+    beats: Beats,
     /// The farthest that a namenode of the cluster was, and when that was written down last.
     heard: Mutex<(Heard, Instant)>,
     notes: Notes,
@@ -128,8 +133,9 @@ impl Link {
         metrics: LinkMetrics,
     ) -> anyhow::Result<Arc<Self>> {
         let client = DatanodeLinkClient::new(dial(&node.config.namenode)?);
+        let session = uuid::Uuid::new_v4().as_u64_pair().0;
         Ok(Arc::new(Self {
-            commands: Commands::new(node.clone(), changes.clone(), client.clone(), shutdown.clone()),
+            commands: Commands::new(node.clone(), session, changes.clone(), client.clone(), shutdown.clone()),
             shutdown,
             heard: Mutex::new((node.store.heard(), Instant::now())),
             notes: Notes::default(),
@@ -137,7 +143,8 @@ impl Link {
             changes,
             client,
             address,
-            session: uuid::Uuid::new_v4().as_u64_pair().0,
+            session,
+            beats: Beats::default(),
             registered: AtomicBool::new(false),
             metrics,
         }))
@@ -157,7 +164,10 @@ impl Link {
                 Ok::<End, FsError>(self.serve(&intervals).await)
             };
             let end = tokio::select! {
-                () = shutdown.triggered() => return Ok(()),
+                () = shutdown.triggered() => {
+                    self.say_that_it_ends().await;
+                    return Ok(());
+                }
                 end = served => end?,
             };
             self.registered.store(false, Ordering::Relaxed);
@@ -168,6 +178,17 @@ impl Link {
                      folder: give one of them an empty one",
                     self.node.uuid
                 ),
+            }
+        }
+    }
+
+    /// Lets the namenode know, so that nothing new is placed here and the next life is taken in wherever it is. A namenode that
+    /// does not hear it finds out by the silence.
+    async fn say_that_it_ends(&self) {
+        if self.is_registered() {
+            let request = pb::HeartbeatRequest { ending: true, ..self.beat() };
+            if let Err(error) = call(GOODBYE_TIMEOUT, self.client.clone().heartbeat(request)).await {
+                tracing::debug!(%error, "the namenode was not told that this datanode ends");
             }
         }
     }
@@ -294,11 +315,15 @@ impl Link {
         }
     }
 
-    /// One heartbeat. True if the namenode wants a new registration.
-    async fn heartbeat(&self) -> FsResult<bool> {
+    /// What a heartbeat says.
+    fn beat(&self) -> pb::HeartbeatRequest {
         let volumes = self.storages();
         let scans = &self.node.scans;
-        let request = pb::HeartbeatRequest {
+        let (number, answered) = self.beats.next();
+        pb::HeartbeatRequest {
+            ending: false,
+            number,
+            answered,
             uuid: self.node.uuid.to_string(),
             session: self.session,
             storages: volumes.iter().map(to_storage_report).collect(),
@@ -307,8 +332,12 @@ impl Link {
             address: Some(self.address.clone()),
             health: volumes.iter().map(|volume| to_health(volume, scans.state(volume.storage))).collect(),
             failures: self.node.store.failures().iter().map(to_failure).collect(),
-        };
-        let answer = call(CALL_TIMEOUT, self.client.clone().heartbeat(request)).await?;
+        }
+    }
+
+    /// One heartbeat. True if the namenode wants a new registration.
+    async fn heartbeat(&self) -> FsResult<bool> {
+        let answer = call(CALL_TIMEOUT, self.client.clone().heartbeat(self.beat())).await?;
         let heard = self.hear(answer.epoch, answer.now)?;
         self.keep_heard(heard);
         self.metrics.heartbeats.inc();
@@ -318,6 +347,7 @@ impl Link {
             register_again |= matches!(command, pb::command::Command::Register(_));
             self.commands.take(command);
         }
+        self.beats.taken();
         Ok(register_again)
     }
 

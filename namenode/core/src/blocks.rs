@@ -20,6 +20,7 @@ mod balance_test;
 mod doubles;
 mod effects;
 mod excess;
+mod failed;
 mod kept;
 mod leaving;
 mod lists;
@@ -39,6 +40,7 @@ mod safe_mode;
 mod slow;
 mod sweep;
 mod table;
+mod unheard;
 mod work;
 
 pub use admin::{AdminState, Condition, Lacking, MAX_BLOCKING, SurveyedReplica};

@@ -208,6 +208,11 @@ pub enum BlockState {
         expected: SmallVec<[StorageId; 3]>,
         /// The stamp of the recovery that runs, if one does: only its result is accepted.
         recovery: Option<Recovery>,
+        /// So many of the bytes are known to be on disks. What `length` has more was acknowledged when it was in memory,
+        /// and may be gone once the power failed.
+        synced: u64,
+        /// Its writer did not say how much of `length` is synced: it may be all.
+        unsure: bool,
     },
     /// The writer said how long it is; not yet seen on enough datanodes.
     Committed {

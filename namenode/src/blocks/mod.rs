@@ -96,6 +96,7 @@ impl Blocks {
             transfer_timeout: millis(nodes.transfer_timeout_ms),
             completion_grace: COMPLETION_GRACE.min(millis(nodes.transfer_timeout_ms)),
             recovery_retry: RECOVERY_RETRY,
+            flushed_wait: millis(nodes.flushed_wait_ms),
             safe_mode: SafeModeSettings {
                 threshold: config.safe_mode.threshold,
                 min_datanodes: config.safe_mode.min_datanodes,

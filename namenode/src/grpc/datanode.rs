@@ -210,6 +210,9 @@ impl DatanodeDoor {
             volumes: volumes(&message.storages)?,
             active_transfers: message.active_transfers,
             peers: message.peers.iter().take(MAX_PEERS).map(peer_latency).collect::<FsResult<_>>()?,
+            number: message.number,
+            answered: message.answered,
+            ending: message.ending,
         };
         let uuid = heartbeat.uuid;
         let orders = self.blocks.heartbeat(heartbeat)?;
@@ -246,13 +249,18 @@ impl DatanodeDoor {
             NodeCommand::Invalidate(what) => {
                 Order::Invalidate(pb::Invalidate { blocks: what.into_iter().map(block).collect() })
             }
-            NodeCommand::Recover { block: what, stamp, truncate_to, storages, left_out } => {
+            NodeCommand::Check(what) => {
+                Order::Check(pb::Check { blocks: what.into_iter().map(block).collect() })
+            }
+            NodeCommand::Recover { block: what, stamp, truncate_to, storages, left_out, synced, waited } => {
                 Order::Recover(pb::Recover {
                     block: Some(block(what)),
                     new_stamp: stamp.0,
                     truncate_to,
                     locations: locations(&self.blocks.locations(&storages)),
                     left_out,
+                    synced: Some(synced),
+                    waited,
                 })
             }
         }
@@ -379,6 +387,21 @@ impl DatanodeLink for DatanodeDoor {
             let shown: Vec<BlockId> = blocks.iter().take(5).map(|block| block.id).collect();
             warn!(datanode = %uuid, %storage, count = blocks.len(), ?shown, "replicas were found to be bad");
             self.blocks.report_bad_by(uuid, storage, &blocks);
+            Ok(pb::Empty {})
+        };
+        reply(work())
+    }
+
+    async fn copy_failed(
+        &self,
+        request: Request<pb::CopyFailedRequest>,
+    ) -> Result<Response<pb::Empty>, Status> {
+        let work = || {
+            let message = request.into_inner();
+            let uuid = datanode_uuid("uuid", &message.uuid)?;
+            let block = block_ref("block", message.block)?;
+            let targets = storage_ids("storage_ids", &message.storage_ids)?;
+            self.blocks.copy_failed(uuid, message.session, block, &targets)?;
             Ok(pb::Empty {})
         };
         reply(work())

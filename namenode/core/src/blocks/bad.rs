@@ -1,12 +1,42 @@
 //! Bad replicas: what is known of them, and when they may be deleted.
 
+use std::collections::VecDeque;
+use std::time::Duration;
+
 use smallvec::SmallVec;
-use steadfs_common::{BlockId, GenStamp, StorageId};
+use steadfs_common::{BlockId, GenStamp, Millis, StorageId};
 
 use super::map::BlockMap;
+use super::nodes::NodeIndex;
 use super::places::StorageIndex;
 use super::work::{Invalid, Why};
 use crate::command::BlockRef;
+
+/// Replicas of one datanode that it is asked to look at. What does not fit is looked at when its turn comes there.
+const MAX_CHECKS: usize = 10_000;
+/// Replicas that one answer to a heartbeat asks to be looked at.
+const CHECKS_PER_HEARTBEAT: usize = 100;
+/// A datanode that has not said what it found is asked again after this.
+const CHECK_RETRY: Duration = Duration::from_secs(60);
+
+/// Replicas of one datanode that a reader called bad, until it says what it finds.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    /// With the time before which it is not asked; the next one first.
+    due: VecDeque<(Millis, BlockId)>,
+}
+
+impl Checks {
+    fn ask(&mut self, id: BlockId) {
+        if self.due.len() < MAX_CHECKS && self.due.iter().all(|(_, other)| *other != id) {
+            self.due.push_front((Millis(0), id));
+        }
+    }
+
+    fn next(&mut self, now: Millis) -> Option<BlockId> {
+        self.due.pop_front_if(|(due, _)| *due <= now).map(|(_, id)| id)
+    }
+}
 
 /// How a replica was found to be bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +69,36 @@ impl BlockMap {
         let cause = if proven { Cause::Proven } else { Cause::Suspected };
         for id in storages {
             let Some(storage) = self.nodes.find_storage(*id) else { continue };
-            let known = self.table.get(block.id).is_some_and(|entry| entry.places.contains(storage));
-            if known {
+            let counts = self.table.get(block.id).is_some_and(|entry| entry.places.contains(storage));
+            // What a reader said before is proven now.
+            let doubted =
+                proven && self.is_bad(block.id, storage).is_some_and(|mark| mark.stamp == block.stamp);
+            if counts || doubted {
                 self.mark_bad(block.id, Bad { storage, stamp: block.stamp, length, cause });
+                if !proven {
+                    let node = self.nodes.storage(storage).node;
+                    self.nodes.node_mut(node).orders.checks.ask(block.id);
+                }
             }
         }
         self.evaluate(block.id);
+    }
+
+    /// Replicas that the datanode shall look at now: those that only a reader called bad.
+    pub(super) fn take_checks(&mut self, at: NodeIndex, now: Millis) -> Vec<BlockRef> {
+        let mut blocks = Vec::new();
+        while blocks.len() < CHECKS_PER_HEARTBEAT
+            && let Some(id) = self.nodes.node_mut(at).orders.checks.next(now)
+        {
+            let suspected =
+                |mark: &&Bad| mark.cause == Cause::Suspected && self.nodes.storage(mark.storage).node == at;
+            let mark = self.bad.get(&id).and_then(|marks| marks.iter().find(suspected));
+            if let Some(mark) = mark {
+                blocks.push(BlockRef { id, stamp: mark.stamp, length: mark.length });
+                self.nodes.node_mut(at).orders.checks.due.push_back((now.plus(CHECK_RETRY), id));
+            }
+        }
+        blocks
     }
 
     /// The replica there is bad: it no longer counts.
@@ -103,7 +157,7 @@ impl BlockMap {
                 && self.bad_is_deletable(id, mark.storage)
             {
                 let Bad { storage, stamp, length, .. } = mark;
-                let invalid = Invalid { stamp, length, storage, why: Why::Corrupt, sent: false };
+                let invalid = Invalid { stamp, length, storage, why: Why::Corrupt, sent: None };
                 self.nodes.node_mut(node).orders.invalidate(id, invalid);
             }
         }

@@ -27,19 +27,23 @@ impl BlockMap {
             Effect::Reopened { block } => self.reopened(block),
             Effect::Replication { block, replication } => self.replication(block, replication),
             Effect::Removed { block } => self.removed(block),
-            Effect::Recover { block, recovery_stamp, truncate_to, storages } => {
+            Effect::Recover { block, recovery_stamp, truncate_to, storages, synced, unsure } => {
                 self.changes.note(block.id);
+                let old = self.recoveries.remove(&block.id);
+                let since = old.as_ref().and_then(|old| old.since);
+                // Who was asked last may be the one that does not answer.
+                let tried = old.and_then(|old| old.primary).into_iter().map(|(node, _)| node).collect();
                 let work = RecoveryWork {
                     block,
                     stamp: recovery_stamp,
                     truncate_to,
                     storages,
+                    synced,
+                    unsure,
+                    since,
                     primary: None,
-                    tried: SmallVec::new(),
+                    tried,
                 };
-                // Who was asked last may be the one that does not answer.
-                let tried = self.recoveries.remove(&block.id).and_then(|old| old.primary);
-                let work = RecoveryWork { tried: tried.into_iter().map(|(node, _)| node).collect(), ..work };
                 self.recoveries.insert(block.id, work);
                 if !self.safe_mode.is_on() {
                     self.assign_recoveries(now);
@@ -167,7 +171,7 @@ impl BlockMap {
     /// used again.
     pub(super) fn delete_gone(&mut self, block: BlockId, storage: StorageIndex, length: u64) {
         let node = self.nodes.storage(storage).node;
-        let invalid = Invalid { stamp: ANY_STAMP, length, storage, why: Why::Gone, sent: false };
+        let invalid = Invalid { stamp: ANY_STAMP, length, storage, why: Why::Gone, sent: None };
         self.nodes.node_mut(node).orders.invalidate(block, invalid);
     }
 }

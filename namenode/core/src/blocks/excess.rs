@@ -73,7 +73,7 @@ impl BlockMap {
         for storage in self.superfluous(&live, wanted, from, policy) {
             self.drop_place(id, storage);
             let node = self.nodes.storage(storage).node;
-            let invalid = Invalid { stamp, length, storage, why: Why::Excess, sent: false };
+            let invalid = Invalid { stamp, length, storage, why: Why::Excess, sent: None };
             self.nodes.node_mut(node).orders.invalidate(id, invalid);
         }
     }

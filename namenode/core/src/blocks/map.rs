@@ -11,6 +11,7 @@ use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, Millis, StorageI
 use super::admin::AdminState;
 use super::bad::Bad;
 use super::balance::Balance;
+use super::failed::Failures;
 use super::kept::Kept;
 use super::leaving::Leaving;
 use super::moves::Moves;
@@ -69,6 +70,8 @@ pub struct BlockSettings {
     pub completion_grace: Duration,
     /// After this a block's recovery is given to another primary.
     pub recovery_retry: Duration,
+    /// So long a block's recovery waits for a storage that may hold bytes which were flushed and not synced.
+    pub flushed_wait: Duration,
     /// When safe mode ends by itself.
     pub safe_mode: SafeModeSettings,
 }
@@ -170,6 +173,7 @@ pub struct BlockMap {
     /// The last of them that was judged again.
     pub(super) postponed_cursor: BlockId,
     pub(super) pending: BTreeMap<BlockId, Pending>,
+    pub(super) failures: Failures,
     pub(super) moves: Moves,
     pub(super) recoveries: BTreeMap<BlockId, RecoveryWork>,
     pub(super) safe_mode: SafeMode,
@@ -212,6 +216,7 @@ impl BlockMap {
             postponed: BTreeSet::new(),
             postponed_cursor: BlockId(0),
             pending: BTreeMap::new(),
+            failures: Failures::default(),
             moves: Moves::default(),
             recoveries: BTreeMap::new(),
             safe_mode: SafeMode::starting(settings.safe_mode),
@@ -570,6 +575,7 @@ impl BlockMap {
         let bytes = pending.bytes;
         if came && copied {
             self.less_incoming(storage, bytes);
+            self.failures.forget(id);
         }
         if empty {
             self.end_pending(id);
@@ -587,7 +593,7 @@ impl BlockMap {
         }
     }
 
-    fn less_incoming(&mut self, target: StorageIndex, bytes: u64) {
+    pub(super) fn less_incoming(&mut self, target: StorageIndex, bytes: u64) {
         let node = self.nodes.storage(target).node;
         self.nodes.node_mut(node).orders.incoming.end(bytes);
     }
@@ -609,6 +615,7 @@ impl BlockMap {
         self.postponed.remove(&id);
         self.mixed.remove(&id);
         self.end_pending(id);
+        self.failures.forget(id);
         self.end_move(id);
         self.leaving.forget(id, &mut self.nodes);
         Some(entry)

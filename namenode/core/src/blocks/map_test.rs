@@ -12,6 +12,8 @@ use super::*;
 use crate::command::{BlockRef, Effect};
 use crate::record::{Block, BlockState, Loss, Recovery};
 
+mod deletions;
+mod failed;
 mod lives;
 mod spread;
 
@@ -35,6 +37,7 @@ pub(super) fn settings() -> BlockSettings {
         transfer_timeout: Duration::from_secs(20),
         completion_grace: Duration::from_secs(5),
         recovery_retry: Duration::from_secs(10),
+        flushed_wait: Duration::from_secs(100),
         safe_mode: SafeModeSettings { threshold: 0.999, min_datanodes: 0, extension: Duration::from_secs(5) },
     }
 }
@@ -83,6 +86,9 @@ pub(super) fn heartbeat(node: u32, session: u64) -> Heartbeat {
         volumes: vec![volume(node)],
         active_transfers: 0,
         peers: Vec::new(),
+        number: 0,
+        answered: 0,
+        ending: false,
     }
 }
 
@@ -586,7 +592,14 @@ fn a_recovery_goes_to_a_live_primary_and_to_another_if_it_does_not_come_back() {
     world.change(0, named(1), ChangeKind::Receiving);
     let storages = smallvec![storage(0), storage(1)];
     let stamp = GenStamp(STAMP.0 + 1);
-    let recover = Effect::Recover { block: named(1), recovery_stamp: stamp, truncate_to: None, storages };
+    let recover = Effect::Recover {
+        block: named(1),
+        recovery_stamp: stamp,
+        truncate_to: None,
+        storages,
+        synced: 0,
+        unsure: false,
+    };
     world.map.apply(recover, world.now);
     let told = |commands: Vec<(u32, NodeCommand)>| -> Vec<u32> {
         let recovers =
@@ -614,7 +627,14 @@ fn a_recovery_tells_how_many_storages_cannot_be_asked() {
     world.map.apply(pipeline, world.now);
     world.pass(60, &[1]);
     let stamp = GenStamp(STAMP.0 + 1);
-    let recover = Effect::Recover { block: named(1), recovery_stamp: stamp, truncate_to: None, storages };
+    let recover = Effect::Recover {
+        block: named(1),
+        recovery_stamp: stamp,
+        truncate_to: None,
+        storages,
+        synced: 0,
+        unsure: false,
+    };
     world.map.apply(recover, world.now);
     let told: Vec<_> = world
         .pass(1, &[1])
@@ -625,6 +645,55 @@ fn a_recovery_tells_how_many_storages_cannot_be_asked() {
         })
         .collect();
     assert_eq!(told, [(vec![storage(0)], 2)], "one is dead, one was never heard of");
+}
+
+#[test]
+fn a_recovery_waits_its_time_for_what_was_flushed_and_for_ever_for_what_may_be_synced() {
+    for unsure in [false, true] {
+        let told = recoveries_of_what_was_flushed(unsure);
+        assert_eq!(told.first(), Some(&(3, false)));
+        let turned = told.iter().position(|(_, waited)| *waited);
+        assert_eq!(turned.is_some(), !unsure, "{told:?}");
+        assert!(turned.is_none_or(|at| at > 3 && told[at..].iter().all(|(_, waited)| *waited)), "{told:?}");
+    }
+}
+
+/// What is ordered while a storage that may hold the block stays away: bytes that must be left, and whether it was waited for.
+fn recoveries_of_what_was_flushed(unsure: bool) -> Vec<(u64, bool)> {
+    let mut world = World::running(3);
+    let storages: smallvec::SmallVec<[StorageId; 3]> = smallvec![storage(0), storage(77)];
+    let pipeline =
+        Effect::Pipeline { block: id(1), stamp: STAMP, replication: 2, room: 0, storages: storages.clone() };
+    world.map.apply(pipeline, world.now);
+    let mut told = Vec::new();
+    // Asked for under a new stamp again and again, as the namespace does.
+    for round in 1..=14 {
+        let recover = Effect::Recover {
+            block: named(1),
+            recovery_stamp: GenStamp(STAMP.0 + round),
+            truncate_to: None,
+            storages: storages.clone(),
+            synced: 3,
+            unsure,
+        };
+        world.map.apply(recover, world.now);
+        told.extend(world.pass(10, &[]).into_iter().filter_map(|(_, command)| match command {
+            NodeCommand::Recover { synced, waited, .. } => Some((synced, waited)),
+            _ => None,
+        }));
+    }
+    // A writer that went on with it ends the wait.
+    world.map.apply(
+        Effect::Pipeline { block: id(1), stamp: STAMP, replication: 2, room: 0, storages: storages.clone() },
+        world.now,
+    );
+    let recovery_stamp = GenStamp(STAMP.0 + 50);
+    let block = named(1);
+    let recover = Effect::Recover { block, recovery_stamp, truncate_to: None, storages, synced: 3, unsure };
+    world.map.apply(recover, world.now);
+    let waits = |(_, command)| matches!(command, NodeCommand::Recover { waited: false, .. });
+    assert!(world.pass(1, &[]).into_iter().any(waits));
+    told
 }
 
 #[test]
@@ -653,7 +722,8 @@ fn what_a_recovery_made_is_read_before_it_is_reported() {
 #[test]
 fn a_recovery_of_the_last_process_goes_on() {
     let recovery = Some(Recovery { stamp: GenStamp(2_000), truncate_to: None, started: Millis(0) });
-    let state = BlockState::UnderConstruction { expected: smallvec![storage(0)], recovery };
+    let state =
+        BlockState::UnderConstruction { expected: smallvec![storage(0)], recovery, synced: 0, unsure: false };
     let mut world = World::starting(1, vec![Block { state, ..complete(1, 1) }]);
     world.report(0, &[Replica { state: ReplicaState::WaitingRecovery, ..finalized(1) }]);
     world.map.set_safe_mode(false, world.now);

@@ -96,6 +96,12 @@ pub struct Heartbeat {
     pub active_transfers: u32,
     /// How fast it finds others.
     pub peers: Vec<PeerLatency>,
+    /// Which heartbeat of this life it is, from 1; 0 if it does not say.
+    pub number: u64,
+    /// The last one whose answer arrived.
+    pub answered: u64,
+    /// It is the last one: this life ends.
+    pub ending: bool,
 }
 
 /// A datanode by its index.
@@ -121,6 +127,8 @@ pub struct Datanode {
     pub live: bool,
     /// When it was heard last.
     pub last_heartbeat: Millis,
+    /// It said that this life of it ends: a short absence, so its replicas count on until it is dead.
+    pub ended: bool,
     /// When it reported all its replicas last; 0 for never.
     pub last_report: Millis,
     /// Reads and writes it serves.
@@ -149,10 +157,10 @@ pub struct Datanode {
 }
 
 impl Datanode {
-    /// Whether it lives but was not heard for a while.
+    /// Whether it counts as living but is away: it was not heard for a while, or said that it ends.
     #[must_use]
     pub fn is_stale(&self, now: Millis, after: Duration) -> bool {
-        self.live && now.since(self.last_heartbeat) >= after
+        self.live && (self.ended || now.since(self.last_heartbeat) >= after)
     }
 }
 
@@ -401,6 +409,7 @@ impl Datanodes {
             node,
             live: true,
             last_heartbeat: now,
+            ended: false,
             last_report: Millis(0),
             active_transfers: 0,
             admin: AdminState::Normal,

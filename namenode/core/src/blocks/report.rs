@@ -360,12 +360,17 @@ impl BlockMap {
             ..Building::default()
         };
         self.building.insert(block.id, building);
-        if let BlockState::UnderConstruction { expected, recovery: Some(recovery) } = &block.state {
+        if let BlockState::UnderConstruction { expected, recovery: Some(recovery), synced, unsure } =
+            &block.state
+        {
             let work = RecoveryWork {
                 block: BlockRef { id: block.id, stamp: block.stamp, length: block.length },
                 stamp: recovery.stamp,
                 truncate_to: recovery.truncate_to,
                 storages: expected.clone(),
+                synced: *synced,
+                unsure: *unsure && *synced < block.length,
+                since: None,
                 primary: None,
                 tried: smallvec::SmallVec::new(),
             };

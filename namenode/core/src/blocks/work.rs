@@ -8,10 +8,12 @@ use smallvec::SmallVec;
 use steadfs_common::{BlockId, DatanodeUuid, FsResult, GenStamp, Millis, StorageId};
 
 use super::admin::{AdminState, Standing};
+use super::bad::Checks;
 use super::load::Load;
 use super::map::{BlockMap, Pending, SPREAD};
 use super::nodes::{Heartbeat, NodeIndex};
 use super::places::StorageIndex;
+use super::unheard::Unheard;
 use crate::command::BlockRef;
 use crate::placement::{PlacementRequest, Random};
 
@@ -52,6 +54,8 @@ pub enum NodeCommand {
     },
     /// Delete these replicas, if they have these stamps or older ones.
     Invalidate(Vec<BlockRef>),
+    /// Read these replicas and say whether they are bad: a reader said so.
+    Check(Vec<BlockRef>),
     /// Move replicas for the sake of balance with at most so many bytes a second.
     Bandwidth(u64),
     /// Be the primary of a block's recovery.
@@ -66,6 +70,10 @@ pub enum NodeCommand {
         storages: SmallVec<[StorageId; 3]>,
         /// Storages that may hold one too and cannot be asked now.
         left_out: u32,
+        /// So many bytes must be left. What the block has more was flushed.
+        synced: u64,
+        /// Those left out were waited for long enough: what was flushed and not synced may be gone.
+        waited: bool,
     },
 }
 
@@ -87,7 +95,8 @@ pub(super) struct Invalid {
     pub(super) length: u64,
     pub(super) storage: StorageIndex,
     pub(super) why: Why,
-    pub(super) sent: bool,
+    /// When the order went out last.
+    pub(super) sent: Option<Millis>,
 }
 
 /// A copy that a datanode is to make.
@@ -106,8 +115,11 @@ pub(super) struct Orders {
     /// Blocks of `invalid` not yet ordered; may name some that are gone from it.
     unsent: VecDeque<BlockId>,
     sent: VecDeque<(Millis, BlockId)>,
+    unheard: Unheard,
     pub(super) transfers: VecDeque<Copy>,
     recovers: VecDeque<BlockId>,
+    /// Replicas that it is to look at.
+    pub(super) checks: Checks,
     /// Copies it was told to make, or will be, that have not ended.
     pub(super) outgoing: Load,
     /// Copies to it that have not ended.
@@ -143,7 +155,7 @@ impl Orders {
         if self.invalid.len() >= MAX_INVALID {
             return;
         }
-        if self.invalid.insert(block, invalid).is_none_or(|old| old.sent) {
+        if self.invalid.insert(block, invalid).is_none_or(|old| old.sent.is_some()) {
             self.unsent.push_back(block);
         }
     }
@@ -161,15 +173,25 @@ impl Orders {
     /// name it.
     pub(super) fn clear(&mut self) {
         let (outgoing, incoming, moving) = (self.outgoing, self.incoming, self.moving);
-        *self = Self { outgoing, incoming, moving, ..Self::default() };
+        // Marks of bad replicas outlive it, and so what is to be found out about them.
+        let checks = std::mem::take(&mut self.checks);
+        *self = Self { outgoing, incoming, moving, checks, ..Self::default() };
     }
 
     /// The datanode begins a new life: what it was told before may be forgotten there.
     pub(super) fn resend(&mut self) {
         self.sent.clear();
+        self.unheard = Unheard::default();
         self.unsent = self.invalid.keys().copied().collect();
-        self.invalid.values_mut().for_each(|invalid| invalid.sent = false);
+        self.invalid.values_mut().for_each(|invalid| invalid.sent = None);
         self.recovers.clear();
+    }
+
+    /// An order to delete goes out now.
+    fn goes_out(&mut self, block: BlockId, now: Millis) {
+        self.sent.push_back((now, block));
+        self.unheard.sent(block);
+        self.invalid.entry(block).and_modify(|invalid| invalid.sent = Some(now));
     }
 
     fn expire(&mut self, now: Millis) {
@@ -177,7 +199,8 @@ impl Orders {
             && now.since(at) >= INVALID_EXPIRY
         {
             self.sent.pop_front();
-            if self.invalid.get(&block).is_some_and(|invalid| invalid.sent) {
+            // One that went out again has its time anew.
+            if self.invalid.get(&block).is_some_and(|invalid| invalid.sent == Some(at)) {
                 self.invalid.remove(&block);
             }
         }
@@ -191,6 +214,12 @@ pub(super) struct RecoveryWork {
     pub(super) stamp: GenStamp,
     pub(super) truncate_to: Option<u64>,
     pub(super) storages: SmallVec<[StorageId; 3]>,
+    /// Bytes that are known to be on disks.
+    pub(super) synced: u64,
+    /// The others may be, too: they are waited for for ever.
+    pub(super) unsure: bool,
+    /// Since when it is tried to be recovered, as far as this process knows.
+    pub(super) since: Option<Millis>,
     /// Who was told, and when it counts as not coming back.
     pub(super) primary: Option<(NodeIndex, Millis)>,
     /// Primaries that did not come back.
@@ -207,14 +236,31 @@ impl BlockMap {
             return Ok(vec![NodeCommand::Register]);
         };
         let node = self.nodes.node_mut(at);
+        if heartbeat.ending || node.ended {
+            self.ends(at, now);
+            return Ok(Vec::new());
+        }
         node.last_heartbeat = now;
         node.address = heartbeat.address;
         node.active_transfers = heartbeat.active_transfers;
+        let waited_for = node.orders.unheard.take(heartbeat.number, heartbeat.answered);
         self.nodes.note_peers(at, &heartbeat.peers, now);
         for volume in heartbeat.volumes.into_iter().take(super::nodes::MAX_VOLUMES) {
             self.update_volume(at, volume, now);
         }
-        Ok(self.commands(at, now))
+        if waited_for { Ok(self.commands(at, now)) } else { Ok(Vec::new()) }
+    }
+
+    /// A life of a datanode ends: what it was copying is given to others.
+    fn ends(&mut self, at: NodeIndex, now: Millis) {
+        let node = self.nodes.node_mut(at);
+        if std::mem::replace(&mut node.ended, true) {
+            return;
+        }
+        node.last_heartbeat = now;
+        for pending in self.pending.values_mut().filter(|pending| pending.sources.contains(&at)) {
+            pending.deadline = now;
+        }
     }
 
     fn commands(&mut self, at: NodeIndex, now: Millis) -> Vec<NodeCommand> {
@@ -231,11 +277,15 @@ impl BlockMap {
         if self.safe_mode.is_on() {
             return commands;
         }
-        self.give_recovers(at, &mut commands);
+        self.give_recovers(at, &mut commands, now);
         self.give_transfers(at, &mut commands);
         let blocks = self.take_invalid(at, now);
         if !blocks.is_empty() {
             commands.push(NodeCommand::Invalidate(blocks));
+        }
+        let blocks = self.take_checks(at, now);
+        if !blocks.is_empty() {
+            commands.push(NodeCommand::Check(blocks));
         }
         commands
     }
@@ -252,7 +302,7 @@ impl BlockMap {
 
     /// The next replicas to delete. Each is looked at again: what was too many when it was noted may be needed by now.
     fn take_invalid(&mut self, at: NodeIndex, now: Millis) -> Vec<BlockRef> {
-        let mut blocks = Vec::new();
+        let mut blocks = self.repeat_invalid(at, now);
         // One look at each: what is taken back may be noted again behind the others.
         for _ in 0..self.nodes.node(at).orders.unsent.len() {
             if blocks.len() >= INVALIDATE_PER_HEARTBEAT {
@@ -260,14 +310,12 @@ impl BlockMap {
             }
             let Some(id) = self.nodes.node_mut(at).orders.unsent.pop_front() else { break };
             let Some(invalid) =
-                self.nodes.node(at).orders.invalid(id).copied().filter(|invalid| !invalid.sent)
+                self.nodes.node(at).orders.invalid(id).copied().filter(|invalid| invalid.sent.is_none())
             else {
                 continue;
             };
             if self.still_deletable(id, &invalid) {
-                let orders = &mut self.nodes.node_mut(at).orders;
-                orders.sent.push_back((now, id));
-                orders.invalid.entry(id).and_modify(|invalid| invalid.sent = true);
+                self.nodes.node_mut(at).orders.goes_out(id, now);
                 blocks.push(BlockRef { id, stamp: invalid.stamp, length: invalid.length });
             } else {
                 self.nodes.node_mut(at).orders.keep(id);
@@ -275,6 +323,25 @@ impl BlockMap {
                     self.restore(id, &invalid);
                 }
                 self.evaluate(id);
+            }
+        }
+        blocks
+    }
+
+    /// Orders that went with an answer which was lost. One that would not be given today is neither repeated nor taken back:
+    /// it may have been heard after all.
+    fn repeat_invalid(&mut self, at: NodeIndex, now: Millis) -> Vec<BlockRef> {
+        let mut blocks = Vec::new();
+        while blocks.len() < INVALIDATE_PER_HEARTBEAT
+            && let Some(id) = self.nodes.node_mut(at).orders.unheard.next()
+        {
+            let out =
+                self.nodes.node(at).orders.invalid(id).copied().filter(|invalid| invalid.sent.is_some());
+            if let Some(invalid) = out
+                && self.still_deletable(id, &invalid)
+            {
+                self.nodes.node_mut(at).orders.goes_out(id, now);
+                blocks.push(BlockRef { id, stamp: invalid.stamp, length: invalid.length });
             }
         }
         blocks
@@ -319,7 +386,7 @@ impl BlockMap {
         }
     }
 
-    fn give_recovers(&mut self, at: NodeIndex, commands: &mut Vec<NodeCommand>) {
+    fn give_recovers(&mut self, at: NodeIndex, commands: &mut Vec<NodeCommand>, now: Millis) {
         for _ in 0..RECOVERS_PER_HEARTBEAT {
             let Some(id) = self.nodes.node_mut(at).orders.recovers.pop_front() else { return };
             let Some(work) =
@@ -334,6 +401,9 @@ impl BlockMap {
                 truncate_to: work.truncate_to,
                 storages: self.recovery_storages(work).into_iter().map(|(_, id)| id).collect(),
                 left_out: u32::try_from(left_out).unwrap_or(u32::MAX),
+                synced: work.synced,
+                waited: !work.unsure
+                    && work.since.is_some_and(|since| now.since(since) >= self.settings.flushed_wait),
             });
         }
     }
@@ -373,6 +443,7 @@ impl BlockMap {
                 self.recoveries.get(&id).map(|work| self.recovery_storages(work)).unwrap_or_default();
             let until = now.plus(self.settings.recovery_retry);
             let Some(work) = self.recoveries.get_mut(&id) else { continue };
+            work.since.get_or_insert(now);
             if let Some((node, _)) = work.primary.take() {
                 work.tried.push(node);
             }
@@ -392,6 +463,7 @@ impl BlockMap {
         for at in self.nodes.indexes() {
             self.nodes.node_mut(at).orders.expire(now);
         }
+        self.failures.expire(now);
         let late: Vec<BlockId> = self
             .pending
             .iter()
@@ -460,6 +532,9 @@ impl BlockMap {
     fn copy(&mut self, id: BlockId, priority: usize, random: &mut Random, now: Millis) {
         let Some(policy) = self.policy_of(id) else { return };
         let Some(entry) = self.table.get(id) else { return };
+        if self.failures.rests(id, now) {
+            return;
+        }
         let (block, replication) =
             (BlockRef { id, stamp: entry.stamp, length: entry.length }, entry.replication);
         let places: SmallVec<[StorageIndex; 8]> = entry
@@ -477,23 +552,36 @@ impl BlockMap {
             true => usize::from(targets.is_empty()),
             false => self.enough(replication, tally).saturating_sub(tally.serving + targets.len()),
         };
-        let sources = self.free_sources(&places, block.length, priority);
+        let mut sources = self.free_sources(&places, block.length, priority);
+        let failed = self.failures.nodes(id);
+        let other = |place: &StorageIndex| !failed.contains(&self.nodes.storage(*place).node);
+        if sources.iter().any(other) {
+            sources.retain(|place| other(place));
+        }
         if wanted == 0 || sources.is_empty() {
             return;
         }
         let storage_id = |place: &StorageIndex| self.nodes.storage(*place).report.id;
         let existing: Vec<StorageId> = places.iter().chain(&targets).map(storage_id).collect();
-        let chosen = self.topology.choose(&PlacementRequest {
-            wanted,
-            writer: None,
-            existing: &existing,
-            excluded: &self.unfit_for(id, block.length),
-            favored: &[],
-            avoid_local: false,
-            block_size: block.length.max(1),
-            policy,
-            seed: random.draw(),
-        });
+        let choose = |excluded: &[DatanodeUuid], seed: u64| {
+            self.topology.choose(&PlacementRequest {
+                wanted,
+                writer: None,
+                existing: &existing,
+                excluded,
+                favored: &[],
+                avoid_local: false,
+                block_size: block.length.max(1),
+                policy,
+                seed,
+            })
+        };
+        let unfit = self.unfit_for(id, block.length);
+        let doubtful = failed.iter().map(|at| self.nodes.node(*at).uuid);
+        let mut chosen = choose(&unfit.iter().copied().chain(doubtful).collect::<Vec<_>>(), random.draw());
+        if chosen.is_empty() && !failed.is_empty() {
+            chosen = choose(&unfit, random.draw());
+        }
         // A datanode that is still to delete a replica of the block would delete the new one.
         let clear = |target: &StorageIndex| {
             self.nodes.node(self.nodes.storage(*target).node).orders.invalid(id).is_none()

@@ -110,7 +110,8 @@ fn check_quota(p: &Planner<'_>, inode: &Inode, last: &Block) -> FsResult<()> {
 /// it sets up the pipeline.
 pub(crate) fn reopen_block(p: &mut Planner<'_>, mut block: Block) -> Block {
     let expected = p.ctx.cluster.live(block.id, block.stamp);
-    block.state = BlockState::UnderConstruction { expected, recovery: None };
+    let synced = block.length;
+    block.state = BlockState::UnderConstruction { expected, recovery: None, synced, unsure: false };
     p.counters.complete_blocks = p.counters.complete_blocks.saturating_sub(1);
     p.effect(Effect::Reopened { block: block.id });
     p.tx.put_block(block.clone());

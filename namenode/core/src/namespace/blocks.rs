@@ -64,7 +64,12 @@ pub(crate) fn add(
         inode: inode.id,
         index: body.blocks,
         references: 1,
-        state: BlockState::UnderConstruction { expected: storages.clone(), recovery: None, synced: 0, unsure: false },
+        state: BlockState::UnderConstruction {
+            expected: storages.clone(),
+            recovery: None,
+            synced: 0,
+            unsure: false,
+        },
     };
     p.tx.put(Key::FileBlock(inode.id, block.index), Record::FileBlock(block.id));
     p.tx.put_block(block.clone());

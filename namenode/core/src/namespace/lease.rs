@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, limits};
 
 use super::permission::Guard;
+use super::pipeline::synced_length;
 use super::planner::Planner;
 use super::read::Action;
 use super::resolve::{self, Purpose};
@@ -270,15 +271,17 @@ fn begin_recovery(
         return;
     }
     let truncate_to = before.and_then(|running| running.truncate_to);
-    let stamp = p.new_stamp();
+    let (stamp, (synced, unsure)) = (p.new_stamp(), synced_length(&last));
     p.effect(Effect::Recover {
         block: BlockRef { id: last.id, stamp: last.stamp, length: last.length },
         recovery_stamp: stamp,
         truncate_to,
         storages: expected.clone(),
+        synced,
+        unsure,
     });
     let recovery = Some(Recovery { stamp, truncate_to, started: p.ctx.now });
-    last.state = BlockState::UnderConstruction { expected, recovery };
+    last.state = BlockState::UnderConstruction { expected, recovery, synced, unsure };
     p.tx.put_block(last);
     if p.tx.lease(inode.id).is_none_or(|lease| lease.holder != RECOVERY_HOLDER) {
         start(p, inode.id, RECOVERY_HOLDER);

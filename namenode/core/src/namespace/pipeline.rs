@@ -25,6 +25,7 @@ pub(crate) fn update_pipeline(
     old: &BlockRef,
     new: &BlockRef,
     storages: &[StorageId],
+    synced: Option<u64>,
 ) -> FsResult<Reply> {
     let (mut inode, mut stored) = block_being_written(p, old, client)?;
     let refuse = |why: &str| {
@@ -55,7 +56,11 @@ pub(crate) fn update_pipeline(
     set_length(&mut inode, &mut stored, new.length)?;
     p.grown(&inode, had);
     stored.stamp = new.stamp;
-    stored.state = BlockState::UnderConstruction { expected: storages.into(), recovery: None };
+    let (had_synced, was_unsure) = synced_length(&stored);
+    let unsure = was_unsure || synced.is_none();
+    let synced = synced.map_or(had_synced, |synced| synced.min(new.length).max(had_synced));
+    stored.state =
+        BlockState::UnderConstruction { expected: storages.into(), recovery: None, synced, unsure };
     p.effect(Effect::Pipeline {
         block: stored.id,
         stamp: stored.stamp,
@@ -66,6 +71,14 @@ pub(crate) fn update_pipeline(
     p.tx.put_block(stored);
     p.write_content(inode, before)?;
     Ok(Reply::Done)
+}
+
+/// Bytes of a block being written that are known to be on disks, and whether the others may be.
+pub(crate) const fn synced_length(block: &Block) -> (u64, bool) {
+    match block.state {
+        BlockState::UnderConstruction { synced, unsure, .. } => (synced, unsure && synced < block.length),
+        BlockState::Committed { .. } | BlockState::Complete => (block.length, false),
+    }
 }
 
 /// The block that `client` is writing, and its file.
@@ -130,7 +143,9 @@ pub(crate) fn recovered(p: &mut Planner<'_>, done: &Recovered<'_>) -> FsResult<R
     };
     let body = body_of(&inode)?;
     let last = stored.index + 1 == body.blocks;
-    let BlockState::UnderConstruction { recovery, .. } = &stored.state else { return Ok(Reply::Done) };
+    let BlockState::UnderConstruction { recovery, synced, .. } = &stored.state else {
+        return Ok(Reply::Done);
+    };
     if !body.under_construction || !last {
         return Ok(Reply::Done);
     }
@@ -150,11 +165,11 @@ pub(crate) fn recovered(p: &mut Planner<'_>, done: &Recovered<'_>) -> FsResult<R
                 "The recovery of block {name} must end with {length} bytes, not {found}"
             )));
         }
-        // A replica that was not reached may have them: the block waits for it, or for somebody who deletes the file.
-        None if found < stored.length => {
+        // A replica that was not reached may have them: the block waits for it, or for somebody who deletes the file. Whether
+        // to wait for what was only flushed has been decided when the recovery was ordered.
+        None if found < *synced => {
             return Err(FsError::refused(format!(
-                "The recovery of block {name} found {found} bytes: {} were acknowledged",
-                stored.length
+                "The recovery of block {name} found {found} bytes: {synced} were acknowledged"
             )));
         }
         Some(_) | None => {}
@@ -184,7 +199,9 @@ pub(crate) fn recovered(p: &mut Planner<'_>, done: &Recovered<'_>) -> FsResult<R
             });
             make_complete(p, stored);
         } else {
-            stored.state = BlockState::UnderConstruction { expected: done.storages.into(), recovery: None };
+            // Who ends a recovery has synced what it left.
+            let (expected, synced) = (done.storages.into(), done.length);
+            stored.state = BlockState::UnderConstruction { expected, recovery: None, synced, unsure: false };
             p.tx.put_block(stored);
         }
     }

@@ -115,8 +115,11 @@ fn ask(p: &mut Planner<'_>, last: Block, rest: u64) {
         recovery_stamp: stamp,
         truncate_to: Some(rest),
         storages: last.expected().into(),
+        synced: last.length,
+        unsure: false,
     });
     let recovery = Some(Recovery { stamp, truncate_to: Some(rest), started: p.ctx.now });
-    last.state = BlockState::UnderConstruction { expected, recovery };
+    let synced = last.length;
+    last.state = BlockState::UnderConstruction { expected, recovery, synced, unsure: false };
     p.tx.put_block(last);
 }

@@ -92,8 +92,11 @@ fn state() -> impl Strategy<Value = BlockState> {
     prop_oneof![
         Just(BlockState::Complete),
         storages().prop_map(|expected| BlockState::Committed { expected }),
-        (storages(), proptest::option::of(recovery))
-            .prop_map(|(expected, recovery)| BlockState::UnderConstruction { expected, recovery }),
+        (storages(), proptest::option::of(recovery), any::<(u64, bool)>()).prop_map(
+            |(expected, recovery, (synced, unsure))| {
+                BlockState::UnderConstruction { expected, recovery, synced, unsure }
+            }
+        ),
     ]
 }
 
@@ -294,16 +297,21 @@ fn golden_bytes() {
         ),
         (Table::Entry, Record::Entry(InodeId(16_390)), "01868001"),
         (Table::Totals, Record::Totals(totals()), "020102ac02840707ac0201ac02d80406ac02ac0200000000"),
-        (Table::Block, block(BlockState::Complete), "01008180808004e907050386800100 01"),
+        (Table::Block, block(BlockState::Complete), "02008180808004e907050386800100 01"),
         (
             Table::Block,
             block(BlockState::Committed { expected: [storage].into_iter().collect() }),
-            "01018180808004e907050386800100010100000000000000000000000000000102",
+            "02018180808004e907050386800100010100000000000000000000000000000102",
         ),
         (
             Table::Block,
-            block(BlockState::UnderConstruction { expected: SmallVec::new(), recovery: Some(recovery) }),
-            "01038180808004e90705038680010001 00ea07090104",
+            block(BlockState::UnderConstruction {
+                expected: SmallVec::new(),
+                recovery: Some(recovery),
+                synced: 3,
+                unsure: true,
+            }),
+            "02038180808004e90705038680010001 00ea070901040301",
         ),
         (Table::FileBlock, Record::FileBlock(BlockId(1_073_741_825)), "018180808004"),
         (
@@ -384,6 +392,18 @@ fn old_golden_bytes() {
         body.content = of_version_1.changed;
     }
     let totals = Totals { settled: Settled::default(), ..totals() };
+    let block = |state| {
+        Record::Block(Block {
+            id: BlockId(1_073_741_825),
+            stamp: GenStamp(1_001),
+            length: 5,
+            replication: 3,
+            inode: InodeId(16_390),
+            index: 0,
+            references: 1,
+            state,
+        })
+    };
     let cases = [
         (Table::Reclaim, Record::Reclaim { after: None }, "01"),
         (
@@ -393,6 +413,23 @@ fn old_golden_bytes() {
         ),
         (Table::Inode, Record::Inode(folder), "010181800181800103616e6e057374616666ed0380d095ffbc3100ac0202"),
         (Table::Totals, Record::Totals(totals), "010102ac02840707"),
+        (Table::Block, block(BlockState::Complete), "01008180808004e90705038680010001"),
+        (
+            Table::Block,
+            block(BlockState::Committed { expected: SmallVec::new() }),
+            "01018180808004e9070503868001000100",
+        ),
+        (
+            Table::Block,
+            // It did not tell what is synced: all of it counts as that.
+            block(BlockState::UnderConstruction {
+                expected: SmallVec::new(),
+                recovery: Some(Recovery { stamp: GenStamp(1_002), started: Millis(9), truncate_to: Some(4) }),
+                synced: 5,
+                unsure: false,
+            }),
+            "01038180808004e9070503868001000100ea07090104",
+        ),
     ];
     for (table, record, golden) in cases {
         let bytes: Vec<u8> = golden

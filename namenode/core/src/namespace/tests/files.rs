@@ -150,7 +150,15 @@ fn a_repeated_add_block_gets_the_same_block() {
     let second = world.add_block(&file, Some(full(&first))).unwrap();
     assert_eq!(world.add_block(&file, Some(full(&first))).unwrap(), second);
     world
-        .run("ann", &Command::Fsync { file: of(&file), client: "c1".into(), last_block_length: Some(7), synced: true })
+        .run(
+            "ann",
+            &Command::Fsync {
+                file: of(&file),
+                client: "c1".into(),
+                last_block_length: Some(7),
+                synced: true,
+            },
+        )
         .unwrap();
     let words = world.words("ann", &add_block(&file, Some(full(&first))));
     assert_eq!(
@@ -271,8 +279,12 @@ fn lengths_that_lie_are_refused() {
     let mut world = World::new();
     let file = world.create("ann", "/open/f").unwrap();
     let block = world.add_block(&file, None).unwrap();
-    let fsync =
-        |length| Command::Fsync { file: of(&file), client: "c1".into(), last_block_length: Some(length), synced: true };
+    let fsync = |length| Command::Fsync {
+        file: of(&file),
+        client: "c1".into(),
+        last_block_length: Some(length),
+        synced: true,
+    };
     assert_eq!(world.kind("ann", &fsync(u64::MAX)), FsErrorKind::Refused);
     world.run("ann", &fsync(50)).unwrap();
     world.run("ann", &fsync(20)).unwrap();

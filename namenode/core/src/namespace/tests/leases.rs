@@ -177,7 +177,8 @@ fn a_recovery_that_found_nothing_drops_the_block() {
 fn a_recovery_does_not_lose_what_was_acknowledged() {
     let mut world = World::new();
     let (file, block) = written(&mut world);
-    let synced = Command::Fsync { file: of(&file), client: "c1".into(), last_block_length: Some(7) };
+    let synced =
+        Command::Fsync { file: of(&file), client: "c1".into(), last_block_length: Some(7), synced: true };
     world.run("ann", &synced).unwrap();
     world.run("ann", &recover("/open/f")).unwrap();
     let stamp = world.recoveries[0].1;
@@ -191,6 +192,87 @@ fn a_recovery_does_not_lose_what_was_acknowledged() {
     }
     world.run("hdfs", &synchronized(&block, stamp, 7)).unwrap();
     assert_eq!(world.by_id(file.id).unwrap().file().unwrap().length, 7);
+}
+
+#[test]
+fn a_recovery_may_lose_what_was_flushed_and_not_synced() {
+    let mut world = World::new();
+    let (file, block) = written(&mut world);
+    let noted = |length, synced| Command::Fsync {
+        file: of(&file),
+        client: "c1".into(),
+        last_block_length: Some(length),
+        synced,
+    };
+    world.run("ann", &noted(4, true)).unwrap();
+    world.run("ann", &noted(7, false)).unwrap();
+    assert_eq!(world.by_id(file.id).unwrap().file().unwrap().length, 7);
+    let stamp = Command::UpdateBlockForPipeline { block: named(&block), client: "c1".into() };
+    let Reply::Block(new) = world.run("ann", &stamp).unwrap() else { panic!() };
+    let update = Command::UpdatePipeline {
+        client: "c1".into(),
+        old: named(&block),
+        new: BlockRef { length: 9, ..named(&new) },
+        storages: block.storages.to_vec(),
+        synced: Some(5),
+    };
+    world.run("ann", &update).unwrap();
+    world.run("ann", &recover("/open/f")).unwrap();
+    let told = world.effects.iter().find_map(|effect| match effect {
+        Effect::Recover { block, synced, .. } => Some((block.length, *synced)),
+        _ => None,
+    });
+    assert_eq!(told, Some((9, 5)));
+    let stamp = world.recoveries[0].1;
+    assert_eq!(world.kind("hdfs", &synchronized(&new, stamp, 4)), FsErrorKind::Refused, "5 were synced");
+    world.run("hdfs", &synchronized(&new, stamp, 6)).unwrap();
+    assert_eq!(world.by_id(file.id).unwrap().file().unwrap().length, 6);
+}
+
+#[test]
+fn of_a_writer_that_does_not_say_what_is_synced_all_may_be() {
+    assert_eq!(told_of_an_unsure_writer(false), Some((0, true)));
+    assert_eq!(told_of_an_unsure_writer(true), Some((9, false)), "until it says that all of it is");
+}
+
+/// What the recovery of its block says is synced, and whether more may be.
+fn told_of_an_unsure_writer(says_so: bool) -> Option<(u64, bool)> {
+    let mut world = World::new();
+    let (file, block) = written(&mut world);
+    let stamp = Command::UpdateBlockForPipeline { block: named(&block), client: "c1".into() };
+    let Reply::Block(new) = world.run("ann", &stamp).unwrap() else { panic!() };
+    let update = Command::UpdatePipeline {
+        client: "c1".into(),
+        old: named(&block),
+        new: BlockRef { length: 9, ..named(&new) },
+        storages: block.storages.to_vec(),
+        synced: None,
+    };
+    world.run("ann", &update).unwrap();
+    let (client, last_block_length) = ("c1".into(), Some(9));
+    let all = Command::Fsync { file: of(&file), client, last_block_length, synced: true };
+    if says_so {
+        world.run("ann", &all).unwrap();
+    }
+    world.run("ann", &recover("/open/f")).unwrap();
+    world.effects.iter().find_map(|effect| match effect {
+        Effect::Recover { synced, unsure, .. } => Some((*synced, *unsure)),
+        _ => None,
+    })
+}
+
+#[test]
+fn what_was_there_before_an_append_is_synced() {
+    let mut world = World::new();
+    let file = world.file("ann", "/open/f", &[10]);
+    let Reply::Appended { last: Some(last), .. } = world.run("ann", &append("/open/f", "c1")).unwrap() else {
+        panic!()
+    };
+    world.run("ann", &recover("/open/f")).unwrap();
+    let stamp = world.recoveries[0].1;
+    assert_eq!(world.kind("hdfs", &synchronized(&last, stamp, 9)), FsErrorKind::Refused);
+    world.run("hdfs", &synchronized(&last, stamp, 10)).unwrap();
+    assert_eq!(world.by_id(file.id).unwrap().file().unwrap().length, 10);
 }
 
 #[test]
@@ -212,7 +294,12 @@ fn a_block_nobody_was_asked_to_store_is_dropped() {
     let mut world = World::new();
     let (file, block) = written(&mut world);
     let mut stored = block.block.clone();
-    stored.state = BlockState::UnderConstruction { expected: Default::default(), recovery: None };
+    stored.state = BlockState::UnderConstruction {
+        expected: Default::default(),
+        recovery: None,
+        synced: 0,
+        unsure: false,
+    };
     world.view.apply([(crate::Key::Block(stored.id), Some(crate::Record::Block(stored)))].into());
     world.nodes.reports.set(false);
     assert_eq!(world.run("ann", &recover("/open/f")), Ok(Reply::Bool(true)));

@@ -64,7 +64,14 @@ fn the_rest_of_a_block_goes_by_its_recovery() {
     let (named, stamp) = *world.recoveries.last().unwrap();
     assert_eq!(named, BlockRef { id: block.id, stamp: block.stamp, length: BLOCK });
     let storages = world.nodes.storages.iter().map(|(_, storage)| *storage).take(2).collect();
-    let recover = Effect::Recover { block: named, recovery_stamp: stamp, truncate_to: Some(400), storages };
+    let recover = Effect::Recover {
+        block: named,
+        recovery_stamp: stamp,
+        truncate_to: Some(400),
+        storages,
+        synced: BLOCK,
+        unsure: false,
+    };
     assert!(
         world.effects.contains(&recover) && world.effects.contains(&Effect::Reopened { block: block.id })
     );
@@ -122,7 +129,8 @@ fn a_truncate_that_runs_is_told_from_another() {
     assert!(words.starts_with("Failed to TRUNCATE_FILE /open/f for c2"), "{words}");
     assert_eq!(world.kind("ann", &append("/open/f", "c2")), FsErrorKind::RecoveryInProgress);
     assert_eq!(world.recoveries.len(), 1);
-    let fsync = Command::Fsync { file: of(&file), client: "c1".into(), last_block_length: Some(2_000) };
+    let fsync =
+        Command::Fsync { file: of(&file), client: "c1".into(), last_block_length: Some(2_000), synced: true };
     assert_eq!(world.run("ann", &fsync), Ok(Reply::Done));
     assert_eq!(length(&world), BLOCK, "who truncates does not write");
     let (block, _) = *world.recoveries.last().unwrap();
@@ -206,7 +214,9 @@ fn a_truncation_waits_for_replicas_that_nobody_has_reported() {
     world.nodes.reports.set(false);
     world.run("ann", &truncate("/open/f", 400, "c1")).unwrap();
     let block = world.view.file_block(file.id, 0).and_then(|id| world.view.block(id)).unwrap();
-    let BlockState::UnderConstruction { expected, recovery: Some(recovery) } = block.state else { panic!() };
+    let BlockState::UnderConstruction { expected, recovery: Some(recovery), .. } = block.state else {
+        panic!()
+    };
     assert!(expected.is_empty() && recovery.truncate_to == Some(400));
     world.pass(Duration::from_secs(31));
     assert_eq!(

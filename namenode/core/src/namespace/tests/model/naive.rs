@@ -99,6 +99,8 @@ struct File {
 struct PlainBlock {
     serial: usize,
     length: u64,
+    /// So many bytes are on disks, while it is open.
+    synced: u64,
     state: State,
     /// Which recovery runs, and since when.
     recovery: Option<(usize, Millis)>,
@@ -551,7 +553,7 @@ impl Model {
         let answer = match last {
             Some((offset, last)) if new_block => Some((offset, last.length, false)),
             Some((offset, last)) if last.length < BLOCK => {
-                last.state = State::Open;
+                (last.state, last.synced) = (State::Open, last.length);
                 Some((offset, last.length, true))
             }
             _ => None,
@@ -592,7 +594,8 @@ impl Model {
                 file.commit(named, length, reported)?;
             }
             let offset = file.length();
-            let block = PlainBlock { serial, length: 0, state: State::Open, recovery: None, goal: None };
+            let block =
+                PlainBlock { serial, length: 0, synced: 0, state: State::Open, recovery: None, goal: None };
             model.would_exceed(id, |file| file.blocks.push(block.clone()))?;
             model.by_id(id)?.blocks.push(block);
             Ok(Answer::Block(offset))
@@ -643,18 +646,19 @@ impl Model {
         })
     }
 
-    pub(super) fn fsync(&mut self, id: InodeId, client: &str, length: u64) -> Outcome {
+    pub(super) fn fsync(&mut self, id: InodeId, client: &str, length: u64, synced: bool) -> Outcome {
         let file = self.by_id(id)?;
         file.written_by(client)?;
-        if let Some(last) = file
-            .blocks
-            .last_mut()
-            .filter(|last| last.state == State::Open && last.recovery.is_none() && length > last.length)
+        if let Some(last) =
+            file.blocks.last_mut().filter(|last| last.state == State::Open && last.recovery.is_none())
         {
             if length > BLOCK {
                 return Err(Refused);
             }
-            last.length = length;
+            last.length = last.length.max(length);
+            if synced {
+                last.synced = last.synced.max(length);
+            }
         }
         Ok(Answer::Done)
     }

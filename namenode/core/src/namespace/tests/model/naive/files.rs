@@ -81,6 +81,7 @@ impl Model {
         let block = |(number, length): (usize, &u64)| PlainBlock {
             serial: first + number,
             length: *length,
+            synced: 0,
             state: State::Complete,
             recovery: None,
             goal: None,
@@ -172,7 +173,7 @@ impl Model {
         }
         let lost = match block.goal {
             Some(goal) => nothing || goal != length,
-            None => block.length > if nothing { 0 } else { length },
+            None => block.synced > if nothing { 0 } else { length },
         };
         if lost {
             return Err(Refused);

@@ -1,0 +1,57 @@
+//! Orders to delete, and answers that are lost.
+
+use super::*;
+
+fn numbered(node: u32, number: u64, answered: u64) -> Heartbeat {
+    Heartbeat { number, answered, ..heartbeat(node, 1) }
+}
+
+fn beat(world: &mut World, number: u64, answered: u64) -> Vec<BlockId> {
+    world.now = world.now.plus(Duration::from_secs(3));
+    let orders = world.map.heartbeat(numbered(0, number, answered), world.now).unwrap();
+    let orders: Vec<_> = orders.into_iter().map(|order| (0, order)).collect();
+    invalidated(&orders).into_iter().map(|(_, id)| id).collect()
+}
+
+#[test]
+fn an_order_to_delete_that_was_lost_with_its_answer_is_repeated_by_the_next() {
+    let mut world = World::running(3);
+    world.written(1, 2, &[0, 1]);
+    world.map.apply(Effect::Removed { block: id(1) }, world.now);
+    assert_eq!(beat(&mut world, 1, 0), [id(1)]);
+    assert_eq!(beat(&mut world, 2, 0), [id(1)], "the first answer was lost");
+    assert!(beat(&mut world, 2, 0).is_empty(), "nobody waits for the answer to a repeated heartbeat");
+    assert!(beat(&mut world, 3, 2).is_empty(), "it was heard");
+    assert!(beat(&mut world, 4, 3).is_empty());
+}
+
+#[test]
+fn an_order_that_was_followed_is_not_repeated() {
+    let mut world = World::running(3);
+    world.written(1, 2, &[0, 1]);
+    world.map.apply(Effect::Removed { block: id(1) }, world.now);
+    assert_eq!(beat(&mut world, 1, 0), [id(1)]);
+    world.change(0, named(1), ChangeKind::Deleted);
+    assert!(beat(&mut world, 2, 0).is_empty());
+}
+
+#[test]
+fn a_lost_order_that_would_not_be_given_again_is_not_repeated_and_not_taken_back() {
+    let mut world = World::running(3);
+    world.written(1, 3, &[0, 1, 2]);
+    world.map.apply(Effect::Replication { block: id(1), replication: 2 }, world.now);
+    let (mut first, mut number) = (Vec::new(), 0);
+    // Whichever of the three is to go.
+    let node = (0..3)
+        .find(|node| {
+            number = 1;
+            let orders = world.map.heartbeat(numbered(*node, number, 0), world.now).unwrap();
+            first = orders.into_iter().map(|order| (*node, order)).collect();
+            !invalidated(&first).is_empty()
+        })
+        .unwrap();
+    world.map.apply(Effect::Replication { block: id(1), replication: 3 }, world.now);
+    let orders = world.map.heartbeat(numbered(node, number + 1, 0), world.now).unwrap();
+    assert!(invalidated(&orders.into_iter().map(|order| (node, order)).collect::<Vec<_>>()).is_empty());
+    assert_eq!(world.live(1), 2, "it may have been heard: the replica does not count");
+}
