@@ -31,8 +31,10 @@ ANSWER_SECONDS = 60
 # How long programs may need to come to an end once they are told to.
 END_SECONDS = 240
 MIB = 1 << 20
+# One kill in so many is of the holder.
+HOLDER_EVERY = 10
 # What the mount's log says in any case.
-USUAL = ["another one takes over", "a block cannot be begun", "a replica cannot be read"]
+USUAL = ["another one takes over", "a former server of the mount", "a block cannot be begun", "a replica cannot be read"]
 
 
 def content(seed, length):
@@ -93,17 +95,24 @@ class Mount:
         self.nodes[name].kill()
         self.nodes[name].wait()
 
-    def server(self):
-        """The process that answers for the mount now; none while the next has not begun."""
+    def process(self, role):
+        """The process that answers for the mount now ("server"), or holds it ("holder"); none while the next has not begun."""
         for entry in os.scandir("/proc"):
             if entry.name.isdigit():
                 try:
                     line = Path(entry.path, "cmdline").read_bytes().split(b"\0")
                 except OSError:
                     continue
-                if b"server" in line and os.fsencode(self.at) in line:
+                if os.fsencode(role) in line and os.fsencode(self.at) in line:
                     return int(entry.name)
         return None
+
+    def another(self, role, than):
+        """Waits for a process of the mount that is not the one that there was."""
+        def found():
+            process = self.process(role)
+            return process if process != than else None
+        return wait_for(found, ANSWER_SECONDS, f"another {role} runs", pause=0.01)
 
     def __exit__(self, kind, error, trace):
         self.steadfs("umount", "--lazy", self.at)
@@ -280,19 +289,27 @@ def answered(mount):
 
 
 def killed_servers(mount, kills, between):
-    """The mount's server is killed again and again, at random moments."""
-    programs, times = Programs(mount), []
+    """The mount's server, and now and then its holder, is killed again and again, at random moments."""
+    programs, times, holders = Programs(mount), [], 0
     try:
         for number in range(kills):
             time.sleep(random.uniform(0, 2 * between))
-            server = wait_for(mount.server, ANSWER_SECONDS, "a server runs", pause=0.01)
-            os.kill(server, signal.SIGKILL)
+            server = mount.another("server", None)
+            if number % HOLDER_EVERY == HOLDER_EVERY - 1:
+                holder, holders = mount.another("holder", None), holders + 1
+                os.kill(holder, signal.SIGKILL)
+                times.append(answered(mount))
+                # Both at one moment is what no mount outlives.
+                mount.another("holder", holder)
+                mount.another("server", server)
+            else:
+                os.kill(server, signal.SIGKILL)
             times.append(answered(mount))
             if programs.broken():
                 raise Failure(f"after {number + 1} kills {programs.broken()} ended")
     finally:
         said = programs.end()
-    print(f"    {kills} kills: answers again after p50 {percentile(times, 50):.3f} s, p99 {percentile(times, 99):.3f} s, "
+    print(f"    {kills} kills, {holders} of them of the holder: answers again after p50 {percentile(times, 50):.3f} s, p99 {percentile(times, 99):.3f} s, "
           f"at most {max(times):.3f} s; {said}", flush=True)
 
 

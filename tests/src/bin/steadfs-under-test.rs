@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// As the program itself has it: what a test says of memory is true of both.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     steadfs::main()
 }

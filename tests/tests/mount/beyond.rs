@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use steadfs_client::AclChange;
 use steadfs_tests::{TestCluster, content, eventually};
@@ -34,6 +35,51 @@ async fn a_local_replica_is_read_on_when_the_cluster_is_gone() -> anyhow::Result
         mounted.with(|at| Ok(fs::read(at.join("other")).err().and_then(|error| error.raw_os_error())));
     const EIO: i32 = 5;
     assert_eq!(refused.await?, Some(EIO));
+    Ok(())
+}
+
+/// Files of blocks that a process has open.
+fn blocks_open(process: u32) -> anyhow::Result<usize> {
+    let open = fs::read_dir(format!("/proc/{process}/fd"))?
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    Ok(open.filter(|file| file.to_string_lossy().contains("/blk_")).count())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_on_this_machine_are_read_from_their_files() -> anyhow::Result<()> {
+    const LENGTH: usize = (5 << 20) + 1_000;
+    let mut test = TestCluster::in_process(1).await?;
+    let mounted = Mounted::new(&test.cluster.url(), &["--block-size", "1MiB"]).await?;
+    let file = mounted.with(|at| {
+        fs::write(at.join("f"), content("f", LENGTH))?;
+        Ok(Arc::new(File::open(at.join("f"))?))
+    });
+    let file = file.await?;
+    let read = async || {
+        let file = file.clone();
+        let read = on_thread(move || -> anyhow::Result<Vec<u8>> {
+            // What the kernel keeps is given back, so that the server is asked.
+            rustix::fs::fadvise(&*file, 0, None, rustix::fs::Advice::DontNeed)?;
+            let mut bytes = vec![0; LENGTH];
+            file.read_exact_at(&mut bytes, 0)?;
+            Ok(bytes)
+        });
+        anyhow::ensure!(read.await?? == content("f", LENGTH), "other bytes");
+        anyhow::Ok(())
+    };
+    let server = mounted.server()?;
+    eventually("every block is read from its file", async || {
+        read().await?;
+        Ok(blocks_open(server)? == LENGTH.div_ceil(1 << 20))
+    })
+    .await?;
+    // Nobody else could give them.
+    test.cluster.stop_datanode(0).await;
+    read().await?;
+    drop(file);
+    eventually("its blocks are closed with it", async || Ok(blocks_open(server)? == 0)).await?;
+    drop(mounted);
+    test.stop().await;
     Ok(())
 }
 

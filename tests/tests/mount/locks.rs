@@ -232,6 +232,53 @@ async fn locks_outlive_a_killed_server() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lock_of_a_local_replica_with_former_content_is_refused() -> anyhow::Result<()> {
+    let test = TestCluster::in_process(1).await?;
+    let client = test.client().await?;
+    let mounted = Mounted::new(&test.cluster.url(), &[]).await?;
+    // Read once, so that the replica is verified: from then on it is passed through.
+    mounted
+        .with(|at| {
+            fs::write(at.join("f"), "old")?;
+            Ok(fs::read(at.join("f"))?)
+        })
+        .await?;
+    let text = "\
+def read(file): return os.pread(file.fileno(), 3, 0).decode()
+def opened(): return open(path, 'rb', buffering=0)
+f = opened(); say((read(f), flocked(f, SH), flocked(f, UN))); sys.stdin.readline()
+say((flocked(f, SH), ranged(f, SH, 1, 0), read(f)))
+g = opened(); say((flocked(g, SH), ranged(g, SH, 1, 0), read(g))); sys.stdin.readline()
+h = opened(); say(read(h)); sys.stdin.readline()
+say((flocked(h, SH), read(h), flocked(f, SH), read(f)))
+";
+    let mut program = mounted.on_thread(move |at| program(at, text)).await?;
+    let replaced = async |bytes: &'static str| {
+        let mut writer = client.replace("/f").await?;
+        writer.write_all(bytes).await?;
+        writer.close().await
+    };
+    program.hears("('old', 'ok', 'ok')")?;
+    replaced("new").await?;
+    program.say("it has another content")?;
+    // It reads on what it opened, and no lock says that this is all there is. Opened anew, it is not passed through.
+    program.hears("('ESTALE', 'ESTALE', 'old')")?;
+    program.hears("('ok', 'ok', 'new')")?;
+    // That somebody locks it outlives a server.
+    mounted.kill_server()?;
+    mounted.with(|at| Ok(fs::write(at.join("served"), "again")?)).await?;
+    program.say("open it once more")?;
+    program.hears("new")?;
+    replaced("the third").await?;
+    program.say("it has yet another")?;
+    program.hears("('ok', 'the', 'ESTALE', 'old')")?;
+    drop(program);
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_was_lost_is_told() -> anyhow::Result<()> {
     let test = TestCluster::in_process(1).await?;
     let client = test.client().await?;

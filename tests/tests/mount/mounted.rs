@@ -52,47 +52,64 @@ impl Mounted {
         self.folder.path().join("mnt").join(name)
     }
 
-    /// Process ids of the server that answers for the mount now.
+    /// The process that answers for the mount now.
     pub(crate) fn server(&self) -> anyhow::Result<u32> {
-        let wanted = self.path("");
-        let wanted = wanted.to_string_lossy();
-        let wanted = wanted.trim_end_matches('/');
+        self.process("server")
+    }
+
+    /// The process that holds the mount.
+    pub(crate) fn holder(&self) -> anyhow::Result<u32> {
+        self.process("holder")
+    }
+
+    fn process(&self, role: &str) -> anyhow::Result<u32> {
         let started = Instant::now();
         while started.elapsed() < LIMIT {
-            for entry in std::fs::read_dir("/proc")? {
-                let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
-                    continue;
-                };
-                let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-                let line: Vec<_> = line.split(|byte| *byte == 0).collect();
-                let has = |text: &str| line.contains(&text.as_bytes());
-                if has(wanted) && has("server") {
-                    return Ok(id);
-                }
+            if let Some(id) = self.processes(role)?.first() {
+                return Ok(*id);
             }
             std::thread::sleep(LOOK);
         }
-        bail!("nobody serves {wanted}")
+        bail!("the mount has no {role}")
+    }
+
+    /// The mount's processes of this role.
+    pub(crate) fn processes(&self, role: &str) -> anyhow::Result<Vec<u32>> {
+        let wanted = self.path("");
+        let wanted = wanted.to_string_lossy();
+        let wanted = wanted.trim_end_matches('/');
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc")? {
+            let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // Of one that has ended and was not waited for there is none.
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            let line: Vec<_> = line.split(|byte| *byte == 0).collect();
+            let has = |text: &str| line.contains(&text.as_bytes());
+            if has(wanted) && has(role) {
+                found.push(id);
+            }
+        }
+        Ok(found)
     }
 
     /// Kills the server, with no chance to say a word.
     pub(crate) fn kill_server(&self) -> anyhow::Result<()> {
-        let id = self.server()?.to_string();
-        let killed = Command::new("kill").args(["-9", &id]).status()?;
-        ensure!(killed.success(), "killing {id}");
-        Ok(())
+        signal("-9", &[self.server()?])
+    }
+
+    /// Kills the holder alike.
+    pub(crate) fn kill_holder(&self) -> anyhow::Result<()> {
+        signal("-9", &[self.holder()?])
     }
 
     /// Kills both processes of the mount, as the end of a machine does.
     pub(crate) fn kill_whole(&self) -> anyhow::Result<()> {
-        let server = self.server()?.to_string();
-        let known = std::fs::read_to_string(format!("/proc/{server}/stat"))?;
-        // Behind the name in brackets stand the state and the parent.
-        let parent = known.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
-        let killed =
-            Command::new("kill").args(["-9", parent.context("it has no parent")?, &server]).status()?;
-        ensure!(killed.success(), "killing both");
-        Ok(())
+        let both = [self.holder()?, self.server()?];
+        // Neither may see the other one's end.
+        signal("-STOP", &both)?;
+        signal("-9", &both)
     }
 
     /// What the mount has logged.
@@ -204,6 +221,14 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a signal to processes.
+fn signal(signal: &str, processes: &[u32]) -> anyhow::Result<()> {
+    let line = processes.iter().map(u32::to_string);
+    let sent = Command::new("kill").arg(signal).args(line).status()?;
+    ensure!(sent.success(), "kill {signal} {processes:?}");
+    Ok(())
 }
 
 /// The number of an error; 0 for none.

@@ -11,9 +11,9 @@ use steadfs_tests::{TestCluster, content, eventually};
 
 use crate::mounted::Mounted;
 
-/// Of three blocks, so that no local file stands for it.
+/// Of three blocks, which are not read from local files: nothing but the cluster stands for it.
 const LENGTH: usize = (5 << 20) / 2;
-const BLOCKS: [&str; 2] = ["--block-size", "1MiB"];
+const BLOCKS: [&str; 4] = ["--block-size", "1MiB", "--local", "/nonexistent"];
 /// Within this the datanodes are told to delete what nobody wants.
 const DELETED: Duration = Duration::from_secs(4);
 

@@ -95,6 +95,58 @@ async fn readers_and_writers_go_on_when_servers_are_killed() -> anyhow::Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_killed_holder_is_followed_by_another() -> anyhow::Result<()> {
+    const LENGTH: usize = 3_000_000;
+    let test = TestCluster::in_process(1).await?;
+    let client = test.client().await?;
+    let mounted = Mounted::new(&test.cluster.url(), &["--block-size", "1MiB"]).await?;
+    let (reader, mut writer) = mounted
+        .with(|at| {
+            fs::write(at.join("r"), content("r", LENGTH))?;
+            let mut writer = File::create(at.join("w"))?;
+            writer.write_all(b"before")?;
+            Ok((File::open(at.join("r"))?, writer))
+        })
+        .await?;
+    for round in 0..3 {
+        let (holder, server) = (mounted.holder()?, mounted.server()?);
+        mounted.kill_holder()?;
+        eventually("another holder and its server", async || {
+            let is_gone = |role: &str, id: u32| anyhow::Ok(!mounted.processes(role)?.contains(&id));
+            Ok(is_gone("holder", holder)? && is_gone("server", server)?)
+        })
+        .await?;
+        let seen = mounted.with(move |at| Ok((fs::read(at.join("r"))?, fs::write(at.join("n"), [round])?)));
+        assert!(seen.await?.0 == content("r", LENGTH), "round {round}");
+        // The new holder does for its server what the first one did.
+        mounted.kill_server()?;
+        let seen = mounted.with(|at| Ok(fs::read(at.join("n"))?)).await?;
+        assert_eq!(seen, [round]);
+        eventually("one of each", async || {
+            Ok(mounted.processes("holder")?.len() == 1 && mounted.processes("server")?.len() == 1)
+        })
+        .await?;
+    }
+    let done = mounted.with(move |_| {
+        let mut seen = vec![0; LENGTH];
+        reader.read_exact_at(&mut seen, 0)?;
+        writer.write_all(b" and after")?;
+        drop((reader, writer));
+        Ok(seen)
+    });
+    assert!(done.await? == content("r", LENGTH));
+    assert_eq!(client.read("/w", 100).await?, "before and after");
+    mounted.unmount()?;
+    eventually("no process is left", async || {
+        Ok(mounted.processes("holder")?.is_empty() && mounted.processes("server")?.is_empty())
+    })
+    .await?;
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_server_was_replacing_is_given_back() -> anyhow::Result<()> {
     const LENGTH: usize = 24 << 20;
     let test = TestCluster::in_process(1).await?;

@@ -2,6 +2,8 @@
 //!
 //! `STEADFS_MODEL_CASES` and `STEADFS_MODEL_OPERATIONS` ask for more than the usual run does.
 
+mod many;
+mod mapped;
 mod ops;
 mod world;
 

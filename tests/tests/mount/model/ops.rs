@@ -35,6 +35,12 @@ pub(super) enum Op {
         at: u64,
         data: Data,
     },
+    /// Through a shared mapping.
+    WriteMapped {
+        slot: usize,
+        at: u64,
+        data: Data,
+    },
     Seek {
         slot: usize,
         from: From,
@@ -166,7 +172,7 @@ fn length() -> impl Strategy<Value = usize> {
     ]
 }
 
-fn place() -> impl Strategy<Value = u64> {
+pub(super) fn place() -> impl Strategy<Value = u64> {
     prop_oneof![
         3 => Just(0),
         3 => 0..20_u64,
@@ -176,7 +182,7 @@ fn place() -> impl Strategy<Value = u64> {
     ]
 }
 
-fn data() -> impl Strategy<Value = Data> {
+pub(super) fn data() -> impl Strategy<Value = Data> {
     (any::<u8>(), length()).prop_map(|(seed, length)| Data { seed, length })
 }
 
@@ -212,6 +218,7 @@ fn on_handles(slot: impl Strategy<Value = usize> + Clone + 'static) -> impl Stra
         8 => (slot.clone(), data()).prop_map(|(slot, data)| Op::Write { slot, data }),
         4 => (slot.clone(), place(), length()).prop_map(|(slot, at, length)| Op::ReadAt { slot, at, length }),
         8 => (slot.clone(), place(), data()).prop_map(|(slot, at, data)| Op::WriteAt { slot, at, data }),
+        3 => (slot.clone(), place(), data()).prop_map(|(slot, at, data)| Op::WriteMapped { slot, at, data }),
         3 => (slot.clone(), from, -30_000..30_000_i64).prop_map(|(slot, from, by)| Op::Seek { slot, from, by }),
         4 => (slot.clone(), place()).prop_map(|(slot, length)| Op::SetLength { slot, length }),
         1 => (slot.clone(), place(), 1..50_000_u64).prop_map(|(slot, at, length)| Op::Reach { slot, at, length }),

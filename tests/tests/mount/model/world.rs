@@ -137,6 +137,7 @@ impl World {
             | Op::Write { slot, .. }
             | Op::ReadAt { slot, .. }
             | Op::WriteAt { slot, .. }
+            | Op::WriteMapped { slot, .. }
             | Op::Seek { slot, .. }
             | Op::SetLength { slot, .. }
             | Op::Reach { slot, .. }
@@ -153,7 +154,8 @@ impl World {
             }));
         }
         // What places in a folder mean is each side's own.
-        let skipped = *folder && matches!(op, Op::Seek { .. } | Op::Read { .. } | Op::ReadAt { .. });
+        let skipped = *folder
+            && matches!(op, Op::Seek { .. } | Op::Read { .. } | Op::ReadAt { .. } | Op::WriteMapped { .. });
         Some(if skipped { Ok(Seen::Nothing) } else { on_file(file, op) })
     }
 
@@ -166,10 +168,6 @@ impl World {
                 Ok(Seen::Nothing)
             }
             Op::Rename { from, to, replace } => {
-                if from != to && self.is_open(to) {
-                    // Who has a file open that another takes the place of goes on with it on a disk only.
-                    return Ok(Seen::Nothing);
-                }
                 let flags = if *replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
                 rustix::fs::renameat_with(CWD, self.at(from), CWD, self.at(to), flags)?;
                 Ok(Seen::Nothing)
@@ -189,13 +187,6 @@ impl World {
             }
             op => self.on_attributes(op),
         }
-    }
-
-    fn is_open(&self, path: &str) -> bool {
-        let number = |found: rustix::fs::Stat| found.st_ino;
-        rustix::fs::stat(self.at(path)).map(number).is_ok_and(|wanted| {
-            self.open.iter().any(|(file, _)| rustix::fs::fstat(file).map(number) == Ok(wanted))
-        })
     }
 
     fn set_times(&self, path: &str, accessed: u64, modified: u64) -> Done {
@@ -316,6 +307,7 @@ fn on_file(file: &OwnedFd, op: &Op) -> Done {
         Op::WriteAt { at, data, .. } => {
             write_fully(&data.bytes(), |bytes, done| rustix::io::pwrite(file, bytes, at + done as u64))
         }
+        Op::WriteMapped { at, data, .. } => super::mapped::write(file, *at, &data.bytes()).map(Seen::Number),
         Op::Seek { from, by, .. } => {
             let to = match from {
                 From::Start => SeekFrom::Start(by.unsigned_abs()),
