@@ -29,6 +29,8 @@ mod link_test;
 mod local;
 mod metrics;
 mod node;
+#[cfg(test)]
+mod orders_test;
 mod peer;
 mod peers;
 mod pipeline;

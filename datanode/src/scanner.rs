@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use steadfs_common::{BlockId, GenStamp, Millis, StorageId};
 use steadfs_daemon::shutdown::Shutdown;
-use steadfs_datanode_store::{Differences, ReplicaReader, ReplicaState, ScanProgress, Store, StoreError};
+use steadfs_datanode_store::{Block, Differences, ReplicaReader, ReplicaState, ScanProgress, Store, StoreError};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::MIN_SCAN_BYTES_PER_SECOND;
@@ -208,31 +208,55 @@ impl Scan {
     /// Checks one replica at so many bytes a second; gives the bytes that were read.
     async fn check(&self, id: BlockId, bytes_per_second: u64) -> u64 {
         let begun = Instant::now();
-        let disk = self.node.disks.of(self.storage);
-        let store = self.node.store.clone();
-        // What cannot be opened is reported where it was tried.
-        let Ok(reader) = disk.run(move || store.open_for_read(id, GenStamp(0))).await else { return 0 };
-        if !reader.is_finalized() || reader.storage() != self.storage {
-            return 0;
+        let (bytes, good) = check_replica(&self.node, self.storage, (id, GenStamp(0)), bytes_per_second).await;
+        if let Some(reader) = good {
+            self.node.disks.of(self.storage).run(move || reader.found_good()).await;
         }
-        let (length, reader) = (reader.block().len, Arc::new(reader));
-        let (mut at, mut good) = (0, true);
-        while good && at < length {
-            let (step, to) = (reader.clone(), length.min(at + STEP));
-            let Some(fits) = disk.run(move || check_step(&step, at, to)).await else { return at };
-            (good, at) = (fits, to);
-            sleep_until(begun + takes(at, bytes_per_second)).await;
+        if bytes > 0 {
+            sleep_until(begun + takes(bytes.max(LEAST), bytes_per_second)).await;
         }
-        let scans = &self.node.scans;
-        scans.replicas.inc();
-        scans.bytes.inc_by(at);
-        if good {
-            disk.run(move || reader.found_good()).await;
-        } else {
-            scans.bad.inc();
-        }
-        sleep_until(begun + takes(at.max(LEAST), bytes_per_second)).await;
-        at
+        bytes
+    }
+}
+
+/// Reads a replica at so many bytes a second; gives the bytes that were read, and the replica if all of them are good. What is
+/// bad is reported.
+async fn check_replica(
+    node: &Node,
+    storage: StorageId,
+    (id, stamp): (BlockId, GenStamp),
+    bytes_per_second: u64,
+) -> (u64, Option<Arc<ReplicaReader>>) {
+    let begun = Instant::now();
+    let (disk, store) = (node.disks.of(storage), node.store.clone());
+    // What cannot be opened is reported where it was tried.
+    let Ok(reader) = disk.run(move || store.open_for_read(id, stamp)).await else { return (0, None) };
+    if !reader.is_finalized() || reader.storage() != storage {
+        return (0, None);
+    }
+    let (length, reader) = (reader.block().len, Arc::new(reader));
+    let (mut at, mut good) = (0, true);
+    while good && at < length {
+        let (step, to) = (reader.clone(), length.min(at + STEP));
+        let Some(fits) = disk.run(move || check_step(&step, at, to)).await else { return (at, None) };
+        (good, at) = (fits, to);
+        sleep_until(begun + takes(at, bytes_per_second)).await;
+    }
+    node.scans.replicas.inc();
+    node.scans.bytes.inc_by(at);
+    if !good {
+        node.scans.bad.inc();
+    }
+    (at, good.then_some(reader))
+}
+
+/// Checks a replica that a reader called bad, and tells the namenode what it finds.
+pub(crate) async fn check_doubted(node: &Node, block: Block) {
+    let Some(here) = node.store.status(block.id) else { return };
+    let (what, most) = ((block.id, block.stamp), node.config.scan_bytes_per_second);
+    if let (_, Some(reader)) = check_replica(node, here.storage, what, most).await {
+        tracing::info!(block = %block.id, "a replica that a reader called bad verifies");
+        node.disks.of(here.storage).run(move || reader.vouch()).await;
     }
 }
 

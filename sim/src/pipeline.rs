@@ -216,15 +216,20 @@ async fn receive(
 }
 
 /// Follows an order to copy a finalized replica to other datanodes.
-pub async fn replicate(world: &Shared, me: &Rc<Running>, order: pb::Transfer) {
+///
+/// Says whether all went well.
+pub async fn replicate(world: &Shared, me: &Rc<Running>, order: &pb::Transfer) -> bool {
     let block = order.block.unwrap_or_default();
+    let mut good = true;
     for target in &order.targets {
         let result = copy(world, me, block, target, true).await;
+        good &= result.is_ok();
         world.note(|| {
             let to = target.datanode.as_ref().map(|address| address.ip.clone()).unwrap_or_default();
             format!("dn{} copies {block:?} to {to}: {result:?}", me.number)
         });
     }
+    good
 }
 
 /// Copies what readers may see of a replica to another datanode. With `finalized`, nothing else than that.

@@ -1,21 +1,24 @@
 //! What the namenode wants done: executed by a bounded number of workers, each command once at a time.
 //!
-//! All commands may be repeated and none is urgent, so what does not fit is dropped: the namenode sends it again.
+//! All commands may be repeated and none is urgent, so what does not fit is dropped: the namenode sends it again. A copy that
+//! fails, or is not begun, is told at once.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use steadfs_common::{BlockId, FsResult, GenStamp, StorageId};
 use steadfs_daemon::shutdown::Shutdown;
-use steadfs_datanode_store::Store;
+use steadfs_datanode_store::{Block, Store};
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::command::Command;
 use steadfs_proto::steadfs::datanode_link_client::DatanodeLinkClient;
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 
+use super::{CALL_TIMEOUT, call};
 use crate::TransferTimeouts;
 use crate::changes::Changes;
 use crate::connection::LinkError;
@@ -23,12 +26,15 @@ use crate::convert::block;
 use crate::disks::Seat;
 use crate::node::Node;
 use crate::recovery;
+use crate::scanner::check_doubted;
 use crate::send::{Pace, send_replica};
 
-/// Copies and recoveries that are under way or wait for a worker.
+/// Copies, recoveries and checks that are under way or wait for a worker.
 const MAX_WAITING: usize = 4_096;
 /// Recoveries at the same time.
 const MAX_RECOVERIES: usize = 16;
+/// Checks of replicas that a reader called bad at the same time.
+const MAX_CHECKS: usize = 2;
 /// Copies for the sake of balance at the same time.
 const MAX_MOVES: usize = 2;
 /// Deletions that wait for one volume; more are dropped.
@@ -42,8 +48,10 @@ const DELETIONS_PER_JOB: usize = 64;
 /// A command that must not run twice at once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Key {
-    Transfer(BlockId),
+    /// To which storages, as a hash: the same block may be on its way to others.
+    Transfer(BlockId, u64),
     Recover(BlockId, GenStamp),
+    Check(BlockId),
 }
 
 /// The workers.
@@ -54,6 +62,7 @@ pub(crate) struct Commands {
 
 struct Shared {
     node: Arc<Node>,
+    session: u64,
     changes: Arc<Changes>,
     client: DatanodeLinkClient<Channel>,
     shutdown: Shutdown,
@@ -62,6 +71,7 @@ struct Shared {
     /// Copies for the sake of balance have workers of their own: nothing that is lacking waits for them.
     moves: Semaphore,
     recoveries: Semaphore,
+    checks: Semaphore,
     /// Of each volume.
     deletions: Mutex<BTreeMap<StorageId, Deletions>>,
 }
@@ -84,6 +94,7 @@ struct Deletions {
 impl Commands {
     pub(crate) fn new(
         node: Arc<Node>,
+        session: u64,
         changes: Arc<Changes>,
         client: DatanodeLinkClient<Channel>,
         shutdown: Shutdown,
@@ -91,6 +102,7 @@ impl Commands {
         let copies = Semaphore::new(node.config.max_replication_streams.max(1));
         let shared = Shared {
             node,
+            session,
             changes,
             client,
             shutdown,
@@ -98,6 +110,7 @@ impl Commands {
             copies,
             moves: Semaphore::new(MAX_MOVES),
             recoveries: Semaphore::new(MAX_RECOVERIES),
+            checks: Semaphore::new(MAX_CHECKS),
             deletions: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -118,24 +131,29 @@ impl Commands {
             Command::Invalidate(command) => self.invalidate(command),
             Command::Transfer(command) => self.transfer(command),
             Command::Recover(command) => self.recover(command),
+            Command::Check(command) => self.check(command),
         };
         if let Err(error) = taken {
             tracing::warn!(%error, "a command of the namenode makes no sense");
         }
     }
 
-    /// Runs `work` unless the same is under way.
-    fn start(&self, key: Key, work: impl Future<Output = ()> + Send + 'static) {
-        {
-            let mut busy = self.shared.busy.lock();
-            if busy.len() >= MAX_WAITING || !busy.insert(key) {
-                return;
-            }
+    fn place(&self, key: Key) -> Place {
+        let mut busy = self.shared.busy.lock();
+        if busy.contains(&key) {
+            Place::Taken
+        } else if busy.len() >= MAX_WAITING {
+            Place::Full
+        } else {
+            busy.insert(key);
+            Place::Free(Done { shared: self.shared.clone(), key })
         }
-        let done = Done { shared: self.shared.clone(), key };
+    }
+
+    /// Runs `work` until the datanode ends.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let shutdown = self.shared.shutdown.clone();
         self.shared.shutdown.spawn(async move {
-            let _done = done;
             tokio::select! {
                 () = shutdown.triggered() => {}
                 () = work => {}
@@ -143,29 +161,53 @@ impl Commands {
         });
     }
 
+    /// Runs `work` unless the same is under way.
+    fn start(&self, key: Key, work: impl Future<Output = ()> + Send + 'static) {
+        let Place::Free(done) = self.place(key) else { return };
+        self.spawn(async move {
+            let _done = done;
+            work.await;
+        });
+    }
+
     fn transfer(&self, command: pb::Transfer) -> FsResult<()> {
         let block = block("block", command.block)?;
         let shared = self.shared.clone();
-        self.start(Key::Transfer(block.id), async move {
-            let workers = if command.for_balance { &shared.moves } else { &shared.copies };
-            let Ok(_worker) = workers.acquire().await else { return };
-            let pace = match (command.bytes_per_second, command.for_balance) {
-                (0, false) => Pace::Free,
-                (0, true) => Pace::Moves,
-                (bytes_per_second, _) => Pace::Bound(bytes_per_second),
+        let failed = pb::CopyFailedRequest {
+            uuid: shared.node.uuid.to_string(),
+            session: shared.session,
+            block: command.block,
+            storage_ids: command.targets.iter().map(|target| target.storage_id.clone()).collect(),
+        };
+        let done = match self.place(Key::Transfer(block.id, hash_of(&failed.storage_ids))) {
+            Place::Free(done) => Some(done),
+            Place::Full => None,
+            // It is under way.
+            Place::Taken => return Ok(()),
+        };
+        self.spawn(async move {
+            let sent = match &done {
+                Some(_) => shared.copy(block, command).await,
+                None => false,
             };
-            let timeouts = TransferTimeouts::default();
-            let seat = Seat::default();
-            let sent = tokio::select! {
-                sent = send_replica(&shared.node, &timeouts, &seat, block, &command.targets, pace) => sent,
-                // What waits on a disk thread for a disk that does not answer would keep the worker for ever.
-                storage = seat.given_up() => Err(LinkError::GivenUp(storage).into()),
-            };
-            match sent {
-                Ok(()) => tracing::debug!(block = %block.id, "copied to other datanodes"),
-                Err(error) => tracing::warn!(block = %block.id, %error, "a copy to another datanode failed"),
+            // Its place is free before the namenode can order it again.
+            drop(done);
+            if !sent && let Err(error) = call(CALL_TIMEOUT, shared.client.clone().copy_failed(failed)).await {
+                tracing::debug!(block = %block.id, %error, "that a copy failed could not be told");
             }
         });
+        Ok(())
+    }
+
+    fn check(&self, command: pb::Check) -> FsResult<()> {
+        for wire in command.blocks {
+            let block = block("blocks", Some(wire))?;
+            let shared = self.shared.clone();
+            self.start(Key::Check(block.id), async move {
+                let Ok(_worker) = shared.checks.acquire().await else { return };
+                check_doubted(&shared.node, block).await;
+            });
+        }
         Ok(())
     }
 
@@ -203,6 +245,29 @@ impl Commands {
 }
 
 impl Shared {
+    /// Copies a replica to other datanodes. Says whether that went well.
+    async fn copy(&self, block: Block, command: pb::Transfer) -> bool {
+        let workers = if command.for_balance { &self.moves } else { &self.copies };
+        let Ok(_worker) = workers.acquire().await else { return false };
+        let pace = match (command.bytes_per_second, command.for_balance) {
+            (0, false) => Pace::Free,
+            (0, true) => Pace::Moves,
+            (bytes_per_second, _) => Pace::Bound(bytes_per_second),
+        };
+        let timeouts = TransferTimeouts::default();
+        let seat = Seat::default();
+        let sent = tokio::select! {
+            sent = send_replica(&self.node, &timeouts, &seat, block, &command.targets, pace) => sent,
+            // What waits on a disk thread for a disk that does not answer would keep the worker for ever.
+            storage = seat.given_up() => Err(LinkError::GivenUp(storage).into()),
+        };
+        match &sent {
+            Ok(()) => tracing::debug!(block = %block.id, "copied to other datanodes"),
+            Err(error) => tracing::warn!(block = %block.id, %error, "a copy to another datanode failed"),
+        }
+        sent.is_ok()
+    }
+
     /// Deletes what waits for a volume, in small jobs so that other work gets its turn on the disk threads.
     async fn delete_all(self: Arc<Self>, storage: StorageId) {
         while !self.shutdown.is_triggered() {
@@ -243,6 +308,21 @@ impl Deletion {
     }
 }
 
+fn hash_of(names: &[String]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    names.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Whether there is a place for a command.
+enum Place {
+    Free(Done),
+    /// The same is under way.
+    Taken,
+    /// Too much is.
+    Full,
+}
+
 /// Frees a command's place when it ends, however it ends.
 struct Done {
     shared: Arc<Shared>,
@@ -258,7 +338,7 @@ impl Drop for Done {
 #[cfg(test)]
 mod tests {
     use steadfs_common::ChecksumSpec;
-    use steadfs_datanode_store::{Block, CreateOptions, NoListener, StoreOptions, VolumeConfig};
+    use steadfs_datanode_store::{CreateOptions, NoListener, StoreOptions, VolumeConfig};
 
     use super::*;
 

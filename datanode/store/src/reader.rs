@@ -191,6 +191,24 @@ impl ReplicaReader {
         true
     }
 
+    /// As [`ReplicaReader::found_good`], where somebody else doubts the replica: the namenode hears of it as of a new one even
+    /// if nothing was held against it here. Says whether it was told.
+    pub fn vouch(&self) -> bool {
+        if self.found_good() {
+            return true;
+        }
+        let here = self.core.map.places(self.block.id).into_iter().any(|(index, slot)| {
+            let Slot::Finalized { stamp, len } = slot else { return false };
+            index == self.volume.index && (stamp, len) == (self.block.stamp, self.block.len)
+        });
+        if !self.finalized || !here || self.is_bad() {
+            return false;
+        }
+        self.core.tell(&self.volume, self.block, ChangeKind::Deleted);
+        self.core.tell(&self.volume, self.block, ChangeKind::Received);
+        true
+    }
+
     /// Asks the operating system to forget what it has of the files in memory, from byte `start` of the block to `end`: what
     /// is read next comes from the disk, or leaves the memory to others.
     pub fn uncache(&self, start: u64, end: u64) {

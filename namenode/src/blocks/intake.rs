@@ -219,6 +219,21 @@ impl Blocks {
         });
     }
 
+    /// A copy that a datanode was told to make to `targets` failed.
+    ///
+    /// # Errors
+    /// [`FsErrorKind::NotRegistered`] for another life of the datanode.
+    pub fn copy_failed(
+        &self,
+        uuid: DatanodeUuid,
+        session: u64,
+        block: BlockRef,
+        targets: &[StorageId],
+    ) -> FsResult<()> {
+        let now = self.shared.now();
+        self.shared.owner.write(|map| map.copy_failed((uuid, session), block, targets, now))
+    }
+
     /// The good and the bad replicas of a block.
     #[must_use]
     pub fn replicas(&self, block: BlockId) -> (Vec<crate::service::Location>, Vec<crate::service::Location>) {

@@ -235,7 +235,7 @@ impl World {
         match command {
             NodeCommand::Register => self.register(at),
             NodeCommand::Report => self.report(at),
-            NodeCommand::Recover { .. } | NodeCommand::Bandwidth(_) => {}
+            NodeCommand::Recover { .. } | NodeCommand::Bandwidth(_) | NodeCommand::Check(_) => {}
             NodeCommand::Transfer { block, targets, .. } => {
                 let held = self.nodes[at as usize].disk.get(&block.id) == Some(&block);
                 let rotten = self.rotten.contains(&(at, block.id));
@@ -243,6 +243,10 @@ impl World {
                     let there = &self.nodes[target as usize];
                     if held && !rotten && there.up && !there.disk.contains_key(&block.id) {
                         self.store(target, block);
+                    } else {
+                        let who = (uuid(at), self.nodes[at as usize].session);
+                        let told = self.map.copy_failed(who, block, &[storage(target)], self.now);
+                        assert!(told.is_ok() || !self.nodes[at as usize].registered, "{told:?}");
                     }
                 }
             }
