@@ -2,7 +2,7 @@
 //! elsewhere.
 //!
 //! Who listens where the known one does is the same, started again: no two processes have one port. Who comes from elsewhere
-//! is taken in once the known one has been silent for some heartbeats. If that is heard long after the other first asked, both
+//! is taken in once the known one has said that it ends, or has been silent for some heartbeats. If that is heard long after the other first asked, both
 //! run, and the one that came later is refused, however often it is started again. The one that serves is left alone.
 
 use std::collections::VecDeque;
@@ -47,6 +47,7 @@ impl Datanode {
         let here = |address: &Address| (address.ip, address.data_port);
         let heard = self.last_heartbeat;
         if !self.live
+            || self.ended
             || self.session == asking.session
             || here(&self.address) == here(&asking.address)
             || now.since(heard) >= heartbeat * SILENT_BEATS
@@ -77,7 +78,8 @@ impl Datanode {
 
 #[cfg(test)]
 mod tests {
-    use super::super::map_test::{World, heartbeat, registration, settings};
+    use super::super::map_test::{World, heartbeat, registration, settings, uuid};
+    use super::super::nodes::Heartbeat;
     use super::*;
 
     fn elsewhere(session: u64) -> Registration {
@@ -138,6 +140,27 @@ mod tests {
         world.map.register(elsewhere(3), world.now).unwrap();
         // Asking again for itself changes nothing.
         world.map.register(elsewhere(3), world.now).unwrap();
+    }
+
+    #[test]
+    fn after_one_that_said_that_it_ends_the_next_is_taken_in_at_once() {
+        let mut world = World::running(3);
+        world.map.heartbeat(Heartbeat { ending: true, ..heartbeat(0, 1) }, world.now).unwrap();
+        let after = settings().stale_after;
+        let away = |world: &World| {
+            let node = world.map.datanodes().iter().find(|(node, _)| node.uuid == uuid(0)).unwrap().0;
+            (node.live, node.is_stale(world.now, after))
+        };
+        assert_eq!(away(&world), (true, true));
+        // One that was on its way does not bring it back, and gets no work.
+        assert_eq!(world.map.heartbeat(heartbeat(0, 1), world.now).unwrap(), []);
+        assert_eq!(away(&world), (true, true));
+        world.map.register(elsewhere(2), world.now).unwrap();
+        assert_eq!(away(&world), (true, false));
+        assert_eq!(
+            kind(world.map.heartbeat(heartbeat(0, 1), world.now).map(drop)),
+            Some(FsErrorKind::NotRegistered)
+        );
     }
 
     #[test]
