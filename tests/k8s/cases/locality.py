@@ -97,6 +97,33 @@ def case_the_first_replica_is_on_the_writers_node(release):
     return f"{2 * len(kube.nodes())} files, each on its writer's node"
 
 
+def case_what_a_pod_writes_to_a_volume_is_on_its_node(release):
+    """A volume may be used anywhere and says so; its topology only decides where the first replica lies."""
+    driver = kube.get("storageclass", release.storage_class())["provisioner"]
+    kube.apply({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "steadfs-near"},
+                "provisioner": driver, "parameters": {"replication": "1", "parent": "/near/volumes"}})
+    try:
+        kube.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "near"},
+                    "spec": {"storageClassName": "steadfs-near", "accessModes": ["ReadWriteMany"],
+                             "resources": {"requests": {"storage": "1Gi"}}}}, SPACE)
+        volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "near"}}]
+        mounts = [{"name": "v", "mountPath": "/v"}]
+        for number, node in enumerate(kube.nodes()):
+            script = f"head -c {SIZE} /dev/zero > /v/by-{node}; sync"
+            kube.apply(kube.pod(f"near-{number}", script, release.image, node=node, volumes=volumes, mounts=mounts), SPACE)
+            kube.wait_pod(SPACE, f"near-{number}")
+        volume = kube.get("pv", kube.get("-n", SPACE, "pvc", "near")["spec"]["volumeName"])
+        kube.same(volume["spec"].get("nodeAffinity"), None, "nodes that the volume is bound to")
+        folder = volume["spec"]["csi"]["volumeAttributes"]["folder"]
+        for node in kube.nodes():
+            kube.same(nodes_of(release, f"{folder}/by-{node}"), {node}, f"where the file by {node} is")
+        kube.kubectl("-n", SPACE, "delete", "pod", *(f"near-{number}" for number in range(len(kube.nodes()))))
+        kube.kubectl("-n", SPACE, "delete", "pvc", "near", "--wait=true", limit=150)
+    finally:
+        kube.kubectl("delete", "storageclass", "steadfs-near", "--ignore-not-found")
+    return f"{len(kube.nodes())} files of one volume, each on its writer's node; no node is forbidden"
+
+
 def case_reads_are_served_by_the_readers_node(release):
     """A file with a replica on each node, read by pods on each."""
     script = f"head -c {SIZE} /dev/urandom > /tmp/f && steadfs fs put --force --fs {release.url} --quiet --replication {min(3, len(kube.nodes()))} /tmp/f /near/all"
