@@ -24,6 +24,8 @@ const FORMATTING: &str = "FORMATTING";
 const LOCK: &str = "in_use.lock";
 /// The only thing of others that an empty folder may hold: what `mkfs` leaves.
 const LOST_AND_FOUND: &str = "lost+found";
+/// The system's number for sectors that cannot be read.
+const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
 
 /// Which cluster this is, and for how many lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -337,6 +339,9 @@ fn read(path: &Path) -> anyhow::Result<Read> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::Missing),
+        Err(error) if error.raw_os_error() == Some(EIO) => {
+            return Ok(Read::Damaged(format!("{} cannot be read: {error}", path.display())));
+        }
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     let damaged = |why: String| Ok(Read::Damaged(format!("{} is damaged: {why}", path.display())));
@@ -576,6 +581,11 @@ mod tests {
             assert_eq!(DataFolders::open(&folders).unwrap().identity(1), identity, "{cut} bytes");
             assert_eq!(fs::read(&path).unwrap(), whole);
         }
+        // What this file gives is an error of the disk.
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/proc/self/mem", &path).unwrap();
+        assert_eq!(DataFolders::open(&folders).unwrap().identity(1), identity);
+        assert_eq!(fs::read(&path).unwrap(), whole);
         for folder in &folders {
             fs::write(folder.join(VERSION), &whole[..20]).unwrap();
         }
