@@ -14,7 +14,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use steadfs_common::{BlockId, GenStamp, Millis, StorageId};
 use steadfs_daemon::shutdown::Shutdown;
-use steadfs_datanode_store::{Block, Differences, ReplicaReader, ReplicaState, ScanProgress, Store, StoreError};
+use steadfs_datanode_store::{
+    Block, Differences, ReplicaReader, ReplicaState, ScanProgress, Store, StoreError,
+};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::MIN_SCAN_BYTES_PER_SECOND;
@@ -208,7 +210,8 @@ impl Scan {
     /// Checks one replica at so many bytes a second; gives the bytes that were read.
     async fn check(&self, id: BlockId, bytes_per_second: u64) -> u64 {
         let begun = Instant::now();
-        let (bytes, good) = check_replica(&self.node, self.storage, (id, GenStamp(0)), bytes_per_second).await;
+        let (bytes, good) =
+            check_replica(&self.node, self.storage, (id, GenStamp(0)), bytes_per_second).await;
         if let Some(reader) = good {
             self.node.disks.of(self.storage).run(move || reader.found_good()).await;
         }

@@ -118,7 +118,8 @@ impl Service {
                 other => {
                     other?;
                     let mtime = checkpoint_time(&to);
-                    let marked = self.submit(&own, None, Command::SetTimes { path, mtime, atime: None }).await;
+                    let marked =
+                        self.submit(&own, None, Command::SetTimes { path, mtime, atime: None }).await;
                     return match marked {
                         // The user deleted it meanwhile.
                         Err(error) if error.kind() == FsErrorKind::NotFound => Ok(()),
