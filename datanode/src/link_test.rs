@@ -314,6 +314,21 @@ fn wire(block: Block) -> pb::Block {
 }
 
 #[tokio::test]
+async fn its_last_words_say_that_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut namenode = Namenode::start().await;
+    let running = Running::start(&namenode, folder.path()).await;
+    let session = namenode.registration().await.session;
+    assert!(!namenode.heartbeat().await.ending);
+    running.stop().await;
+    let last = namenode.wait(|told| match told {
+        Told::Heartbeat(beat) if beat.ending => Some(beat.session),
+        _ => None,
+    });
+    assert_eq!(last.await, session);
+}
+
+#[tokio::test]
 async fn it_registers_reports_and_beats() {
     let folder = tempfile::tempdir().unwrap();
     let mut namenode = Namenode::start().await;
