@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal};
 use steadfs_tests::LIMIT;
 use tempfile::TempDir;
 
@@ -96,20 +97,20 @@ impl Mounted {
 
     /// Kills the server, with no chance to say a word.
     pub(crate) fn kill_server(&self) -> anyhow::Result<()> {
-        signal("-9", &[self.server()?])
+        signal(Signal::KILL, &[self.server()?])
     }
 
     /// Kills the holder alike.
     pub(crate) fn kill_holder(&self) -> anyhow::Result<()> {
-        signal("-9", &[self.holder()?])
+        signal(Signal::KILL, &[self.holder()?])
     }
 
     /// Kills both processes of the mount, as the end of a machine does.
     pub(crate) fn kill_whole(&self) -> anyhow::Result<()> {
         let both = [self.holder()?, self.server()?];
         // Neither may see the other one's end.
-        signal("-STOP", &both)?;
-        signal("-9", &both)
+        signal(Signal::STOP, &both)?;
+        signal(Signal::KILL, &both)
     }
 
     /// What the mount has logged.
@@ -224,10 +225,12 @@ impl Drop for Program {
 }
 
 /// Sends a signal to processes.
-fn signal(signal: &str, processes: &[u32]) -> anyhow::Result<()> {
-    let line = processes.iter().map(u32::to_string);
-    let sent = Command::new("kill").arg(signal).args(line).status()?;
-    ensure!(sent.success(), "kill {signal} {processes:?}");
+/// By no other process: one that this one starts closes what this one has open on the mount, and waits for those that are stopped.
+fn signal(signal: Signal, processes: &[u32]) -> anyhow::Result<()> {
+    for id in processes {
+        let process = i32::try_from(*id).ok().and_then(Pid::from_raw).context("no number of a process")?;
+        rustix::process::kill_process(process, signal).with_context(|| format!("a signal for {id}"))?;
+    }
     Ok(())
 }
 

@@ -35,6 +35,47 @@ async fn after_a_close_here_an_open_there_sees_it() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_appended_is_not_written_over() -> anyhow::Result<()> {
+    let test = TestCluster::in_process(3).await?;
+    let client = test.client().await?;
+    let one = Mounted::new(&test.cluster.url(), &[]).await?;
+    client.write("/f", "0123456789").await?;
+    let file = one
+        .with(|at| {
+            let file = OpenOptions::new().read(true).write(true).open(at.join("f"))?;
+            file.write_all_at(b"here", 2)?;
+            Ok(file)
+        })
+        .await?;
+    let mut writer = client.append("/f").await?;
+    writer.write_all(Bytes::from_static(b"there")).await?;
+    writer.close().await?;
+    const STALE: Option<i32> = Some(rustix::io::Errno::STALE.raw_os_error());
+    one.with(move |_| {
+        assert_eq!(file.sync_all().map_err(|error| error.raw_os_error()), Err(STALE));
+        Ok(())
+    })
+    .await?;
+    ensure!(client.read("/f", 1 << 20).await? == "0123456789there");
+    // Opened anew, it is written as it is now; the kernel tells of the close before a little later.
+    one.with(|at| {
+        loop {
+            let file = OpenOptions::new().write(true).open(at.join("f"))?;
+            file.write_all_at(b"here", 2)?;
+            match file.sync_all() {
+                Err(error) if error.raw_os_error() == STALE => {}
+                synced => return Ok(synced?),
+            }
+        }
+    })
+    .await?;
+    ensure!(client.read("/f", 1 << 20).await? == "01here6789there");
+    drop(one);
+    test.stop().await;
+    Ok(())
+}
+
 /// Who works on the files.
 struct Party {
     one: Mounted,
