@@ -97,7 +97,18 @@ pub(crate) async fn follow(
                     coherence.set_live(true);
                 }
             }
-            Ok(Watched::Lost(_) | Watched::Disconnected) => {
+            Ok(Watched::Lost(_)) => {
+                coherence.set_live(false);
+                notify.all().await;
+                // Any of those that are open may have changed, and nobody will tell of it.
+                for number in open.numbers() {
+                    if let Some(inode) = open.get(number) {
+                        inode.doubt();
+                    }
+                    notify.content(number).await;
+                }
+            }
+            Ok(Watched::Disconnected) => {
                 coherence.set_live(false);
                 notify.all().await;
             }

@@ -15,7 +15,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -240,11 +240,13 @@ impl Stage {
                 Some(from) => Some(Ring::new(open(&ring)?, from, read.size)),
                 None => None,
             };
-            io::Result::Ok(Some((data, log, ring, read)))
+            // Not all that the log tells of: what the cluster had acknowledged was given back.
+            let kept = data.metadata()?.blocks() * 512 + if ring.is_some() { RING_BYTES } else { 0 };
+            io::Result::Ok(Some((data, log, ring, read, kept)))
         });
         let read = read.await.map_err(|error| local("a staged file was not read", &error))?;
-        Ok(read.map(|(data, log, ring, read)| {
-            let held = read.extents.bytes();
+        Ok(read.map(|(data, log, ring, read, kept)| {
+            let held = read.extents.bytes().min(kept);
             place.used.fetch_add(held, Ordering::Relaxed);
             let stage = Self {
                 place,
@@ -614,6 +616,32 @@ mod tests {
         found.stage.discard().await;
         // What is left are the locks.
         assert_eq!(std::fs::read_dir(folder.path().join("s")).unwrap().count(), 2);
+    }
+
+    #[tokio::test]
+    async fn another_process_accounts_for_what_lies_there_and_not_for_what_was_given_back() {
+        const PIECE: u64 = 1 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        let first = place(folder.path(), 1 << 30);
+        let mut stage = Stage::new(first.clone(), 7, 0).await.unwrap();
+        for number in 0..20 {
+            stage.hold(PIECE).unwrap();
+            let (at, bytes) = (number * PIECE, Bytes::from(vec![7; PIECE as usize]));
+            stage.write(at, at + PIECE, bytes, 2 + number).await.unwrap();
+        }
+        stage.punch(0, 18 * PIECE).await;
+        let gives_back = stage.data.metadata().unwrap().blocks() * 512 < 4 * PIECE;
+        std::mem::forget(stage);
+        drop(first);
+        // Less than the file has in all: others can still be staged.
+        let next = place(folder.path(), 10 * PIECE);
+        let found = Stage::find(next.clone(), 7).await.unwrap().unwrap();
+        assert!(found.extents.is_exactly(&(0..20 * PIECE)));
+        // Where the file system has holes.
+        if gives_back {
+            assert!(next.take(6 * PIECE).is_ok());
+        }
+        found.stage.discard().await;
     }
 
     #[tokio::test]

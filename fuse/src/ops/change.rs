@@ -33,7 +33,7 @@ impl Mount {
         let client = self.client(caller).await?;
         let open = self.about_to_go(&client, &path).await;
         self.delete(&client, &path).await?;
-        self.has_gone(&client, open).await;
+        self.has_gone(open).await;
         Ok(())
     }
 
@@ -50,9 +50,10 @@ impl Mount {
 
     /// It has lost its name: whoever has it open goes on. Unless somebody elsewhere gave it another in between: then it was
     /// another file that went, and what is written to this one is still to be committed.
-    async fn has_gone(&self, client: &Client, open: Option<Arc<OpenInode>>) {
+    async fn has_gone(&self, open: Option<Arc<OpenInode>>) {
         let Some(open) = open else { return };
-        let known = client.stat(&self.path(open.number)).await;
+        // As the mount itself: the caller need not see where it lies now.
+        let known = self.client.stat(&self.path(open.number)).await;
         if known.is_ok_and(|status| !status.nameless) {
             return;
         }
@@ -95,7 +96,7 @@ impl Mount {
             Ok(()) => {}
             Err(error) => return Err(self.why_not(&client, &from, &to, &error).await),
         }
-        self.has_gone(&client, replaced).await;
+        self.has_gone(replaced).await;
         Ok(())
     }
 
