@@ -81,7 +81,8 @@ fn places(world: &World) -> Vec<Place> {
     std::iter::once(Place::Namenode).chain(datanodes).chain(clients).collect()
 }
 
-const KINDS: u64 = 17;
+/// The last two are the same: it can be done seldom enough.
+const KINDS: u64 = 18;
 
 fn inject(world: &Shared, kind: u64, lost_at: &mut Option<Duration>) {
     let random = &world.random;
@@ -244,12 +245,12 @@ fn lose_replicas(world: &Shared, number: usize, lost_at: &mut Option<Duration>) 
     if lost_at.is_some_and(|at| now < at + BETWEEN_LOSSES) || !verdict::is_spare(world, number) {
         return;
     }
-    match world.random.below(3) {
+    match world.random.below(4) {
         0 => {
             datanode::stop(world, number, Stop::Kill);
             datanode::wipe(world, number);
         }
-        1 => {
+        1 | 2 => {
             // A copy is taken now and put back later, if all is spare then too.
             datanode::stop(world, number, Stop::Power);
             datanode::keep_copy(world, number);

@@ -277,6 +277,7 @@ impl CommitLoop {
             let context = Context {
                 now: parts.clock.now(),
                 steady: parts.renewals.now(),
+                even: parts.renewals.even(),
                 seed,
                 caller: &job.caller,
                 settings: &parts.settings,

@@ -14,17 +14,25 @@ use steadfs_daemon::clock::SharedClock;
 /// or when the lease monitor meets its lease after a restart; the monitor drops those it no longer meets.
 pub(crate) struct Renewals {
     clock: SharedClock,
+    /// The time of day when this process began.
+    began: Millis,
     holders: RwLock<BTreeMap<String, Millis>>,
 }
 
 impl Renewals {
     pub(crate) fn new(clock: SharedClock) -> Self {
-        Self { clock, holders: RwLock::default() }
+        let began = Millis(clock.now().0.saturating_sub(clock.monotonic().as_millis() as u64));
+        Self { clock, began, holders: RwLock::default() }
     }
 
     /// The time by which renewals are noted.
     pub(crate) fn now(&self) -> Millis {
         Millis(0).plus(self.clock.monotonic())
+    }
+
+    /// The time of day by which saved answers expire: no jump of the machine's moves it.
+    pub(crate) fn even(&self) -> Millis {
+        self.began.plus(self.clock.monotonic())
     }
 
     /// A holder got a lease.

@@ -45,6 +45,7 @@ pub(super) fn carry_out(
     let context = Context {
         now,
         steady: Millis(0),
+        even: now,
         seed: 0,
         caller: &own_caller(),
         settings: &config.settings(),

@@ -221,9 +221,10 @@ impl Service {
     pub(crate) async fn forget_calls(&self) -> FsResult<()> {
         let (mut after, mut kept) = (None, 0);
         loop {
-            let now = self.clock.now();
+            let (even, steady) = (self.renewals.even(), self.renewals.now());
+            let age = retry::Age { even, steady, expiry: self.settings.retry_expiry };
             let page = move |view: &dyn View| {
-                (view.retries(after.as_ref(), PAGE).len(), retry::expired(view, now, after.as_ref(), PAGE))
+                (view.retries(after.as_ref(), PAGE).len(), retry::expired(view, age, after.as_ref(), PAGE))
             };
             let (rows, (keys, next)) = self.read(page).await;
             kept += rows - keys.len();

@@ -1,5 +1,7 @@
 //! Calls that are carried out at most once: a repeated one gets the answer of the first.
 
+use std::time::Duration;
+
 use steadfs_common::{CallKey, FsError, FsResult, Millis};
 
 use super::planner::Planner;
@@ -53,7 +55,7 @@ pub fn plan_once(
         Reply::File(inode) | Reply::Appended { inode, .. } => RetryReply::File(inode.id),
         Reply::Block(_) | Reply::Session(_) | Reply::Failed(_) => return Ok(outcome),
     };
-    let expires = ctx.now.plus(ctx.settings.retry_expiry);
+    let expires = ctx.even.plus(ctx.settings.retry_expiry);
     tx.put(Key::Retry(key), Record::Retry(Retry { expires, reply }));
     Ok(outcome)
 }
@@ -90,23 +92,44 @@ fn answer_again(view: &dyn View, command: &Command, saved: &RetryReply) -> FsRes
     }
 }
 
-/// Saved answers that have expired at `now`, among the `limit` after `after`; and where to go on, if there is more.
+/// The time by which answers expire.
+#[derive(Clone, Copy, Debug)]
+pub struct Age {
+    /// As [`Context::even`].
+    pub even: Millis,
+    /// How long the process runs, as [`Context::steady`].
+    pub steady: Millis,
+    /// How long an answer is kept.
+    pub expiry: Duration,
+}
+
+impl Age {
+    /// Whether an answer's time is over. The clock of an earlier process may have been off: nothing that may come from there is
+    /// forgotten before this process itself has waited for so long, and then all of it may be.
+    fn is_over(self, saved: &Retry) -> bool {
+        let waited = self.steady >= Millis(0).plus(self.expiry);
+        waited && (saved.expires <= self.even || saved.expires > self.even.plus(self.expiry))
+    }
+}
+
+/// Saved answers whose time is over, among the `limit` after `after`; and where to go on, if there is more.
 /// For [`Command::ForgetCalls`]; meant to be run off the commit thread.
 pub fn expired(
     view: &dyn View,
-    now: Millis,
+    age: Age,
     after: Option<&CallKey>,
     limit: usize,
 ) -> (Vec<CallKey>, Option<CallKey>) {
     let rows = view.retries(after, limit);
     let next = if rows.len() < limit { None } else { rows.last().map(|(key, _)| *key) };
-    (rows.into_iter().filter(|(_, retry)| retry.expires <= now).map(|(key, _)| key).collect(), next)
+    (rows.into_iter().filter(|(_, retry)| age.is_over(retry)).map(|(key, _)| key).collect(), next)
 }
 
 /// [`Command::ForgetCalls`]
 pub(crate) fn forget(p: &mut Planner<'_>, keys: &[CallKey]) -> Reply {
+    let age = Age { even: p.ctx.even, steady: p.ctx.steady, expiry: p.ctx.settings.retry_expiry };
     for key in keys {
-        if p.tx.retry(key).is_some_and(|saved| saved.expires <= p.ctx.now) {
+        if p.tx.retry(key).is_some_and(|saved| age.is_over(&saved)) {
             p.tx.delete(Key::Retry(*key));
         }
     }

@@ -175,6 +175,7 @@ fn big() -> World {
         let ctx = crate::Context {
             now: world.now,
             steady: world.steady,
+            even: world.even,
             seed: 0,
             caller: &caller,
             settings: &world.settings,

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use steadfs_common::{CallKey, FsErrorKind, FsResult};
+use steadfs_common::{CallKey, FsErrorKind, FsResult, Millis};
 
 use super::world::{World, append, create, delete, mkdirs, rename, user};
 use crate::command::RenameMode;
-use crate::namespace::retry::expired;
+use crate::namespace::retry::{Age, expired};
 use crate::view::View;
 use crate::{Command, Reply};
 
@@ -76,6 +76,50 @@ fn calls_without_a_number_and_harmless_ones_are_not_saved() {
     assert_eq!(saved, [2], "nor failed ones");
 }
 
+fn age(world: &World) -> Age {
+    Age { even: world.even, steady: world.steady, expiry: world.settings.retry_expiry }
+}
+
+fn forgotten(world: &World) -> usize {
+    expired(&world.view, age(world), None, 10).0.len()
+}
+
+#[test]
+fn a_jump_of_the_clock_forgets_no_answer_early_and_keeps_none_for_long() {
+    let (day, moment) = (Duration::from_secs(86_400), Duration::from_secs(599));
+    for forwards in [true, false] {
+        let mut world = World::new();
+        world.now = world.now.plus(day * 2);
+        call(&mut world, 1, &delete("/open/none", false)).unwrap();
+        world.now = if forwards { world.now.plus(day) } else { Millis(world.now.0 - day.as_millis() as u64) };
+        world.pass(moment);
+        assert_eq!(forgotten(&world), 0, "its time is not over");
+        let keep = Command::ForgetCalls { keys: vec![key(1)] };
+        world.run("hdfs", &keep).unwrap();
+        assert_eq!(world.view.retries(None, 10).len(), 1);
+        world.pass(Duration::from_secs(1));
+        assert_eq!(forgotten(&world), 1);
+        world.run("hdfs", &keep).unwrap();
+        assert!(world.view.retries(None, 10).is_empty());
+    }
+}
+
+#[test]
+fn answers_of_a_process_whose_clock_was_off_are_kept_as_long_as_others() {
+    for off in [-86_400_000_i64, -600_000, 0, 600_000, 86_400_000] {
+        let mut world = World::new();
+        let began = world.even.0 + 200_000_000;
+        world.even = Millis(began.saturating_add_signed(off));
+        call(&mut world, 1, &delete("/open/none", false)).unwrap();
+        // The next process reads the right time.
+        (world.even, world.steady) = (Millis(began), Millis(0));
+        world.pass(Duration::from_secs(599));
+        assert_eq!(forgotten(&world), 0, "{off}");
+        world.pass(Duration::from_secs(601));
+        assert_eq!(forgotten(&world), 1, "{off}");
+    }
+}
+
 #[test]
 fn old_answers_are_forgotten_in_pages() {
     let mut world = World::new();
@@ -84,9 +128,9 @@ fn old_answers_are_forgotten_in_pages() {
         call(&mut world, number, &delete("/open/none", false)).unwrap();
     }
     world.pass(Duration::from_secs(600 - 120));
-    let (first, next) = expired(&world.view, world.now, None, 2);
+    let (first, next) = expired(&world.view, age(&world), None, 2);
     assert_eq!((first.as_slice(), next), (&[key(0), key(1)][..], Some(key(1))));
-    let (rest, end) = expired(&world.view, world.now, next.as_ref(), 10);
+    let (rest, end) = expired(&world.view, age(&world), next.as_ref(), 10);
     assert_eq!((rest.as_slice(), end), (&[key(2)][..], None));
     let keys = vec![key(0), key(2), key(4), key(99)];
     assert_eq!(world.run("hdfs", &Command::ForgetCalls { keys }), Ok(Reply::Done));

@@ -107,6 +107,7 @@ pub(super) struct World {
     pub(super) renewals: BTreeMap<String, Millis>,
     pub(super) now: Millis,
     pub(super) steady: Millis,
+    pub(super) even: Millis,
     pub(super) safe_mode: Option<String>,
     pub(super) clearance: Option<Clearance>,
     pub(super) open: Open,
@@ -129,6 +130,7 @@ impl World {
             renewals: BTreeMap::new(),
             now: Millis(1_000_000),
             steady: Millis(1_000_000),
+            even: Millis(2_000_000),
             safe_mode: None,
             clearance: None,
             open: Open::default(),
@@ -155,6 +157,7 @@ impl World {
         let ctx = Context {
             now: self.now,
             steady: self.steady,
+            even: self.even,
             seed: 7,
             caller,
             settings: &self.settings,
@@ -211,6 +214,7 @@ impl World {
     pub(super) fn pass(&mut self, time: Duration) {
         self.now = self.now.plus(time);
         self.steady = self.steady.plus(time);
+        self.even = self.even.plus(time);
     }
 
     pub(super) fn mkdirs(&mut self, who: &str, at: &str, mode: u16) -> FsResult<Reply> {
