@@ -32,6 +32,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// For so long a datanode that failed is not asked for again (HDFS: 10 min).
 const EXCLUDED_FOR: Duration = Duration::from_secs(600);
 
+/// How a datanode without room for a block begins what it says; HDFS's does, too.
+const OUT_OF_SPACE: &str = "Out of space";
+
 /// What a file that was just opened for writing looks like.
 pub(super) struct NewStreamer {
     pub(super) status: FileStatus,
@@ -434,7 +437,7 @@ impl Streamer {
     /// Opens a block if none is open: one that was allocated already, or a new one. When a datanode cannot be reached,
     /// another block is asked for without it.
     async fn ensure_block(&mut self) -> FsResult<()> {
-        let mut tries = 0;
+        let (mut tries, mut full) = (0, true);
         while self.block.is_none() {
             let block = match self.first.take() {
                 Some(block) => block,
@@ -451,12 +454,9 @@ impl Streamer {
                     }
                     self.abandon(block.to_block()).await?;
                     tries += 1;
+                    full &= failure.reason.starts_with(OUT_OF_SPACE);
                     if tries > self.inner.options.block_retries {
-                        return Err(FsError::refused(format!(
-                            "{}: no pipeline of datanodes could be set up ({}): are all datanodes up and reachable \
-                             from here?",
-                            self.path, failure.reason
-                        )));
+                        return Err(no_pipeline(&self.path, &failure.reason, full));
                     }
                 }
             }
@@ -568,5 +568,32 @@ async fn next_event(block: Option<&mut OpenBlock>, stall: Option<Duration>) -> E
         if patience.look(window, nodes.len()) {
             return Event::Broken("it acks nothing".into());
         }
+    }
+}
+
+/// No datanode began a block. `full`: each of them for want of room, which the namenode did not know yet.
+fn no_pipeline(path: &FsPath, reason: &str, full: bool) -> FsError {
+    let (kind, remedy) = if full {
+        (FsErrorKind::NoDatanode, "no datanode has room for a block: see `steadfs admin report`")
+    } else {
+        (FsErrorKind::Refused, "are all datanodes up and reachable from here?")
+    };
+    FsError::new(kind, format!("{path}: no pipeline of datanodes could be set up ({reason}): {remedy}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_datanodes_are_no_broken_ones() {
+        let path = FsPath::parse("/f").unwrap();
+        // What a datanode says begins so.
+        let reason = format!("{OUT_OF_SPACE}: no volume has 2 bytes free, the most is 1");
+        let full = no_pipeline(&path, &reason, true);
+        assert_eq!((full.kind(), full.kind().errno()), (FsErrorKind::NoDatanode, 28));
+        let other = no_pipeline(&path, "it is gone", false);
+        assert_eq!(other.kind(), FsErrorKind::Refused);
+        assert!(other.to_string().contains("(it is gone): are all datanodes up"));
     }
 }
