@@ -8,7 +8,7 @@
 //! A question is 24 bytes: [`QUESTION`], block id and generation stamp. An answer is 16: what it is, zeros, and the
 //! replica's length; the descriptor comes along. Numbers are little-endian.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
-use steadfs_common::{BlockId, GenStamp};
+use steadfs_common::{BlockId, GenStamp, StorageId};
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_datanode_store::ReplicaReader;
 use tokio::io::{AsyncReadExt, Interest};
@@ -37,7 +37,7 @@ const NOT_YET: u8 = 1;
 const NONE: u8 = 2;
 /// Connections served at the same time.
 const MAX_CONNECTIONS: usize = 256;
-/// Replicas verified at the same time.
+/// Replicas of one volume verified at the same time: a disk that does not answer holds up those of no other.
 const MAX_VERIFICATIONS: usize = 2;
 /// Replicas that are or wait to be verified, at most: each is held open. Whoever asks for another one comes again.
 const MAX_WAITING: usize = 64;
@@ -89,7 +89,8 @@ impl Known {
 struct Shared {
     node: Arc<Node>,
     known: Mutex<Known>,
-    verifications: Semaphore,
+    /// Turns of each volume.
+    verifications: Mutex<BTreeMap<StorageId, Arc<Semaphore>>>,
 }
 
 impl LocalDoor {
@@ -109,11 +110,7 @@ impl LocalDoor {
 
     /// Answers until `shutdown`.
     pub(crate) async fn serve(self, node: Arc<Node>, shutdown: Shutdown) {
-        let shared = Arc::new(Shared {
-            node,
-            known: Mutex::default(),
-            verifications: Semaphore::new(MAX_VERIFICATIONS),
-        });
+        let shared = Arc::new(Shared { node, known: Mutex::default(), verifications: Mutex::default() });
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let accepted = tokio::select! {
@@ -208,9 +205,15 @@ impl Shared {
         (NOT_YET, length, None)
     }
 
+    fn turns(&self, storage: StorageId) -> Arc<Semaphore> {
+        let mut all = self.verifications.lock();
+        all.entry(storage).or_insert_with(|| Arc::new(Semaphore::new(MAX_VERIFICATIONS))).clone()
+    }
+
     /// Compares a whole replica with its checksums, a step at a time.
     async fn verify(&self, replica: Replica, reader: Arc<ReplicaReader>) -> bool {
-        let turn = self.verifications.acquire().await;
+        let turns = self.turns(reader.storage());
+        let turn = turns.acquire().await;
         let disk = self.node.disks.of(reader.storage());
         let length = reader.block().len;
         let mut at = 0;
