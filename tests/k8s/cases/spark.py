@@ -267,6 +267,23 @@ def case_dns_is_stopped_during_a_job(release):
     return broken(release, "dns", harm, mend)
 
 
+def leave_without_dns(node):
+    """Moves the cluster's name service off a node: what its loss does is another case."""
+    def there():
+        return [pod["metadata"]["name"] for pod in kube.items("-n", "kube-system", "pods", "-l", "k8s-app=kube-dns")
+                if pod["spec"].get("nodeName") == node]
+
+    if not there():
+        return
+    kube.kubectl("cordon", node)
+    try:
+        kube.kubectl("-n", "kube-system", "delete", "pod", *there(), "--wait=false")
+        kube.until(f"no name service on {node}", lambda: not there())
+        kube.wait_rolled_out("kube-system", "deployment/coredns")
+    finally:
+        kube.kubectl("uncordon", node)
+
+
 def case_a_node_is_killed_during_a_job(release):
     """A node without the driver and the namenode: its executor and its datanode are gone."""
     stopped = []
@@ -274,8 +291,8 @@ def case_a_node_is_killed_during_a_job(release):
     def harm(spark, job):
         pods = [job.pod(), *kube.items("-n", release.namespace, "pods", "-l", "app.kubernetes.io/component=namenode")]
         keep = {pod["spec"]["nodeName"] for pod in pods}
-        keep |= {pod["spec"].get("nodeName") for pod in kube.items("-n", "kube-system", "pods", "-l", "k8s-app=kube-dns")}
         node = next(name for name in reversed(kube.nodes()) if name not in keep)
+        leave_without_dns(node)
         stopped.append(node)
         kube.Machines.kill(node)
 
