@@ -100,13 +100,12 @@ async fn start(folder: &Path) -> (Namenode, Arc<dyn Handler>) {
             policy: 0,
         };
         service.submit(&root, None, create).await.expect("a file");
-        let complete =
-            Command::Complete {
-                file: FileRef { path, inode: None },
-                client: "bench".into(),
-                last: None,
-                times: NewTimes::default(),
-            };
+        let complete = Command::Complete {
+            file: FileRef { path, inode: None },
+            client: "bench".into(),
+            last: None,
+            times: NewTimes::default(),
+        };
         service.submit(&root, None, complete).await.expect("a file without blocks");
     }
     let handler = hadoop::handler(Arc::clone(service));

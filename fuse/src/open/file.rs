@@ -332,7 +332,9 @@ impl OpenInode {
             size: written.size.load(Ordering::Relaxed),
             modified: Millis(written.modified.load(Ordering::Relaxed)),
             is_set: written.is_set.load(Ordering::Relaxed),
-            accessed: Some(written.accessed.load(Ordering::Relaxed)).filter(|time| *time != UNSET).map(Millis),
+            accessed: Some(written.accessed.load(Ordering::Relaxed))
+                .filter(|time| *time != UNSET)
+                .map(Millis),
         })
     }
 

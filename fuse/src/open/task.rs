@@ -380,7 +380,8 @@ impl Task {
 
     /// Whether the stream can be written on to `end`: what that writes over in the ring must be acknowledged.
     async fn has_room_to(&mut self, end: u64) -> Answer<bool> {
-        let (Some(writer), Some(_)) = (&mut self.stream, self.stage.as_ref().and_then(Stage::ring_from)) else {
+        let (Some(writer), Some(_)) = (&mut self.stream, self.stage.as_ref().and_then(Stage::ring_from))
+        else {
             return Ok(self.stream.is_some());
         };
         if end <= writer.acknowledged() + RING_BYTES {

@@ -379,7 +379,8 @@ async fn complete_waits_until_the_block_is_reported() {
     let file = FileRef { path: path("/file"), inode: Some(id) };
     let block = bench.add_block(&file, "client").await.block;
     let last = Some(BlockRef { id: block.id, stamp: block.stamp, length: 10 });
-    let complete = Command::Complete { file: file.clone(), client: "client".into(), last, times: NewTimes::default() };
+    let complete =
+        Command::Complete { file: file.clone(), client: "client".into(), last, times: NewTimes::default() };
     let reports = async {
         tokio::task::yield_now().await;
         bench.sink.report(block.id, block.stamp);
