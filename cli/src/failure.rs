@@ -100,7 +100,9 @@ fn remedy(kind: FsErrorKind, path: Option<&str>) -> Option<String> {
         FsErrorKind::NotFound => format!("look around with: steadfs fs ls {}", parent()?),
         FsErrorKind::AccessDenied => "act as another user with --user, or ask the owner for chmod".into(),
         FsErrorKind::SafeMode => "steadfs admin safemode get tells why".into(),
-        FsErrorKind::NoDatanode | FsErrorKind::NoDatanodeYet => "steadfs admin datanodes shows who is up and how full".into(),
+        FsErrorKind::NoDatanode | FsErrorKind::NoDatanodeYet => {
+            "steadfs admin datanodes shows who is up and how full".into()
+        }
         FsErrorKind::NotEmpty => "with -r it goes with all it holds".into(),
         FsErrorKind::AlreadyBeingCreated => "wait until its writer has closed it".into(),
         FsErrorKind::SpaceQuota | FsErrorKind::NamespaceQuota => {

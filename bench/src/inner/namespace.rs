@@ -109,6 +109,7 @@ impl World {
         let context = Context {
             now: NOW,
             steady: NOW,
+            even: NOW,
             seed: 1,
             caller: &self.caller,
             settings: &self.settings,

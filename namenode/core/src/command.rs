@@ -135,8 +135,8 @@ pub struct Context<'a> {
     pub now: Millis,
     /// The time by which `renewals` are noted. Nobody sets that clock: a jump of the time of day ends no lease.
     pub steady: Millis,
-    /// The time of day by which saved answers expire: that of the process's start and what has passed since. No jump of the
-    /// time of day moves it.
+    /// The time of day by which saved answers expire and recoveries are asked for again: that of the process's start and what
+    /// has passed since. No jump of the time of day moves it.
     pub even: Millis,
     /// Random bits for placement.
     pub seed: u64,

@@ -230,7 +230,8 @@ pub struct Recovery {
     pub stamp: GenStamp,
     /// The length a truncate asks for; otherwise the replicas decide.
     pub truncate_to: Option<u64>,
-    /// When it was asked for. One that takes too long is asked for again, under a new stamp.
+    /// When it was asked for, by a time that no jump of the clock moves while a process lives. One that takes too long is asked
+    /// for again, under a new stamp.
     pub started: Millis,
 }
 

@@ -264,9 +264,10 @@ fn begin_recovery(
     expected: SmallVec<[steadfs_common::StorageId; 3]>,
 ) {
     let before = recovery(&last);
-    // One from the future was asked for before the clock went back: nobody knows how long ago that is.
-    let fresh =
-        |running: Recovery| running.started <= p.ctx.now && p.ctx.now.since(running.started) < RECOVERY_RETRY;
+    // One from the future was asked for by a process with another clock: nobody knows how long ago that is.
+    let fresh = |running: Recovery| {
+        running.started <= p.ctx.even && p.ctx.even.since(running.started) < RECOVERY_RETRY
+    };
     if before.is_some_and(fresh) {
         return;
     }
@@ -280,7 +281,7 @@ fn begin_recovery(
         synced,
         unsure,
     });
-    let recovery = Some(Recovery { stamp, truncate_to, started: p.ctx.now });
+    let recovery = Some(Recovery { stamp, truncate_to, started: p.ctx.even });
     last.state = BlockState::UnderConstruction { expected, recovery, synced, unsure };
     p.tx.put_block(last);
     if p.tx.lease(inode.id).is_none_or(|lease| lease.holder != RECOVERY_HOLDER) {

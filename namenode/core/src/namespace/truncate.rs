@@ -118,7 +118,7 @@ fn ask(p: &mut Planner<'_>, last: Block, rest: u64) {
         synced: last.length,
         unsure: false,
     });
-    let recovery = Some(Recovery { stamp, truncate_to: Some(rest), started: p.ctx.now });
+    let recovery = Some(Recovery { stamp, truncate_to: Some(rest), started: p.ctx.even });
     let synced = last.length;
     last.state = BlockState::UnderConstruction { expected, recovery, synced, unsure: false };
     p.tx.put_block(last);

@@ -156,7 +156,8 @@ impl Topology {
     }
 
     /// Puts the storages of a block in the order in which `reader` should try them: its own machine, its rack, others;
-    /// random among equals; stale nodes after all fresh ones, then those that leave service, dead and unknown ones last.
+    /// random among equals; stale and slow nodes after all others, then those that leave service, dead and unknown ones last.
+    /// Slow is what others find over the network: its own machine's readers are not sent away for that.
     pub fn order(&self, reader: Option<IpAddr>, storages: &mut [StorageId], seed: u64) {
         if storages.len() < 2 {
             return;
@@ -176,7 +177,7 @@ impl Topology {
             let trouble = match machine {
                 Machine { live: false, .. } => 3,
                 Machine { open: false, .. } => 2,
-                _ => u8::from(machine.stale || machine.slow),
+                _ => u8::from(machine.stale || machine.slow && distance != Distance::SameMachine),
             };
             (trouble, distance, draw)
         });

@@ -370,6 +370,25 @@ fn a_silent_datanode_of_the_own_node_is_not_preferred() {
 }
 
 #[test]
+fn a_slow_machine_is_read_by_its_own_and_last_by_others() {
+    let mut machines: Vec<Machine> = (0..3).map(|number| machine(number, "/a")).collect();
+    machines[0].slow = true;
+    let mut topology = Topology::new(machines.clone());
+    for seed in 0..30 {
+        let mut order = [storage(2), storage(1), storage(0)];
+        topology.order(Some(ip(0)), &mut order, seed);
+        assert_eq!(order[0], storage(0));
+        topology.order(Some(ip(1)), &mut order, seed);
+        assert_eq!(order, [storage(1), storage(2), storage(0)]);
+    }
+    machines[0].stale = true;
+    topology = Topology::new(machines);
+    let mut order = [storage(0), storage(1), storage(2)];
+    topology.order(Some(ip(0)), &mut order, 1);
+    assert_eq!(order[2], storage(0), "who may be gone is tried last by everybody");
+}
+
+#[test]
 fn room_that_is_promised_is_left_alone_as_long_as_there_is_other_room() {
     let mut machines: Vec<Machine> = (0..4).map(|number| machine(number, "/a")).collect();
     machines[0].volumes[0].promised = 100 * GIB - 1;
