@@ -319,7 +319,7 @@ type Look = Result<(Vec<u8>, Option<Vec<u8>>), Errno>;
 
 fn seen(path: &Path) -> Look {
     let bytes = fs::read(path).map_err(errno)?;
-    let mut value = vec![0; 100];
+    let mut value = [0; 100];
     let attribute = match rustix::fs::getxattr(path, ATTRIBUTE, &mut value[..]) {
         Ok(length) => Some(value[..length].to_vec()),
         Err(Errno::NODATA) => None,
