@@ -15,6 +15,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -186,6 +187,8 @@ pub(crate) struct Found {
     pub(crate) kept: u64,
     pub(crate) size: u64,
     pub(crate) extents: Extents,
+    /// Bytes were written over others that were staged: what the cluster had got of those may be the former ones.
+    pub(crate) written_over: bool,
     /// The last request that is in it.
     pub(crate) request: u64,
     /// The hidden file by which the content was being replaced.
@@ -203,10 +206,7 @@ impl Stage {
                 OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
             };
             let (data, log) = (open(&data)?, open(&log)?);
-            let mut header = [0; HEADER as usize];
-            header[..8].copy_from_slice(MAGIC);
-            header[8..16].copy_from_slice(&committed.to_le_bytes());
-            log.write_all_at(&header, 0)?;
+            log.write_all_at(&header(committed), 0)?;
             io::Result::Ok((data, log))
         });
         let (data, log) = made.await.map_err(|error| local("a staged file was not made", &error))?;
@@ -263,6 +263,7 @@ impl Stage {
                 committed: read.committed,
                 kept: read.kept,
                 size: read.size,
+                written_over: read.written_over,
                 request: read.last.request,
                 replacing: read.replacing,
                 times: read.times,
@@ -279,6 +280,60 @@ impl Stage {
             .pool
             .run(move || log.write_all_at(&hidden.unwrap_or_default().to_le_bytes(), REPLACING));
         noted.await.map_err(|error| local("the log of staged bytes was not written", &error))
+    }
+
+    /// Begins its log anew: the cluster has `committed` bytes, and of what was staged only `rest` counts. Otherwise a process that
+    /// takes over would take what is written over the others for something that has arrived, too.
+    pub(super) async fn rebase(&mut self, committed: u64, rest: Range<u64>, times: Times) -> Answer<()> {
+        let request = self.last.request;
+        let mut records = vec![Record { start: CUT, end: committed, request }];
+        let keeps_ring = self.ring.as_ref().filter(|_| !rest.is_empty()).map(Ring::from);
+        records.extend(keeps_ring.map(|from| Record { start: RING, end: from, request }));
+        if !rest.is_empty() {
+            records.push(Record { start: rest.start, end: rest.end, request });
+        }
+        if times != (None, None) {
+            records.push(times_record(times));
+        }
+        let mut bytes = header(committed).to_vec();
+        records.iter().for_each(|record| bytes.extend_from_slice(&record.bytes()));
+        let (_, log) = self.place.names(self.inode);
+        let new = log.with_extension("log.new");
+        let made = self.place.pool.run(move || {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&new)?;
+            file.write_all_at(&bytes, 0)?;
+            // All at once: a process that is killed here leaves one or the other.
+            std::fs::rename(&new, &log)?;
+            io::Result::Ok(file)
+        });
+        let made = made.await.map_err(|error| local("the log of staged bytes was not written", &error))?;
+        self.log = Arc::new(made);
+        self.records = records.len() as u64;
+        self.last = Record { request, ..*records.last().expect("the first is always there") };
+        if rest.is_empty() {
+            self.empty().await;
+        }
+        Ok(())
+    }
+
+    /// Gives the room of all that was staged back.
+    async fn empty(&mut self) {
+        let ring = self.ring.take().map(|_| self.place.ring(self.inode));
+        let data = self.data.clone();
+        let emptied = self.place.pool.run(move || {
+            data.set_len(0)?;
+            ring.map_or(Ok(()), std::fs::remove_file)
+        });
+        if let Err(error) = emptied.await {
+            tracing::debug!(%error, "the room of staged bytes was not given back early");
+        }
+        self.release(self.held);
     }
 
     /// Whether its log has room.
@@ -380,10 +435,8 @@ impl Stage {
 
     /// Keeps times that the file gets when it is committed, until something else is written.
     pub(super) async fn set_times(&mut self, (modified, accessed): Times) -> Answer<()> {
-        let number = |time: Option<Millis>| time.map_or(NONE, |time| time.0);
-        let record = Record { start: TIMES, end: number(modified), request: number(accessed) };
         let (before, replaces) = (self.last.request, self.last.start == TIMES);
-        self.record(record, replaces, None).await?;
+        self.record(times_record((modified, accessed)), replaces, None).await?;
         self.last.request = before;
         Ok(())
     }
@@ -468,6 +521,18 @@ impl Stage {
     }
 }
 
+fn header(committed: u64) -> [u8; HEADER as usize] {
+    let mut header = [0; HEADER as usize];
+    header[..8].copy_from_slice(MAGIC);
+    header[8..16].copy_from_slice(&committed.to_le_bytes());
+    header
+}
+
+fn times_record((modified, accessed): Times) -> Record {
+    let number = |time: Option<Millis>| time.map_or(NONE, |time| time.0);
+    Record { start: TIMES, end: number(modified), request: number(accessed) }
+}
+
 impl Drop for Stage {
     fn drop(&mut self) {
         self.place.used.fetch_sub(self.held, Ordering::Relaxed);
@@ -482,6 +547,7 @@ struct Read {
     extents: Extents,
     records: u64,
     last: Record,
+    written_over: bool,
     replacing: Option<u64>,
     ring: Option<u64>,
     times: Times,
@@ -510,6 +576,7 @@ fn read_log(log: &File) -> io::Result<Option<Read>> {
         extents,
         records: 0,
         last,
+        written_over: false,
         replacing,
         ring: None,
         times: (None, None),
@@ -520,6 +587,8 @@ fn read_log(log: &File) -> io::Result<Option<Read>> {
         log.read_exact_at(&mut bytes, HEADER + index * RECORD as u64)?;
         let mut record = Record::read(&bytes);
         if record.start == CUT {
+            // What grows again behind it is something else than it was.
+            read.written_over |= record.end < read.size;
             read.extents.truncate(record.end);
             (read.size, read.kept) = (record.end, read.kept.min(record.end));
             read.times.0 = None;
@@ -530,6 +599,7 @@ fn read_log(log: &File) -> io::Result<Option<Read>> {
             read.times = (time(record.end), time(record.request));
             record.request = read.last.request;
         } else if record.start < record.end {
+            read.written_over |= read.extents.missing(record.start..record.end) < record.end - record.start;
             read.extents.insert(record.start..record.end);
             read.size = read.size.max(record.end);
             // Bytes that came after it count more than a time that was set.
@@ -641,6 +711,50 @@ mod tests {
         if gives_back {
             assert!(next.take(6 * PIECE).is_ok());
         }
+        found.stage.discard().await;
+    }
+
+    #[tokio::test]
+    async fn a_log_that_was_begun_anew_tells_what_is_written_since() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = place(folder.path(), 2 * RING_BYTES);
+        let mut stage = Stage::new(place.clone(), 7, 0).await.unwrap();
+        stage.hold(10).unwrap();
+        stage.write(0, 10, Bytes::from_static(b"0123456789"), 2).await.unwrap();
+        assert!(stage.begin_ring(10).await.unwrap());
+        stage.write_ring(10, Bytes::from_static(b"abcdef"), 4).await.unwrap();
+        let times = (None, Some(Millis(6)));
+        // 12 of 16 bytes have arrived.
+        stage.rebase(12, 12..16, times).await.unwrap();
+        std::mem::forget(stage);
+        let found = Stage::find(place.clone(), 7).await.unwrap().unwrap();
+        assert_eq!((found.committed, found.kept, found.size, found.request), (12, 12, 16, 4));
+        assert_eq!((found.times, found.written_over), (times, false));
+        assert!(found.extents.is_exactly(&(12..16)));
+        let mut stage = found.stage;
+        assert_eq!(stage.read(12, 4).await.unwrap(), &b"cdef"[..]);
+        // What is written over what had arrived is not taken for that.
+        stage.write(0, 3, Bytes::from_static(b"new"), 6).await.unwrap();
+        stage.write(13, 14, Bytes::from_static(b"-"), 8).await.unwrap();
+        std::mem::forget(stage);
+        let found = Stage::find(place.clone(), 7).await.unwrap().unwrap();
+        assert_eq!((found.committed, found.size, found.request, found.written_over), (12, 16, 8, true));
+        assert!(!found.extents.is_exactly(&(12..16)));
+        let mut stage = found.stage;
+        assert_eq!(stage.read(0, 3).await.unwrap(), &b"new"[..]);
+        assert_eq!(stage.read(12, 4).await.unwrap(), &b"c-ef"[..]);
+        // All has arrived: its room is given back, and the last request is still known.
+        stage.rebase(16, 16..16, (None, None)).await.unwrap();
+        std::mem::forget(stage);
+        let found = Stage::find(place.clone(), 7).await.unwrap().unwrap();
+        assert_eq!((found.committed, found.size, found.request), (16, 16, 8));
+        assert!(found.extents.is_empty());
+        let mut stage = found.stage;
+        stage.write(16, 17, Bytes::from_static(b"!"), 10).await.unwrap();
+        std::mem::forget(stage);
+        let found = Stage::find(place, 7).await.unwrap().unwrap();
+        assert!(found.extents.is_exactly(&(16..17)));
+        assert_eq!(found.stage.read(16, 1).await.unwrap(), &b"!"[..]);
         found.stage.discard().await;
     }
 

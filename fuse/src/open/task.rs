@@ -145,6 +145,8 @@ pub(super) struct Task {
     base: Option<Reader>,
     stage: Option<Stage>,
     extents: Extents,
+    /// Staged bytes were written over, or cut off: what of them was ever sent says nothing of what is there now.
+    written_over: bool,
     /// The lease from when the file was created, while nothing was written.
     fresh: Option<Writer>,
     /// A pipeline, and its share of memory.
@@ -218,6 +220,7 @@ impl Task {
             base: None,
             stage: None,
             extents: Extents::default(),
+            written_over: false,
             fresh: start.fresh,
             stream: None,
             streaming: None,
@@ -437,6 +440,7 @@ impl Task {
 
     async fn stage(&mut self, range: Range<u64>, data: Bytes, request: u64) -> Answer<()> {
         let more = self.extents.missing(range.clone());
+        self.written_over |= more < range.end - range.start;
         let streamed = self.stream.is_some();
         let stage = self.staged().await?;
         if streamed && stage.ring_from().is_some() {
@@ -472,6 +476,10 @@ impl Task {
     /// Opens a pipeline and sends it what is staged, all of it behind the committed end.
     async fn start_stream(&mut self, share: Share) -> Answer<()> {
         let mut writer = self.appender().await?;
+        if self.written_over {
+            // From here on what arrives is what is staged, and a process that takes over may count on that.
+            self.begin_anew(self.committed).await?;
+        }
         if let Err(errno) = self.send(&mut writer, self.committed..self.size).await {
             self.attempted = true;
             writer.abort().await;
@@ -497,6 +505,7 @@ impl Task {
         }
         if (self.takes_over || self.attempted) && self.is_ours(end).await.unwrap_or(false) {
             // A call of the killed process was carried out after it was looked at what had been, or ours failed half way.
+            self.begin_anew(end).await?;
             (self.committed, self.kept) = (end, end);
             self.extents = Extents::default();
             self.extents.insert(end..self.size);
@@ -506,6 +515,15 @@ impl Task {
         writer.abort().await;
         tracing::warn!(path = %self.path, "a file was changed elsewhere while it was written here");
         Err(Errno::ESTALE)
+    }
+
+    /// Has the log of what is staged say that the cluster has `committed` bytes, and that all behind them is staged.
+    async fn begin_anew(&mut self, committed: u64) -> Answer<()> {
+        if let Some(stage) = &mut self.stage {
+            stage.rebase(committed, committed..self.size, self.times).await?;
+        }
+        self.written_over = false;
+        Ok(())
     }
 
     /// Sends a range of the new content.
@@ -543,7 +561,7 @@ impl Task {
             stage.discard().await;
         }
         self.base = None;
-        (self.rewrite, self.attempted) = (false, false);
+        (self.rewrite, self.attempted, self.written_over) = (false, false, false);
         self.written.changed();
     }
 
@@ -767,6 +785,7 @@ impl Task {
         let stage = self.staged().await?;
         stage.set_length(length).await?;
         let gone = self.extents.truncate(length);
+        self.written_over = true;
         self.staged().await?.release(gone);
         self.size = length;
         self.kept = self.kept.min(length);

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use steadfs_tests::{TestCluster, content, eventually};
@@ -89,6 +90,42 @@ async fn readers_and_writers_go_on_when_servers_are_killed() -> anyhow::Result<(
     let mut expected = bytes.to_vec();
     expected[7..16].copy_from_slice(b"scattered");
     assert!(client.read("/w", 50 << 20).await? == expected, "bytes are lost or wrong");
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_over_what_had_arrived_outlives_another_kill() -> anyhow::Result<()> {
+    let test = TestCluster::in_process(1).await?;
+    let mounted = Mounted::new(&test.cluster.url(), &[]).await?;
+    // Long enough to be streamed: the first successor finds it in the cluster.
+    let streamed = content("w", 12_000_000);
+    let mut bytes = streamed.to_vec();
+    let file = mounted
+        .with(move |at| {
+            let file = File::options().read(true).write(true).create(true).open(at.join("w"))?;
+            file.write_all_at(&streamed, 0)?;
+            // One descriptor for all: closing another would commit.
+            Ok(Arc::new(file))
+        })
+        .await?;
+    mounted.kill_server()?;
+    for (at, text) in [(0_usize, "over"), (11_000_000, "there"), (12_000_000, "behind")] {
+        let end = (at + text.len()).max(bytes.len());
+        bytes.resize(end, 0);
+        bytes[at..at + text.len()].copy_from_slice(text.as_bytes());
+        let to = file.clone();
+        mounted.with(move |_| Ok(to.write_all_at(text.as_bytes(), at as u64)?)).await?;
+        mounted.kill_server()?;
+        let mut seen = vec![0; bytes.len()];
+        let from = file.clone();
+        let seen = mounted.with(move |_| Ok(from.read_exact_at(&mut seen, 0).map(|()| seen)?)).await?;
+        assert!(seen == bytes, "after {text}");
+    }
+    mounted.with(move |_| Ok(drop(file))).await?;
+    let seen = mounted.with(|at| Ok(fs::read(at.join("w"))?)).await?;
+    assert!(seen == bytes);
     drop(mounted);
     test.stop().await;
     Ok(())

@@ -38,26 +38,31 @@ impl Task {
         self.taken = found.request;
         self.times = found.times;
         self.written.times_are(found.times.0, found.times.1);
-        let mut extents = found.extents;
-        if extents.is_empty() && found.kept == found.committed {
+        let uncut = found.kept == found.committed;
+        if found.extents.is_empty() && uncut && found.request == 0 && self.times == (None, None) {
             found.stage.discard().await;
             return Ok(());
         }
-        if found.kept == found.committed
-            && length >= found.committed
-            && extents.is_exactly(&(found.committed..found.size))
-        {
-            // It was appended to: what arrived needs no sending again.
-            let arrived = length.min(found.size);
-            let rest = arrived..found.size;
+        let (mut stage, mut extents) = (found.stage, found.extents);
+        self.written_over = found.written_over;
+        self.size = if extents.is_empty() && uncut { length } else { found.size };
+        let appended = extents.is_empty()
+            || length >= found.committed
+                && extents.is_exactly(&(found.committed..found.size))
+                && (length == found.committed || !found.written_over);
+        if uncut && appended {
+            // What arrived needs no sending again.
+            let rest = length.min(self.size)..self.size;
+            stage.rebase(length, rest.clone(), self.times).await?;
+            self.written_over = false;
             extents = Extents::default();
             extents.insert(rest);
             self.kept = length;
         } else {
             self.kept = found.kept.min(length);
         }
-        (self.extents, self.size) = (extents, found.size.max(if self.kept == length { length } else { 0 }));
-        self.stage = Some(found.stage);
+        (self.extents, self.size) = (extents, self.size.max(if self.kept == length { length } else { 0 }));
+        self.stage = Some(stage);
         self.owners.note(None);
         Ok(())
     }
