@@ -7,6 +7,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,10 @@ const OLDEST_LAYOUT: u32 = 1;
 const VERSION: &str = "VERSION";
 const FORMATTING: &str = "FORMATTING";
 const LOCK: &str = "in_use.lock";
+/// How long a start waits for the lock. A child that this process is starting holds it too, until its exec, and a process
+/// that was killed holds it until it is gone.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// The only thing of others that an empty folder may hold: what `mkfs` leaves.
 const LOST_AND_FOUND: &str = "lost+found";
 /// The system's number for sectors that cannot be read.
@@ -207,7 +212,7 @@ pub(crate) fn look(folders: &[PathBuf]) -> anyhow::Result<Looked> {
         match File::open(&path) {
             Ok(file) => {
                 ensure!(
-                    !matches!(file.try_lock(), Err(TryLockError::WouldBlock)),
+                    !matches!(try_lock(&file), Err(TryLockError::WouldBlock)),
                     "{} is in use by another process: stop the namenode first, or check a copy of the folder",
                     path.parent().unwrap_or(&path).display()
                 );
@@ -270,7 +275,7 @@ fn lock(folder: &Path) -> anyhow::Result<File> {
         .write(true)
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
+    match try_lock(&file) {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
             bail!(
@@ -280,6 +285,19 @@ fn lock(folder: &Path) -> anyhow::Result<File> {
         }
         Err(TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// Locks a file, or finds it locked by another for all of `LOCK_PATIENCE`.
+fn try_lock(file: &File) -> Result<(), TryLockError> {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            done => return done,
         }
     }
 }
@@ -501,8 +519,28 @@ mod tests {
         let held = DataFolders::open(&folders).unwrap();
         let error = DataFolders::open(&folders[1..]).unwrap_err().to_string();
         assert!(error.contains("in use by another process"), "{error}");
-        drop(held);
+        // As one does that ends just now.
+        let ends = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(held);
+        });
         DataFolders::open(&folders).unwrap();
+        ends.join().unwrap();
+    }
+
+    #[test]
+    fn a_child_that_is_being_started_is_no_second_process() {
+        let (_keep, folders) = two();
+        formatted(&folders);
+        let starts = std::thread::spawn(|| {
+            for _ in 0..100 {
+                std::process::Command::new("true").status().unwrap();
+            }
+        });
+        while !starts.is_finished() {
+            DataFolders::open(&folders).unwrap();
+        }
+        starts.join().unwrap();
     }
 
     #[test]

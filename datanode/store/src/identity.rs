@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use steadfs_common::{BlockPoolId, ChecksumKind, DatanodeUuid, StorageId};
 use uuid::Uuid;
@@ -14,6 +15,11 @@ use crate::{StoreError, StoreResult};
 const LAYOUT_VERSION: u32 = 1;
 /// Longest identity file that is read.
 const MAX_IDENTITY_BYTES: u64 = 16 << 10;
+
+/// How long a start waits for the lock. A child that this process is starting holds it too, until its exec, and a process
+/// that was killed holds it until it is gone.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// How the line with the checksum of all lines before it begins.
 const CHECK: &str = "check = ";
@@ -196,13 +202,21 @@ pub(crate) fn lock(root: &Path) -> StoreResult<File> {
         .truncate(false)
         .open(&path)
         .map_err(|error| StoreError::io(&path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Refused {
-            path: root.to_owned(),
-            why: "another process uses this folder: stop it, or give another folder".into(),
-        }),
-        Err(TryLockError::Error(error)) => Err(StoreError::io(&path, error)),
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Refused {
+                    path: root.to_owned(),
+                    why: "another process uses this folder: stop it, or give another folder".into(),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(StoreError::io(&path, error)),
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::mount::{MountFlags, UnmountFlags};
+
 use super::health::CopyState;
 use super::{Journal, JournalError, Position, SegmentedJournal, notes, segment};
 
@@ -234,21 +236,17 @@ struct ReadOnly(PathBuf);
 
 impl ReadOnly {
     fn bind(folder: &Path) -> Option<Self> {
-        let run = |arguments: &[&str]| {
-            let done = std::process::Command::new("mount").args(arguments).arg(folder).output();
-            done.is_ok_and(|done| done.status.success())
-        };
-        let path = folder.to_str().unwrap();
-        if !run(&["--bind", path]) {
-            return None;
-        }
+        // No process is started for it: until its exec it would hold the locks of the tests beside this one.
+        rustix::mount::mount_bind(folder, folder).ok()?;
         let mount = Self(folder.to_owned());
-        run(&["-o", "remount,bind,ro"]).then_some(mount)
+        let flags = MountFlags::BIND | MountFlags::RDONLY;
+        rustix::mount::mount_remount(folder, flags, "").unwrap();
+        Some(mount)
     }
 }
 
 impl Drop for ReadOnly {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
+        let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
     }
 }

@@ -2,8 +2,9 @@
 //! elsewhere.
 //!
 //! Who listens where the known one does is the same, started again: no two processes have one port. Who comes from elsewhere
-//! is taken in once the known one has said that it ends, or has been silent for some heartbeats. If that is heard long after the other first asked, both
-//! run, and the one that came later is refused, however often it is started again. The one that serves is left alone.
+//! is taken in once the known one has said that it ends, or has been silent for some heartbeats. If that is heard long after
+//! the other first asked, both run, and the one that came later is refused, however often it is started again. The one that
+//! serves is left alone.
 
 use std::collections::VecDeque;
 use std::time::Duration;
