@@ -2,7 +2,8 @@
 //!
 //! A mount is two processes. The **holder** (`holder`) keeps the kernel's descriptor and does nothing else; a **server**
 //! (`server`) answers the kernel's requests, and may be killed at any moment: the holder starts another, which goes on
-//! where the first one was. If the holder is killed, the server starts another one of those (`succession`). The command that the user starts ends once requests are answered.
+//! where the first one was. If the holder is killed, the server starts another one of those (`succession`). The command that the
+//! user starts ends once requests are answered.
 //!
 //! ```text
 //!   kernel ── /dev/fuse ──┬── holder: descriptor, first request, memory that outlives servers

@@ -77,6 +77,8 @@ pub(crate) enum Operation {
         offset: u64,
         data: Bytes,
         owner: Option<u64>,
+        /// Pages that a program changed through a mapping: where they lie, however the file was opened.
+        mapped: bool,
     },
     Flush {
         handle: u64,
@@ -202,7 +204,8 @@ mod set {
     pub(super) const MODIFIED_NOW: u32 = 1 << 8;
 }
 
-/// A write names its owner.
+/// A write is of pages that were changed in the kernel's cache, and one names its owner.
+const WRITE_CACHE: u32 = 1 << 0;
 const WRITE_OWNER: u32 = 1 << 1;
 /// The end of an open file ends its locks.
 const RELEASE_FLOCK: u32 = 1 << 1;
@@ -340,7 +343,8 @@ impl<'a> Fields<'a> {
         let (handle, offset, size) = self.position()?;
         let (flags, owner, _) = (self.u32()?, self.u64()?, self.u64()?);
         let data = all.slice_ref(self.take(size as usize)?);
-        Some(Operation::Write { handle, offset, data, owner: (flags & WRITE_OWNER != 0).then_some(owner) })
+        let owner = (flags & WRITE_OWNER != 0).then_some(owner);
+        Some(Operation::Write { handle, offset, data, owner, mapped: flags & WRITE_CACHE != 0 })
     }
 
     fn lock(&mut self) -> Option<LockCall> {
@@ -409,11 +413,14 @@ mod tests {
         assert_eq!((lookup.inode, lookup.user, lookup.thread, lookup.unique()), (77, 5, 7, 8));
         assert_eq!(lookup.operation, Operation::Lookup { name: "a name".into() });
         let write = body(&[3, 4_096, 5 | (2 << 32), 99, 0], b"hello");
-        let Operation::Write { handle, offset, data, owner } = parse(&request(16, &write)).unwrap().operation
+        let Operation::Write { handle, offset, data, owner, mapped } =
+            parse(&request(16, &write)).unwrap().operation
         else {
             panic!("no write")
         };
-        assert_eq!((handle, offset, &data[..], owner), (3, 4_096, &b"hello"[..], Some(99)));
+        assert_eq!((handle, offset, &data[..], owner, mapped), (3, 4_096, &b"hello"[..], Some(99), false));
+        let pages = parse(&request(16, &body(&[3, 4_096, 5 | (1 << 32), 99, 0], b"hello"))).unwrap();
+        assert!(matches!(pages.operation, Operation::Write { owner: None, mapped: true, .. }));
         let rename = body(&[9, 1], b"from\0to\0");
         assert_eq!(
             parse(&request(45, &rename)).unwrap().operation,

@@ -67,11 +67,6 @@ impl Ring {
         self.parts(offset, bytes.len(), |at, range| self.file.write_all_at(&bytes[range], at))
     }
 
-    /// As `read`; nothing to read is always there.
-    pub(super) fn read_if_any(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        if bytes.is_empty() { Ok(()) } else { self.read(offset, bytes) }
-    }
-
     /// Fills `bytes` with those at `offset`. Blocks.
     ///
     /// # Errors

@@ -392,7 +392,10 @@ impl Mount {
         let file = &*self.handles.file(handle)?;
         self.locks.check(InodeId(file.inode.number), handle)?;
         let writer = file.write.as_ref().ok_or(Errno::EBADF)?.requests();
-        let at = if file.append { Position::End } else { write.at };
+        let at = match write.at {
+            Position::AsOpened(_) if file.append => Position::End,
+            at => at,
+        };
         writer.write(Write { at, ..write }, share).await
     }
 

@@ -173,9 +173,9 @@ impl Session {
                 let work = async move { mount.read(handle, offset, size as usize).await };
                 self.answer(call, reply, work, |reply, read: Read| reply.pieces(&read.bytes));
             }
-            Operation::Write { handle, offset, data, owner } => {
-                let write = Write { at: Position::At(offset), data, owner, request: call.unique };
-                self.write(call, handle, write, reply);
+            Operation::Write { handle, offset, data, owner, mapped } => {
+                let at = if mapped { Position::At(offset) } else { Position::AsOpened(offset) };
+                self.write(call, handle, Write { at, data, owner, request: call.unique }, reply);
             }
             Operation::Flush { handle, owner } => {
                 let work = async move { mount.flush(handle, owner).await };

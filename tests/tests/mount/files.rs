@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use steadfs_tests::{TestCluster, content, verify};
 
+use crate::model::mapped;
 use crate::mounted::{Mounted, errno, limited};
 
 const EPERM: i32 = 1;
@@ -160,6 +161,28 @@ async fn appends_and_truncations_do_what_posix_says() -> anyhow::Result<()> {
             assert_eq!(fs::metadata(&path)?.len(), 0);
             drop(file);
             assert_eq!(fs::read(&path)?, b"");
+            Ok(())
+        })
+        .await?;
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_through_a_mapping_stays_where_it_is() -> anyhow::Result<()> {
+    let test = TestCluster::in_process(1).await?;
+    let mounted = Mounted::new(&test.cluster.url(), &[]).await?;
+    mounted
+        .with(|at| {
+            let path = at.join("f");
+            fs::write(&path, [7; 8_000])?;
+            // Writes of such a file go to its end; changed pages do not.
+            let file = OpenOptions::new().read(true).append(true).open(&path)?;
+            mapped::write(&file.into(), 3, b"mapped")?;
+            let mut expected = [7; 8_000];
+            expected[3..9].copy_from_slice(b"mapped");
+            assert!(fs::read(&path)? == expected);
             Ok(())
         })
         .await?;

@@ -10,7 +10,7 @@ use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
 const PAGE: u64 = 4_096;
 
 /// Writes as much of `bytes` as lies within the file, has it written back, and unmaps it. Gives how much that was.
-pub(super) fn write(file: &OwnedFd, at: u64, bytes: &[u8]) -> Result<u64, Errno> {
+pub(crate) fn write(file: &OwnedFd, at: u64, bytes: &[u8]) -> Result<u64, Errno> {
     let length = rustix::fs::fstat(file)?.st_size as u64;
     let end = length.min(at + bytes.len() as u64);
     // A mapping of nothing is refused, and writing behind the end is a signal.

@@ -3,7 +3,7 @@
 //! `STEADFS_MODEL_CASES` and `STEADFS_MODEL_OPERATIONS` ask for more than the usual run does.
 
 mod many;
-mod mapped;
+pub(crate) mod mapped;
 mod ops;
 mod world;
 
