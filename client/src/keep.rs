@@ -1,6 +1,6 @@
 //! Files that this process has open: deleted or replaced, by whomever, they are kept for it until it closes them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -57,8 +57,8 @@ struct State {
     files: HashMap<u64, File>,
     /// Files that are to be told of.
     new: Vec<u64>,
-    /// Files that were told of and are open no longer.
-    released: Vec<u64>,
+    /// Files that were told of and are open no longer. Each once: one that is opened again is not released.
+    released: BTreeSet<u64>,
     /// All are to be told of: the namenode has forgotten them, or may know of others.
     all: bool,
     /// When the session was heard of last.
@@ -124,13 +124,7 @@ impl OpenKeeper {
                 }
                 (known.told, known.user) = (Told::No, user.inner.clone());
             } else {
-                let told = match state.released.iter().position(|released| *released == file.0) {
-                    Some(at) => {
-                        state.released.swap_remove(at);
-                        Told::Yes
-                    }
-                    None => Told::No,
-                };
+                let told = if state.released.remove(&file.0) { Told::Yes } else { Told::No };
                 state.files.insert(file.0, File { opens: 1, user: user.inner.clone(), told });
                 if told == Told::Yes {
                     return;
@@ -151,7 +145,7 @@ impl OpenKeeper {
                 return;
             }
             if state.files.remove(&file.0).is_some_and(|known| known.told == Told::Yes) {
-                state.released.push(file.0);
+                state.released.insert(file.0);
             }
         }
         self.wake.soon.notify_one();
@@ -255,7 +249,8 @@ impl Shared {
                 let fresh = state.session == 0;
                 let all = state.all || fresh;
                 let files = state.batches(all);
-                What { all, in_one_go: all && !fresh, files, released: std::mem::take(&mut state.released) }
+                let released = std::mem::take(&mut state.released).into_iter().collect();
+                What { all, in_one_go: all && !fresh, files, released }
             };
             match self.tell(what).await {
                 Ok(true) => {}
@@ -325,15 +320,7 @@ impl Shared {
             state.life = answered.life;
         }
         state.renewed = renews.or(state.renewed);
-        for file in files {
-            let told = if answered.gone.contains(&file) { Told::Gone } else { Told::Yes };
-            match state.files.get_mut(&file) {
-                Some(known) => known.told = told,
-                // Closed meanwhile.
-                None if told == Told::Yes => state.released.push(file),
-                None => {}
-            }
-        }
+        state.told(&files, &answered.gone);
         drop(state);
         self.tried.send_modify(|tried| *tried += 1);
         Ok(())
@@ -368,6 +355,19 @@ impl Shared {
 }
 
 impl State {
+    /// Notes that the namenode was told of these files, of which these were gone.
+    fn told(&mut self, files: &[u64], gone: &[u64]) {
+        for file in files {
+            let told = if gone.contains(file) { Told::Gone } else { Told::Yes };
+            match self.files.get_mut(file) {
+                Some(known) => known.told = told,
+                // Closed meanwhile.
+                None if told == Told::Yes => drop(self.released.insert(*file)),
+                None => {}
+            }
+        }
+    }
+
     /// What is to be told, by user.
     fn batches(&mut self, all: bool) -> Batches {
         let new = std::mem::take(&mut self.new);
@@ -459,9 +459,26 @@ mod tests {
         }
         keeper.opened(&client, InodeId(7), true);
         assert!(keeper.is_kept(InodeId(7)).await);
-        assert_eq!(keeper.shared.state.lock().released, [8]);
+        assert_eq!(keeper.shared.state.lock().released, BTreeSet::from([8]));
         keeper.shared.state.lock().files.get_mut(&7).unwrap().told = Told::Gone;
         assert!(!keeper.is_kept(InodeId(7)).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_closed_while_it_is_told_of_and_opened_again_is_not_taken_back() {
+        let client = client();
+        let keeper = keeper(&client);
+        let file = InodeId(7);
+        keeper.opened(&client, file, true);
+        keeper.shared.state.lock().files.get_mut(&7).unwrap().told = Told::Yes;
+        // The namenode is told of all that is open once more.
+        let named = keeper.shared.state.lock().batches(true).remove(0).1;
+        keeper.closed(file);
+        keeper.shared.state.lock().told(&named, &[]);
+        keeper.opened(&client, file, true);
+        let mut state = keeper.shared.state.lock();
+        assert!(state.released.is_empty() && state.files[&7].told == Told::Yes);
+        assert!(state.batches(false).is_empty());
     }
 
     #[tokio::test]

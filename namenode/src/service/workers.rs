@@ -137,6 +137,8 @@ async fn keep_lost(service: Arc<Service>, shutdown: Shutdown) {
         if let Err(error) = service.keep_all_lost().await {
             tracing::warn!(%error, "open files of a deleted tree: they are kept when its removal comes to them");
         }
+        // Not before: of what is kept from here on the folders tell who may open it.
+        service.detached.notify_one();
     }
 }
 

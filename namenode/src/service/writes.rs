@@ -228,11 +228,10 @@ impl Service {
         self.reclaimed_soon(self.commits.submit(caller.clone(), key, command.clone(), last).await)
     }
 
-    /// Wakes the workers that reclaim and that keep what is open, if something was removed.
+    /// Wakes the worker that keeps what is open, and that which reclaims behind it, if something was removed.
     fn reclaimed_soon(&self, result: FsResult<Reply>) -> FsResult<Reply> {
         if matches!(result, Ok(Reply::Done | Reply::Bool(true))) {
             self.lost.notify_one();
-            self.detached.notify_one();
         }
         result
     }

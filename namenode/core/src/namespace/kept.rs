@@ -6,13 +6,19 @@
 //! ([`crate::Command::LetGo`]) once nobody has it open. Those of a tree that is deleted are moved when the removal of the tree
 //! comes to them, or before, when they are named by the same command: until then nothing leads to them.
 //!
+//! What everybody must pass who opens a file by its id are the folders above it. A kept file has none of those any more; so the
+//! name that it gets says which of them was the nearest that not everybody may pass: who may not pass that one and all above it,
+//! may not open the file. Once that folder is gone itself, the file is its owner's.
+//!
 //! Which files are open is not stored: it is an argument ([`OpenFiles`]), like what the datanodes have told. After a start
 //! every file is taken for open until those who had files open have said which.
 
 use steadfs_common::{FsError, FsPath, FsResult, InodeId, Millis, Name, ROOT_INODE};
 
 use super::delete;
+use super::permission::Guard;
 use super::planner::Planner;
+use super::read::Action;
 use super::resolve;
 use super::usage::Usage;
 use crate::command::Reply;
@@ -45,7 +51,8 @@ impl OpenFiles for NothingOpen {
 
 /// The folder's name in the root: nobody can make that by a call.
 const FOLDER: &str = ".reserved";
-/// It may be passed by all: what a file allows decides. Superusers alone change it, whoever the root belongs to.
+/// It may be passed by all: what a file and its former folders allow decides. Superusers alone change it, whoever the root
+/// belongs to.
 const MODE: u16 = 0o555;
 
 /// Whether this is the name, in the root, of the folder that is not listed.
@@ -76,11 +83,58 @@ pub(crate) fn keep(p: &mut Planner<'_>, file: &Inode) -> FsResult<()> {
         Some(folder) => folder,
         None => make_folder(p)?,
     };
-    let name = Name::new(&file.id.to_string()).map_err(|_| FsError::refused("An id is no name"))?;
+    let name = match guarding(&p.tx, file) {
+        Some(guarding) => format!("{}{GUARDED}{guarding}", file.id),
+        None => file.id.to_string(),
+    };
+    let name = Name::new(&name).map_err(|_| FsError::refused("An id is no name"))?;
     let usage = p.usage(file);
     p.enter(folder, &name, file.id, usage, false)?;
     p.write(Inode { parent: folder, name: Some(name), ..file.clone() });
     Ok(())
+}
+
+/// Stands in a kept file's name between its id and that of the folder that guards it.
+const GUARDED: char = '.';
+/// What lets everybody pass a folder.
+const PASSED_BY_ALL: u16 = 0o111;
+
+/// The nearest folder above a file that not everybody may pass, if there is one. What is gone may have been such a one.
+fn guarding(view: &dyn View, file: &Inode) -> Option<InodeId> {
+    let mut id = file.parent;
+    loop {
+        let Some(folder) = view.inode(id) else { return Some(id) };
+        let has_list = folder.acl.as_deref().is_some_and(|acl| !acl.access.is_empty());
+        if has_list || folder.mode & PASSED_BY_ALL != PASSED_BY_ALL {
+            return Some(id);
+        }
+        if id == ROOT_INODE {
+            return None;
+        }
+        id = folder.parent;
+    }
+}
+
+/// Whether the caller might pass all folders that a kept file lay in.
+///
+/// # Errors
+/// AccessDenied: they might not.
+pub(crate) fn check(view: &dyn View, guard: &Guard<'_>, file: &Inode) -> FsResult<()> {
+    let Some(name) = file.name.as_ref().filter(|_| !guard.passes_everywhere()) else { return Ok(()) };
+    let guarding = name.as_str().split_once(GUARDED).and_then(|(_, id)| id.parse().ok());
+    let Some(mut id) = guarding.map(InodeId) else { return Ok(()) };
+    let path = || format!("/{FOLDER}/{name}");
+    loop {
+        let Some(folder) = view.inode(id) else {
+            // What its folders allowed, nobody knows any more.
+            return guard.check_owner(file, path());
+        };
+        guard.check(&folder, path(), Action::EXECUTE)?;
+        if id == ROOT_INODE {
+            return Ok(());
+        }
+        id = folder.parent;
+    }
 }
 
 fn make_folder(p: &mut Planner<'_>) -> FsResult<InodeId> {

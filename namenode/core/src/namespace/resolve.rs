@@ -7,7 +7,7 @@ use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, Name, ROOT
 
 use super::permission::Guard;
 use super::read::Action;
-use super::replace;
+use super::{kept, replace};
 use crate::record::Inode;
 use crate::view::View;
 
@@ -115,6 +115,11 @@ pub(crate) fn resolve<'p>(
     }
     let resolved = Resolved { path, chain };
     resolved.check_traverse(guard, purpose)?;
+    if let [_, _, file, ..] = &resolved.chain[..]
+        && kept::leads_there(&resolved.path)
+    {
+        kept::check(view, guard, file)?;
+    }
     Ok(resolved)
 }
 

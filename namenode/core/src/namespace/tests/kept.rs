@@ -166,6 +166,59 @@ fn an_open_file_of_a_deleted_tree_need_not_wait_for_the_tree() {
 }
 
 #[test]
+fn who_might_not_pass_its_folders_opens_no_file_that_lost_its_name() {
+    let mut world = World::new();
+    for (at, mode) in [("/open/p", 0o750), ("/open/p/all", 0o755), ("/open/q", 0o755)] {
+        assert_eq!(world.mkdirs("ann", at, mode), Ok(Reply::Done));
+        let staff = Command::SetOwner { path: path(at), owner: None, group: Some("staff".into()) };
+        assert_eq!(world.run("ann", &staff), Ok(Reply::Done));
+    }
+    let places = ["/open/p/a", "/open/p/all/b", "/open/q/c"];
+    let files = places.map(|at| open(&mut world, at));
+    let may = |world: &World, who: &str, file: &Inode| {
+        let caller = user(who);
+        let reader = Reader { view: &world.view, caller: &caller, settings: &world.settings };
+        match reader.blocks(&path(&format!("/.reserved/.inodes/{}", file.id)), 0, u64::MAX, 10) {
+            Ok(found) => found.length == 700,
+            Err(error) => {
+                assert_eq!(error.kind(), FsErrorKind::AccessDenied, "{error}");
+                false
+            }
+        }
+    };
+    // Bob is of the folder's group, eve is not.
+    let all = |world: &World| {
+        ["ann", "bob", "eve", "hdfs"].map(|who| files.each_ref().map(|file| may(world, who, file)))
+    };
+    let named = all(&world);
+    assert_eq!(named, [[true; 3], [true; 3], [false, false, true], [true; 3]]);
+    for at in places {
+        world.run("ann", &delete(at)).unwrap();
+        assert_eq!(world.inode(at), None);
+    }
+    assert_eq!(all(&world), named);
+    let by_id = path(&format!("/.reserved/.inodes/{}", files[0].id));
+    let append = Command::Append { path: by_id, client: "c1".into(), new_block: false };
+    assert_eq!(world.run("eve", &append).unwrap_err().kind(), FsErrorKind::AccessDenied);
+    // The folder that not everybody may pass is still there, and what it allows counts.
+    world.run("ann", &delete("/open/p/all")).unwrap();
+    world.reclaim_all();
+    assert_eq!(all(&world), named);
+    world.run("ann", &Command::SetPermission { path: path("/open/p"), mode: 0o700 }).unwrap();
+    assert_eq!(all(&world)[1], [false, false, true]);
+    world.run("ann", &delete("/open/p")).unwrap();
+    world.reclaim_all();
+    assert_eq!(
+        all(&world),
+        [[true; 3], [false, false, true], [false, false, true], [true; 3]],
+        "what nobody knows is refused"
+    );
+    world.open.files.clear();
+    let_go(&mut world);
+    assert!(page(&world.view, None, usize::MAX).is_empty());
+}
+
+#[test]
 fn nobody_gets_at_the_folder_of_kept_files_by_its_name() {
     let mut world = World::new();
     let file = open(&mut world, "/open/a");

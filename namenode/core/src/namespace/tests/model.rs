@@ -577,7 +577,12 @@ impl Both {
                 if inode.is_directory() {
                     folders.push((at, inode));
                 } else {
-                    found.push(shown(&self.world, &at, &inode));
+                    let mut file = shown(&self.world, &at, &inode);
+                    if file.0.starts_with("/.reserved/") {
+                        // Which folder guards a kept file is no matter of the model.
+                        file.0.truncate(file.0.rfind('.').filter(|at| *at > 1).unwrap_or(file.0.len()));
+                    }
+                    found.push(file);
                 }
             }
         }
