@@ -73,7 +73,10 @@ fn adopt(args: &MountArgs) -> anyhow::Result<()> {
     let folder = args.staging_of(memory.mount()?);
     let _claim = claim(&folder).with_context(|| format!("staging in {}", args.staging.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    handoff::say_taken(&server).context("telling the server")?;
+    if let Err(error) = handoff::say_taken(&server) {
+        // It was killed in its turn: there is nobody but this process to go on.
+        tracing::info!(%error, "the server that gave the mount has ended");
+    }
     await_servers(&folder);
     let kept = runtime.block_on(keep(args, &device, &memory, None::<fn()>));
     let _ = sweep(&args.staging);

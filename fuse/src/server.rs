@@ -37,6 +37,13 @@ pub(crate) fn run(args: &MountArgs) -> anyhow::Result<()> {
     // The holder is at the other end of the standard input.
     let holder = UnixDatagram::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let (device, memory) = handoff::take(&holder).context("taking the mount over from its holder")?;
+    // Before anything that takes its time: the holder may be killed meanwhile. A server that ends with the process that started
+    // it is started again by whoever has the mount then.
+    if args.parent.is_none()
+        && let Err(error) = succession::prepare(args, &holder, &device, &memory)
+    {
+        tracing::info!(%error, "nobody takes over from the holder of the mount, should it be killed");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("mount")
@@ -52,12 +59,9 @@ pub(crate) fn run(args: &MountArgs) -> anyhow::Result<()> {
         runtime.spawn(async move { followed.follow().await });
     }
     resend(&kernel);
-    handoff::say_serving(&holder).context("telling the holder")?;
-    // One that ends with the process that started it is started again by whoever has the mount then.
-    if args.parent.is_none()
-        && let Err(error) = succession::prepare(args, &holder, &device, &memory)
-    {
-        tracing::info!(%error, "nobody takes over from the holder of the mount, should it be killed");
+    if let Err(error) = handoff::say_serving(&holder) {
+        // It was killed: the next one starts a server of its own.
+        tracing::info!(%error, "the holder of the mount was not told that requests are answered");
     }
     let ended = serve(&kernel, &session, READERS);
     runtime.block_on(mount.close());

@@ -6,7 +6,7 @@
 //! to it anywhere.)
 //!
 //! The log is a header of 32 bytes (magic, length that the file had in the cluster, the hidden file by which the content is
-//! being replaced or 0, zeros) and records of 24 bytes: start
+//! being replaced or 0, up to where bytes that had arrived were given back) and records of 24 bytes: start
 //! and end of a range that is newer here, and the number of the request that brought it. A record that begins at
 //! [`CUT`] says that the file was cut or made longer, to its end; one that begins at [`RING`], that from its end on bytes lie in
 //! `<inode>.ring` (see [`super::ring`]), or if that is [`NONE`], that none do any more; one that begins at [`TIMES`] has times that
@@ -34,8 +34,10 @@ use crate::errno::{Answer, local};
 
 const MAGIC: &[u8; 8] = b"SFSSTG01";
 const HEADER: u64 = 32;
-/// Where in it the hidden file stands.
+/// Where in it the length stands, the hidden file, and what was given back.
+const COMMITTED: u64 = 8;
 const REPLACING: u64 = 16;
+const GIVEN_BACK: u64 = 24;
 const RECORD: usize = 24;
 /// The start of a record about the file's length.
 const CUT: u64 = u64::MAX;
@@ -147,6 +149,8 @@ pub(crate) struct Stage {
     records: u64,
     last: Record,
     ring: Option<Ring>,
+    /// Bytes before it had arrived in the cluster, and are not here any more.
+    given_back: u64,
 }
 
 /// Times that a program set and that the cluster does not know yet: of the last change, and of the last access.
@@ -216,6 +220,7 @@ impl Stage {
             records: 0,
             last: Record { start: CUT, end: committed, request: 0 },
             ring: None,
+            given_back: 0,
         })
     }
 
@@ -254,6 +259,7 @@ impl Stage {
                 records: read.records,
                 last: read.last,
                 ring,
+                given_back: read.given_back,
             };
             Found {
                 stage,
@@ -271,12 +277,25 @@ impl Stage {
 
     /// Notes by which hidden file the content is being replaced, for a process that takes over; none: by none any more.
     pub(crate) async fn replacing(&self, hidden: Option<u64>) -> Answer<()> {
+        self.note(hidden.unwrap_or_default(), REPLACING).await
+    }
+
+    /// Notes that the cluster has `committed` bytes by now. What is staged counts in place of those, as before.
+    pub(super) async fn now_committed(&self, committed: u64) -> Answer<()> {
+        self.note(committed, COMMITTED).await
+    }
+
+    async fn note(&self, number: u64, at: u64) -> Answer<()> {
         let log = self.log.clone();
-        let noted = self
-            .place
-            .pool
-            .run(move || log.write_all_at(&hidden.unwrap_or_default().to_le_bytes(), REPLACING));
+        let noted = self.place.pool.run(move || log.write_all_at(&number.to_le_bytes(), at));
         noted.await.map_err(|error| local("the log of staged bytes was not written", &error))
+    }
+
+    /// From where on what was written in order is still here. Before that it was given back, or written over in the ring: the
+    /// cluster had it.
+    pub(super) fn begins(&self) -> u64 {
+        let ring = self.ring.as_ref().filter(|ring| ring.first() > ring.from());
+        self.given_back.max(ring.map_or(0, Ring::first))
     }
 
     /// Begins its log anew: the cluster has `committed` bytes, and of what was staged only `rest` counts. Otherwise a process that
@@ -305,7 +324,7 @@ impl Stage {
         });
         let made = made.await.map_err(|error| local("the log of staged bytes was not written", &error))?;
         self.log = Arc::new(made);
-        self.records = records.len() as u64;
+        (self.records, self.given_back) = (records.len() as u64, 0);
         self.last = Record { request, ..*records.last().expect("the first is always there") };
         if rest.is_empty() {
             self.empty().await;
@@ -364,17 +383,26 @@ impl Stage {
         self.ring.as_ref().map(Ring::from)
     }
 
-    /// From `from` on, bytes go to a ring. False if there is no room for one.
-    pub(super) async fn begin_ring(&mut self, from: u64) -> Answer<bool> {
+    /// From `from` on, bytes go to a ring. False if there is no room for one, or it cannot be made: then they go to the places
+    /// of their own as before.
+    pub(super) async fn begin_ring(&mut self, from: u64) -> bool {
         if self.hold(RING_BYTES).is_err() {
-            return Ok(false);
+            return false;
         }
+        let made = self.make_ring(from).await;
+        if made.is_err() {
+            self.release(RING_BYTES);
+        }
+        made.is_ok()
+    }
+
+    async fn make_ring(&mut self, from: u64) -> Answer<()> {
         let path = self.place.ring(self.inode);
         let made = self.place.pool.run(move || empty_file(&path));
         let file = made.await.map_err(|error| local("a staged file was not made", &error))?;
         self.record(Record { start: RING, end: from, request: self.last.request }, false, None).await?;
         self.ring = Some(Ring::new(file, from, from));
-        Ok(true)
+        Ok(())
     }
 
     /// Keeps `bytes` at the end of its ring. What they write over must have been acknowledged: all but the last
@@ -400,6 +428,11 @@ impl Stage {
     /// What is in its ring goes to the places of its own, and there is no ring any more.
     async fn leave_ring(&mut self) -> Answer<()> {
         let Some(ring) = self.ring.clone() else { return Ok(()) };
+        if self.begins() > self.given_back {
+            // What the ring has not any more is not at the places of its own either.
+            self.given_back = self.begins();
+            self.note(self.given_back, GIVEN_BACK).await?;
+        }
         let data = self.data.clone();
         let moved = self.place.pool.run(move || {
             let mut bytes = vec![0; COPIED];
@@ -501,13 +534,17 @@ impl Stage {
 
     /// Gives the disk's room for `range` back: it is in the cluster.
     pub(crate) async fn punch(&mut self, start: u64, end: u64) {
-        let data = self.data.clone();
+        let (data, log) = (self.data.clone(), self.log.clone());
         let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
-        let punched =
-            self.place.pool.run(move || rustix::fs::fallocate(&data, flags, start, end - start)).await;
-        if let Err(error) = punched {
+        let punched = self.place.pool.run(move || {
+            // First: otherwise a process that takes over would take the zeros for what was written.
+            log.write_all_at(&end.to_le_bytes(), GIVEN_BACK)?;
+            Ok::<_, io::Error>(rustix::fs::fallocate(&data, flags, start, end - start)?)
+        });
+        if let Err(error) = punched.await {
             tracing::debug!(%error, "the room of staged bytes was not given back early");
         }
+        self.given_back = end;
         self.release(end - start);
     }
 }
@@ -545,6 +582,7 @@ struct Read {
     last: Record,
     written_over: bool,
     replacing: Option<u64>,
+    given_back: u64,
     ring: Option<u64>,
     times: Times,
 }
@@ -558,11 +596,13 @@ fn read_log(log: &File) -> io::Result<Option<Read>> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),
     }
-    let mut number = [0; 8];
-    number.copy_from_slice(&header[8..16]);
-    let committed = u64::from_le_bytes(number);
-    number.copy_from_slice(&header[REPLACING as usize..REPLACING as usize + 8]);
-    let replacing = Some(u64::from_le_bytes(number)).filter(|hidden| *hidden != 0);
+    let number = |at: u64| {
+        let mut number = [0; 8];
+        number.copy_from_slice(&header[at as usize..at as usize + 8]);
+        u64::from_le_bytes(number)
+    };
+    let committed = number(COMMITTED);
+    let replacing = Some(number(REPLACING)).filter(|hidden| *hidden != 0);
     let last = Record { start: CUT, end: committed, request: 0 };
     let extents = Extents::default();
     let mut read = Read {
@@ -574,10 +614,11 @@ fn read_log(log: &File) -> io::Result<Option<Read>> {
         last,
         written_over: false,
         replacing,
+        given_back: number(GIVEN_BACK),
         ring: None,
         times: (None, None),
     };
-    let count = (log.metadata()?.len().saturating_sub(HEADER) / RECORD as u64).min(MAX_RECORDS + 1);
+    let count = log.metadata()?.len().saturating_sub(HEADER) / RECORD as u64;
     for index in 0..count {
         let mut bytes = [0; RECORD];
         log.read_exact_at(&mut bytes, HEADER + index * RECORD as u64)?;

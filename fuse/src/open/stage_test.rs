@@ -43,7 +43,7 @@ async fn another_process_finds_what_a_ring_holds() {
     let mut stage = Stage::new(place.clone(), 7, 0).await.unwrap();
     stage.hold(10).unwrap();
     stage.write(0, 10, Bytes::from_static(b"0123456789"), 2).await.unwrap();
-    assert!(stage.begin_ring(10).await.unwrap());
+    assert!(stage.begin_ring(10).await);
     let piece = 1 << 20;
     let pieces = RING_BYTES / piece + 2;
     for number in 0..pieces {
@@ -101,13 +101,68 @@ async fn another_process_accounts_for_what_lies_there_and_not_for_what_was_given
 }
 
 #[tokio::test]
+async fn where_no_ring_can_be_made_bytes_go_where_they_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(folder.path(), 2 * RING_BYTES);
+    let mut stage = Stage::new(place.clone(), 7, 0).await.unwrap();
+    stage.hold(10).unwrap();
+    stage.write(0, 10, Bytes::from_static(b"0123456789"), 2).await.unwrap();
+    std::fs::create_dir(place.ring(7)).unwrap();
+    assert!(!stage.begin_ring(10).await);
+    assert_eq!(place.used.load(Ordering::Relaxed), 10);
+    stage.write(10, 11, Bytes::from_static(b"!"), 4).await.unwrap();
+    assert_eq!(stage.read(9, 2).await.unwrap(), &b"9!"[..]);
+    std::fs::remove_dir(place.ring(7)).unwrap();
+    assert!(stage.begin_ring(11).await);
+    stage.discard().await;
+}
+
+#[tokio::test]
+async fn another_process_knows_what_was_given_back_or_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(folder.path(), 4 * RING_BYTES);
+    let mut stage = Stage::new(place.clone(), 7, 0).await.unwrap();
+    stage.write(0, 10, Bytes::from_static(b"0123456789"), 2).await.unwrap();
+    assert_eq!(stage.begins(), 0);
+    stage.punch(0, 6).await;
+    assert!(stage.begin_ring(10).await);
+    stage.write_ring(10, Bytes::from_static(b"ab"), 4).await.unwrap();
+    assert_eq!(stage.begins(), 6);
+    std::mem::forget(stage);
+    let mut stage = Stage::find(place.clone(), 7).await.unwrap().unwrap().stage;
+    assert_eq!(stage.begins(), 6);
+    // The ring is full once, and written over by 5 bytes.
+    stage.write_ring(12, Bytes::from(vec![7; RING_BYTES as usize - 2]), 6).await.unwrap();
+    assert_eq!(stage.begins(), 6);
+    stage.write_ring(10 + RING_BYTES, Bytes::from_static(b"fives"), 8).await.unwrap();
+    assert_eq!(stage.begins(), 15);
+    std::mem::forget(stage);
+    let mut stage = Stage::find(place.clone(), 7).await.unwrap().unwrap().stage;
+    assert_eq!(stage.begins(), 15);
+    // Without the ring there is no more than with it.
+    let end = 15 + RING_BYTES;
+    stage.write(end, end + 1, Bytes::from_static(b"!"), 10).await.unwrap();
+    stage.now_committed(20).await.unwrap();
+    std::mem::forget(stage);
+    let found = Stage::find(place.clone(), 7).await.unwrap().unwrap();
+    assert_eq!((found.stage.begins(), found.committed, found.size), (15, 20, end + 1));
+    let mut stage = found.stage;
+    stage.rebase(30, 30..end + 1, (None, None)).await.unwrap();
+    std::mem::forget(stage);
+    let found = Stage::find(place, 7).await.unwrap().unwrap();
+    assert_eq!((found.stage.begins(), found.committed), (0, 30));
+    assert_eq!(found.stage.read(end - 5, 6).await.unwrap(), &b"fives!"[..]);
+    found.stage.discard().await;
+}
+
+#[tokio::test]
 async fn a_log_that_was_begun_anew_tells_what_is_written_since() {
     let folder = tempfile::tempdir().unwrap();
     let place = place(folder.path(), 2 * RING_BYTES);
     let mut stage = Stage::new(place.clone(), 7, 0).await.unwrap();
     stage.hold(10).unwrap();
     stage.write(0, 10, Bytes::from_static(b"0123456789"), 2).await.unwrap();
-    assert!(stage.begin_ring(10).await.unwrap());
+    assert!(stage.begin_ring(10).await);
     stage.write_ring(10, Bytes::from_static(b"abcdef"), 4).await.unwrap();
     let times = (None, Some(Millis(6)));
     // 12 of 16 bytes have arrived.

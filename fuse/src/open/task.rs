@@ -422,7 +422,7 @@ impl Task {
             None if arrived.saturating_sub(from) >= PUNCH_AFTER => {
                 stage.punch(from, arrived).await;
                 self.punched = arrived;
-                stage.begin_ring(self.size).await?;
+                stage.begin_ring(self.size).await;
             }
             Some(ring) if from < ring && arrived >= ring => {
                 stage.punch(from, ring).await;
@@ -488,7 +488,7 @@ impl Task {
             writer.abort().await;
             if is_room(errno) {
                 self.rewrite = true;
-                return self.closed().await.map(drop);
+                return self.closed_in_between().await.map(drop);
             }
             return Err(errno);
         }
@@ -565,6 +565,8 @@ impl Task {
         }
         self.base = None;
         (self.rewrite, self.attempted, self.written_over) = (false, false, false);
+        // What the killed process had begun is over by now.
+        self.takes_over = false;
         self.written.changed();
     }
 

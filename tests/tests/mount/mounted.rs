@@ -105,6 +105,18 @@ impl Mounted {
         signal(Signal::KILL, &[self.holder()?])
     }
 
+    /// Waits for a process of this role that is none of `known`, and has it stand still at once.
+    pub(crate) fn halt_next(&self, role: &str, known: &[u32]) -> anyhow::Result<u32> {
+        let started = Instant::now();
+        while started.elapsed() < LIMIT {
+            if let Some(id) = self.processes(role)?.into_iter().find(|id| !known.contains(id)) {
+                signal(Signal::STOP, &[id])?;
+                return Ok(id);
+            }
+        }
+        bail!("the mount has no other {role}")
+    }
+
     /// Kills both processes of the mount, as the end of a machine does.
     pub(crate) fn kill_whole(&self) -> anyhow::Result<()> {
         let both = [self.holder()?, self.server()?];
@@ -226,7 +238,7 @@ impl Drop for Program {
 
 /// Sends a signal to processes.
 /// By no other process: one that this one starts closes what this one has open on the mount, and waits for those that are stopped.
-fn signal(signal: Signal, processes: &[u32]) -> anyhow::Result<()> {
+pub(crate) fn signal(signal: Signal, processes: &[u32]) -> anyhow::Result<()> {
     for id in processes {
         let process = i32::try_from(*id).ok().and_then(Pid::from_raw).context("no number of a process")?;
         rustix::process::kill_process(process, signal).with_context(|| format!("a signal for {id}"))?;

@@ -6,9 +6,14 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+use steadfs_client::Bound;
 use steadfs_tests::{TestCluster, content, eventually};
 
-use crate::mounted::Mounted;
+use crate::mounted::{Mounted, errno, signal};
+
+const ESTALE: i32 = 116;
+const EDQUOT: i32 = 122;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_is_followed_by_another() -> anyhow::Result<()> {
@@ -178,6 +183,134 @@ async fn a_killed_holder_is_followed_by_another() -> anyhow::Result<()> {
         Ok(mounted.processes("holder")?.is_empty() && mounted.processes("server")?.is_empty())
     })
     .await?;
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_appended_is_not_taken_for_what_a_killed_server_sent() -> anyhow::Result<()> {
+    let test = TestCluster::in_process(1).await?;
+    let client = test.client().await?;
+    let mounted = Mounted::new(&test.cluster.url(), &[]).await?;
+    // Behind the end, in the middle, and both.
+    for (name, writes) in [("a", &[10][..]), ("b", &[3]), ("c", &[3, 10])] {
+        let path = format!("/{name}");
+        client.write(&path, "0123456789").await?;
+        let file = mounted
+            .with(move |at| {
+                let file = File::options().read(true).write(true).open(at.join(name))?;
+                writes.iter().try_for_each(|at| file.write_all_at(b"mine", *at))?;
+                Ok(Arc::new(file))
+            })
+            .await?;
+        let mut writer = client.append(&path).await?;
+        writer.write_all("theirs").await?;
+        writer.close().await?;
+        mounted.kill_server()?;
+        let told = mounted.with(move |_| Ok(errno(file.sync_all()))).await?;
+        assert_eq!(told, ESTALE, "{name}");
+        assert_eq!(client.read(&path, 100).await?, "0123456789theirs", "{name}");
+        // Whoever opens it anew goes on with what is there.
+        mounted
+            .with(move |at| {
+                File::options().append(true).open(at.join(name))?.write_all(b"!")?;
+                Ok(())
+            })
+            .await?;
+        assert_eq!(client.read(&path, 100).await?, "0123456789theirs!", "{name}");
+    }
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_taken_over_and_meets_a_quota_says_so_or_loses_nothing() -> anyhow::Result<()> {
+    const MIB: usize = 1 << 20;
+    let test = TestCluster::in_process(1).await?;
+    let client = test.client().await?;
+    client.mkdirs_with("/q", 0o777, true).await?;
+    client.set_quota("/q", Bound::Keep, Bound::Set(72 << 20)).await?;
+    let mounted = Mounted::new(&test.cluster.url(), &["--block-size", "32MiB"]).await?;
+    let bytes = content("w", 67 * MIB);
+    let pieces = bytes.clone();
+    // Long enough that a ring has taken the place of what was staged.
+    let file = mounted
+        .with(move |at| {
+            let file = File::create(at.join("q/w"))?;
+            pieces[..20 * MIB].chunks(MIB).zip(0..).try_for_each(|(piece, number)| {
+                file.write_all_at(piece, number * MIB as u64)
+            })?;
+            Ok(Arc::new(file))
+        })
+        .await?;
+    mounted.kill_server()?;
+    // The third block finds no room.
+    let pieces = bytes.clone();
+    let said = mounted
+        .with(move |_| {
+            let written = pieces.chunks(MIB).zip(0..).skip(20).try_for_each(|(piece, number)| {
+                file.write_all_at(piece, number * MIB as u64)
+            });
+            Ok(errno(written.and_then(|()| file.sync_all())))
+        })
+        .await?;
+    let there = client.read("/q/w", 100 << 20).await?;
+    assert!(said == EDQUOT || there == bytes, "{said}: {} bytes", there.len());
+    assert!(there == bytes[..there.len()], "bytes that nobody wrote");
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_killed_while_a_server_starts_is_followed_by_another() -> anyhow::Result<()> {
+    let test = TestCluster::in_process(1).await?;
+    let mounted = Mounted::new(&test.cluster.url(), &[]).await?;
+    let file = mounted.with(|at| Ok(Arc::new(File::create(at.join("w"))?))).await?;
+    for round in 0..3_u8 {
+        let (holder, server) = (mounted.holder()?, mounted.server()?);
+        mounted.kill_server()?;
+        let next = mounted.halt_next("server", &[server])?;
+        signal(Signal::KILL, &[holder])?;
+        signal(Signal::CONT, &[next])?;
+        let to = file.clone();
+        mounted.with(move |_| Ok(to.write_all_at(&[round], u64::from(round))?)).await?;
+        let is_gone = |role: &str, id: u32| anyhow::Ok(!mounted.processes(role)?.contains(&id));
+        eventually("others", async || Ok(is_gone("holder", holder)? && is_gone("server", next)?)).await?;
+    }
+    let seen = mounted.with(move |at| {
+        drop(file);
+        Ok(fs::read(at.join("w"))?)
+    });
+    assert_eq!(seen.await?, [0, 1, 2]);
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_killed_while_the_next_holder_starts_leaves_it_the_mount() -> anyhow::Result<()> {
+    let test = TestCluster::in_process(1).await?;
+    let mounted = Mounted::new(&test.cluster.url(), &[]).await?;
+    let file = mounted.with(|at| Ok(Arc::new(File::create(at.join("w"))?))).await?;
+    for round in 0..3_u8 {
+        let (holder, server) = (mounted.holder()?, mounted.server()?);
+        mounted.kill_holder()?;
+        let next = mounted.halt_next("holder", &[holder])?;
+        // Gone already if the next one was quicker than this.
+        let _ = signal(Signal::KILL, &[server]);
+        signal(Signal::CONT, &[next])?;
+        let to = file.clone();
+        mounted.with(move |_| Ok(to.write_all_at(&[round], u64::from(round))?)).await?;
+        assert_eq!(mounted.processes("holder")?, [next]);
+    }
+    let seen = mounted.with(move |at| {
+        drop(file);
+        Ok(fs::read(at.join("w"))?)
+    });
+    assert_eq!(seen.await?, [0, 1, 2]);
     drop(mounted);
     test.stop().await;
     Ok(())

@@ -1,5 +1,6 @@
 //! Going on where something was left half done: by a process that was killed, or by a commit that failed.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use fuser::Errno;
@@ -8,7 +9,7 @@ use steadfs_client::{FsErrorKind, InodeId, Writer};
 use super::{COPY_BYTES, Task};
 use crate::errno::{Answer, failed};
 use crate::open::extents::Extents;
-use crate::open::stage::Stage;
+use crate::open::stage::{Found, Stage};
 
 /// How long a file that a killed process was writing is waited for, and how often it is looked at.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(120);
@@ -19,9 +20,11 @@ impl Task {
     pub(super) async fn take_over(&mut self) -> Answer<()> {
         let found = Stage::find(self.place.clone(), self.written.inode()).await?;
         let mut status = self.known().await?;
+        let mut ours = false;
         if status.under_construction {
-            let ours = self.client.is_writing(&self.path, status.inode).await;
-            status = match ours.map_err(|error| failed("a file that is taken over", &error))? {
+            let writing = self.client.is_writing(&self.path, status.inode).await;
+            ours = writing.map_err(|error| failed("a file that is taken over", &error))?;
+            status = match ours {
                 true => self.closed().await?,
                 // Its recovery was begun by a process that was killed in its turn: its end tells what has arrived.
                 false if found.is_some() => self.recovered().await?,
@@ -43,6 +46,13 @@ impl Task {
             found.stage.discard().await;
             return Ok(());
         }
+        if !ours {
+            self.check_found(&found, length).await?;
+        }
+        if found.stage.begins() > length && !found.extents.is_empty() {
+            tracing::error!(path = %self.path, length, "the cluster has lost what it had acknowledged");
+            return Err(Errno::EIO);
+        }
         let (mut stage, mut extents) = (found.stage, found.extents);
         self.written_over = found.written_over;
         self.size = if extents.is_empty() && uncut { length } else { found.size };
@@ -60,10 +70,34 @@ impl Task {
             self.kept = length;
         } else {
             self.kept = found.kept.min(length);
+            // The next process shall not take what this one finds for somebody else's.
+            stage.now_committed(length).await?;
         }
         (self.extents, self.size) = (extents, self.size.max(if self.kept == length { length } else { 0 }));
         self.stage = Some(stage);
         self.owners.note(None);
+        Ok(())
+    }
+
+    /// Whether a file that nobody writes may have got its length by what was staged here.
+    ///
+    /// # Errors
+    /// ESTALE: somebody elsewhere has changed it, and what was written here at offsets cannot come behind that.
+    async fn check_found(&self, found: &Found, length: u64) -> Answer<()> {
+        let staged = found.committed..found.size;
+        let same = if length == found.committed || found.extents.is_empty() {
+            true
+        } else if length > found.committed && found.extents.is_exactly(&staged) {
+            let from = found.stage.begins().max(staged.start);
+            self.has_arrived(&found.stage, from..length.min(staged.end)).await?
+        } else {
+            // The whole content was replaced, or cut.
+            length == found.size
+        };
+        if !same {
+            tracing::warn!(path = %self.path, "a file was changed elsewhere while it was written here");
+            return Err(Errno::ESTALE);
+        }
         Ok(())
     }
 
@@ -125,6 +159,16 @@ impl Task {
         }
     }
 
+    /// Has the cluster close a file into which something was sent that is not all there is, and notes how far that came, so
+    /// that a process which takes over does not take it for somebody else's.
+    pub(super) async fn closed_in_between(&self) -> Answer<steadfs_client::FileStatus> {
+        let status = self.closed().await?;
+        if let Some(stage) = &self.stage {
+            stage.now_committed(status.length).await?;
+        }
+        Ok(status)
+    }
+
     pub(super) async fn opened_to_append(&self) -> Answer<Writer> {
         let deadline = tokio::time::Instant::now() + RECOVERY_LIMIT;
         loop {
@@ -153,11 +197,16 @@ impl Task {
         let Some(stage) = self.stage.as_ref().filter(|_| (self.committed..=self.size).contains(&end)) else {
             return Ok(false);
         };
+        self.has_arrived(stage, self.committed..end).await
+    }
+
+    /// Whether the cluster has there what is staged.
+    async fn has_arrived(&self, stage: &Stage, range: Range<u64>) -> Answer<bool> {
         let reader = self.client.open(&self.path).await;
         let reader = reader.map_err(|error| failed("a file that is taken over", &error))?;
-        let mut at = self.committed;
-        while at < end {
-            let length = (end - at).min(COPY_BYTES) as usize;
+        let mut at = range.start;
+        while at < range.end {
+            let length = (range.end - at).min(COPY_BYTES) as usize;
             let there = reader.read_at(at, length).await;
             let there = there.map_err(|error| failed("a file that is taken over", &error))?;
             if there != stage.read(at, length).await? {

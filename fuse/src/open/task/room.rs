@@ -22,18 +22,19 @@ impl Task {
             writer.abort().await;
         }
         self.streaming = None;
-        let staged = self.extents.is_exactly(&(self.committed..self.size)) && self.punched <= self.committed;
+        let here = self.stage.as_ref().is_none_or(|stage| stage.begins() <= self.committed);
+        let staged = here && self.extents.is_exactly(&(self.committed..self.size));
         if !staged || !is_room(crate::errno::errno(error)) {
             return Err(self.lost(what, error));
         }
         tracing::info!(path = %self.path, %error, "no room for a block: what is written waits here until it is committed");
         self.rewrite = true;
-        self.closed().await.map(drop)
+        self.closed_in_between().await.map(drop)
     }
 
     /// There is no room for a block of the file's size: the content is written with blocks as small as they must be.
     pub(super) async fn squeeze(&mut self, errno: Errno) -> Answer<()> {
-        let status = self.closed().await?;
+        let status = self.closed_in_between().await?;
         self.rewrite = true;
         // Of so many blocks even the last one is small beside the file: what does not fit then never does.
         let least = self.client.defaults().min_block_size.max((self.size / MANY_BLOCKS).next_power_of_two());
