@@ -234,28 +234,28 @@ async fn a_stream_that_was_taken_over_and_meets_a_quota_says_so_or_loses_nothing
     client.set_quota("/q", Bound::Keep, Bound::Set(72 << 20)).await?;
     let mounted = Mounted::new(&test.cluster.url(), &["--block-size", "32MiB"]).await?;
     let bytes = content("w", 67 * MIB);
-    let pieces = bytes.clone();
-    // Long enough that a ring has taken the place of what was staged.
+    let (pieces, server) = (bytes.clone(), mounted.server()?);
+    let write = |file: &File, pieces: &[u8], from: u64| {
+        let pieces = pieces.chunks(MIB).zip(from..);
+        pieces.into_iter().try_for_each(|(piece, number)| file.write_all_at(piece, number * MIB as u64))
+    };
+    // Long enough that a ring has taken the place of what was staged. Not all of it has arrived when the server dies, and its
+    // successor streams on with the ring it finds.
     let file = mounted
         .with(move |at| {
             let file = File::create(at.join("q/w"))?;
-            pieces[..20 * MIB].chunks(MIB).zip(0..).try_for_each(|(piece, number)| {
-                file.write_all_at(piece, number * MIB as u64)
-            })?;
+            write(&file, &pieces[..20 * MIB], 0)?;
+            signal(Signal::KILL, &[server])?;
+            file.sync_all()?;
             Ok(Arc::new(file))
         })
         .await?;
-    mounted.kill_server()?;
-    // The third block finds no room.
-    let pieces = bytes.clone();
-    let said = mounted
-        .with(move |_| {
-            let written = pieces.chunks(MIB).zip(0..).skip(20).try_for_each(|(piece, number)| {
-                file.write_all_at(piece, number * MIB as u64)
-            });
-            Ok(errno(written.and_then(|()| file.sync_all())))
-        })
-        .await?;
+    // The third block finds no room, and later there is.
+    let (pieces, to) = (bytes.clone(), file.clone());
+    let written = mounted.with(move |_| Ok(errno(write(&to, &pieces[20 * MIB..], 20)))).await?;
+    client.set_quota("/q", Bound::Keep, Bound::Set(300 << 20)).await?;
+    let synced = mounted.with(move |_| Ok(errno(file.sync_all()))).await?;
+    let said = if written == 0 { synced } else { written };
     let there = client.read("/q/w", 100 << 20).await?;
     assert!(said == EDQUOT || there == bytes, "{said}: {} bytes", there.len());
     assert!(there == bytes[..there.len()], "bytes that nobody wrote");
