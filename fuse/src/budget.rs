@@ -72,6 +72,11 @@ impl Budget {
         self.units.clone().try_acquire_many_owned(self.units_of(bytes)).ok().map(Share)
     }
 
+    /// `bytes` if they are there now; not less, if there never are so many.
+    pub(crate) fn try_take_all_of(&self, bytes: usize) -> Option<Share> {
+        if bytes.div_ceil(UNIT) > self.all as usize { None } else { self.try_take(bytes) }
+    }
+
     fn units_of(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.all)
     }
@@ -91,6 +96,7 @@ mod tests {
         // More than there is takes all there is, and does not wait for ever.
         drop(budget.take(usize::MAX).await);
         assert!(budget.try_take(usize::MAX).is_some());
+        assert!(budget.try_take_all_of((1 << 20) + 1).is_none() && budget.try_take_all_of(1 << 20).is_some());
     }
 
     #[test]

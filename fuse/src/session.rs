@@ -3,7 +3,9 @@
 mod handlers;
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use fuser::{Errno, FileAttr};
@@ -143,11 +145,59 @@ impl Session {
         T: Send + 'static,
         W: Future<Output = Answer<T>> + Send + 'static,
     {
+        self.runtime.spawn(self.task(patience, call, place, work, answer));
+    }
+
+    /// As [`Session::answer`], for what mostly has nothing to wait for: then the thread that read the request answers it, and no
+    /// other has to be woken.
+    fn answer_here<T, W>(
+        &self,
+        call: Call,
+        reply: Reply,
+        work: W,
+        answer: impl FnOnce(Reply, T) + Send + 'static,
+    ) where
+        T: Send + 'static,
+        W: Future<Output = Answer<T>> + Send + 'static,
+    {
+        let Ok(place) = self.room.clone().try_acquire_owned() else {
+            return self.answer(call, reply, work, answer);
+        };
+        let task = self.task(Patience::UntilEnd, call, Some(place), work, move |done| match done {
+            Ok(done) => answer(reply, done),
+            Err(errno) => reply.error(errno),
+        });
+        let mut task = Box::pin(task);
+        let _entered = self.runtime.enter();
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+        }));
+        match begun {
+            Ok(true) => {}
+            Ok(false) => drop(self.runtime.spawn(task)),
+            // Said by the panic itself; whoever waits has an error.
+            Err(_) => drop(task),
+        }
+    }
+
+    fn task<T, W, A>(
+        &self,
+        patience: Patience,
+        call: Call,
+        place: Option<OwnedSemaphorePermit>,
+        work: W,
+        answer: A,
+    ) -> impl Future<Output = ()> + Send + use<T, W, A>
+    where
+        T: Send + 'static,
+        W: Future<Output = Answer<T>> + Send + 'static,
+        A: FnOnce(Answer<T>) + Send + 'static,
+    {
         let interrupted = self.running.begin(call.unique);
-        self.runtime.spawn(async move {
+        async move {
             answer(interruptible((call.thread, patience), &interrupted, work).await);
             drop((interrupted, place));
-        });
+        }
     }
 
     /// A program that waits for `number` has a signal. Nothing is answered to that, unless the request is not known yet.

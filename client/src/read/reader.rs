@@ -136,7 +136,13 @@ impl Reader {
     /// Reads the file from `offset` to its end in order, fetching ahead.
     #[must_use]
     pub fn stream_from(&self, offset: u64) -> FileStream {
-        FileStream::new(self.clone(), offset)
+        FileStream::new(self.clone(), offset, self.locations.inner().options.read_ahead)
+    }
+
+    /// As [`Reader::stream_from`], with at most `ahead` bytes fetched ahead.
+    #[must_use]
+    pub fn stream_ahead(&self, offset: u64, ahead: usize) -> FileStream {
+        FileStream::new(self.clone(), offset, ahead)
     }
 
     /// Reads the whole file in order, fetching ahead.
@@ -185,9 +191,5 @@ impl Reader {
         let block = self.locations.block_at(offset).await?;
         let part = Part::of(&block, offset, end);
         Ok(Some(RangeReader::new(self.locations.clone(), block, part)))
-    }
-
-    pub(super) fn read_ahead(&self) -> usize {
-        self.locations.inner().options.read_ahead
     }
 }

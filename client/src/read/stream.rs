@@ -31,7 +31,7 @@ type Pieces = FsResult<(VecDeque<Bytes>, OwnedSemaphorePermit)>;
 
 /// A file read in order: [`next_chunk`](Self::next_chunk) without copying, or as [`AsyncRead`], [`AsyncBufRead`] and
 /// [`AsyncSeek`]. A task of its own fetches ahead, up to
-/// [`ClientOptions::read_ahead`](crate::ClientOptions::read_ahead) bytes; it ends when this is dropped.
+/// [`ClientOptions::read_ahead`](crate::ClientOptions::read_ahead) bytes if nothing else was said; it ends when this is dropped.
 ///
 /// ```
 /// # #[tokio::main]
@@ -52,6 +52,8 @@ type Pieces = FsResult<(VecDeque<Bytes>, OwnedSemaphorePermit)>;
 /// ```
 pub struct FileStream {
     reader: Reader,
+    /// Bytes that are fetched ahead at most.
+    limit: usize,
     /// Where the next byte given comes from.
     position: u64,
     /// What is left of the piece being given.
@@ -63,14 +65,15 @@ pub struct FileStream {
 }
 
 /// The task that fetches.
+/// The task that fetches.
 struct Ahead {
     pieces: Receiver<Pieces>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl FileStream {
-    pub(super) fn new(reader: Reader, position: u64) -> Self {
-        Self { reader, position, chunk: Bytes::new(), more: VecDeque::new(), ahead: None, seek: None }
+    pub(super) fn new(reader: Reader, position: u64, limit: usize) -> Self {
+        Self { reader, limit, position, chunk: Bytes::new(), more: VecDeque::new(), ahead: None, seek: None }
     }
 
     /// Where the next byte comes from.
@@ -113,7 +116,8 @@ impl FileStream {
             if self.position >= self.reader.length() {
                 return Poll::Ready(Ok(()));
             }
-            let ahead = self.ahead.get_or_insert_with(|| start(self.reader.clone(), self.position));
+            let ahead =
+                self.ahead.get_or_insert_with(|| start(self.reader.clone(), self.position, self.limit));
             match ready!(ahead.pieces.poll_recv(cx)) {
                 // The share is given back here: what the caller holds is the caller's.
                 Some(Ok((pieces, _share))) => self.more = pieces,
@@ -134,10 +138,10 @@ impl FileStream {
     }
 }
 
-fn start(reader: Reader, position: u64) -> Ahead {
+fn start(reader: Reader, position: u64, limit: usize) -> Ahead {
     let (send, pieces) = mpsc::channel(MAX_PIECES);
     let task = tokio::spawn(async move {
-        if let Err(error) = fetch(&reader, position, &send).await {
+        if let Err(error) = fetch(&reader, position, limit, &send).await {
             // Nobody may be reading any more.
             let _ = send.send(Err(error)).await;
         }
@@ -145,8 +149,8 @@ fn start(reader: Reader, position: u64) -> Ahead {
     Ahead { pieces, _task: AbortOnDropHandle::new(task) }
 }
 
-async fn fetch(reader: &Reader, mut position: u64, send: &Sender<Pieces>) -> FsResult<()> {
-    let limit = u32::try_from(reader.read_ahead().max(1)).unwrap_or(u32::MAX >> 4);
+async fn fetch(reader: &Reader, mut position: u64, limit: usize, send: &Sender<Pieces>) -> FsResult<()> {
+    let limit = u32::try_from(limit.max(1)).unwrap_or(u32::MAX >> 4);
     let mut batch =
         Batch { pieces: VecDeque::new(), bytes: 0, room: Arc::new(Semaphore::new(limit as usize)), limit };
     while let Some(mut range) = reader.range_from(position).await? {

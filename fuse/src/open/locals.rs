@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use steadfs_client::{BlockLocation, FsResult, Reader};
 use steadfs_daemon::pool::DiskPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::window::Pieces;
+use super::recycled::Recycled;
 
 /// Threads that read, and reads that wait for them.
 const THREADS: usize = 4;
@@ -38,8 +39,6 @@ const MAX_QUESTIONS: usize = 8;
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// Who reads here and there has read one part in so many of a block before all of it is verified for that.
 const PART: u64 = 8;
-/// A read so short is tried at once: mostly it is in memory.
-const SHORT: usize = 64 << 10;
 /// A disk that does not answer for so long is not asked for this block any more.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -48,6 +47,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Locals {
     folder: Arc<PathBuf>,
     pool: DiskPool,
+    memory: Recycled,
     descriptors: Arc<Semaphore>,
     questions: Arc<Semaphore>,
 }
@@ -61,6 +61,7 @@ impl Locals {
         Ok(Self {
             folder: Arc::new(folder),
             pool: DiskPool::new("mount-local", THREADS, QUEUE)?,
+            memory: Recycled::default(),
             descriptors: Arc::new(Semaphore::new(MAX_DESCRIPTORS)),
             questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
         })
@@ -107,41 +108,54 @@ struct Local {
     _place: OwnedSemaphorePermit,
 }
 
+/// What of a block is wanted.
+pub(super) struct Part {
+    block: BlockLocation,
+    local: Option<Arc<Local>>,
+    /// Which bytes of the file.
+    pub(super) range: Range<u64>,
+}
+
+impl Part {
+    /// Whether a verified replica lies on this machine.
+    pub(super) fn is_here(&self) -> bool {
+        self.local.is_some()
+    }
+}
+
 impl LocalBlocks {
     pub(super) fn new(locals: &Locals) -> Self {
         Self { locals: locals.clone(), blocks: Arc::default() }
     }
 
-    /// Bytes of the file, fewer only at its end. `in_order`: what follows will be wanted too.
-    pub(super) async fn read(&self, reader: &Reader, range: Range<u64>, in_order: bool) -> FsResult<Pieces> {
-        let range = range.start..range.end.min(reader.length());
-        if range.is_empty() || reader.under_construction() {
-            return network(reader, range).await;
+    /// Which replica here has what part of `range`, which ends where the file does at the latest; none if everything must come
+    /// through the network. `in_order`: what follows will be wanted too.
+    pub(super) async fn parts(
+        &self,
+        reader: &Reader,
+        range: &Range<u64>,
+        in_order: bool,
+    ) -> FsResult<Option<Vec<Part>>> {
+        if reader.under_construction() {
+            return Ok(None);
         }
         let blocks = reader.blocks(range.clone()).await?;
-        let parts = blocks.iter().map(|block| {
-            let part = range.start.max(block.offset)..range.end.min(block.end());
-            (block, self.here(reader, block, part.end - part.start, in_order), part)
-        });
-        let parts: Vec<_> = parts.collect();
-        if in_order && let Some((last, ..)) = parts.last() {
+        if in_order && let Some(last) = blocks.last() {
             self.ask_next(reader, last);
         }
-        if parts.iter().all(|(_, local, _)| local.is_none()) {
-            return network(reader, range).await;
-        }
-        let mut pieces = Pieces::new();
-        for (block, local, part) in parts {
-            let local = match local {
-                Some(local) => self.read_local(block, local, &part).await,
-                None => None,
-            };
-            match local {
-                Some(bytes) => pieces.push(bytes),
-                None => pieces.extend(network(reader, part).await?),
-            }
-        }
-        Ok(pieces)
+        let parts = blocks.into_iter().map(|block| {
+            let range = range.start.max(block.offset)..range.end.min(block.end());
+            let local = self.here(reader, &block, range.end - range.start, in_order);
+            Part { block, local, range }
+        });
+        let parts: Vec<_> = parts.collect();
+        Ok(parts.iter().any(Part::is_here).then_some(parts))
+    }
+
+    /// The bytes of a part from its replica here; none if they must come through the network after all.
+    pub(super) async fn read(&self, part: &Part) -> Option<Bytes> {
+        let local = part.local.clone()?;
+        self.read_local(&part.block, local, &part.range).await
     }
 
     /// The replica of a block, if there is one here; else it is asked for, if that is worth it.
@@ -222,18 +236,17 @@ impl LocalBlocks {
     /// The bytes `part` of the file from a block's replica; none if they cannot be had from it.
     async fn read_local(&self, block: &BlockLocation, local: Arc<Local>, part: &Range<u64>) -> Option<Bytes> {
         let (at, length) = (part.start - block.offset, (part.end - part.start) as usize);
-        if length <= SHORT
-            && let Some(bytes) = at_once(&local.file, at, length)
-        {
-            return Some(bytes);
+        let mut room = self.locals.memory.take(length);
+        if in_memory(&local.file, at, &mut room) {
+            return Some(Bytes::from_owner(room));
         }
         if self.locals.pool.in_flight() >= BUSY {
             // A disk that hangs keeps the threads: others are not made to wait for it.
             return None;
         }
-        let read = self.locals.pool.run(move || fully(&local.file, at, length));
+        let read = self.locals.pool.run(move || local.file.read_exact_at(&mut room, at).map(|()| room));
         let failure = match tokio::time::timeout(LIMIT, read).await {
-            Ok(Ok(bytes)) => return Some(bytes),
+            Ok(Ok(room)) => return Some(Bytes::from_owner(room)),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "its disk does not answer".to_owned(),
         };
@@ -266,31 +279,11 @@ fn make_room(blocks: &mut BTreeMap<u64, Block>) {
     }
 }
 
-async fn network(reader: &Reader, range: Range<u64>) -> FsResult<Pieces> {
-    reader.read_pieces(range.start, range.end.saturating_sub(range.start) as usize).await
-}
-
-/// What lies in memory; none if not all of it does.
-fn at_once(file: &File, at: u64, length: usize) -> Option<Bytes> {
-    let mut bytes = vec![0; length];
-    let parts = &mut [IoSliceMut::new(&mut bytes)];
-    let read = rustix::io::preadv2(file, parts, at, ReadWriteFlags::NOWAIT);
-    (read == Ok(length)).then(|| bytes.into())
-}
-
-fn fully(file: &File, at: u64, length: usize) -> io::Result<Bytes> {
-    let mut bytes = Vec::with_capacity(length);
-    while bytes.len() < length {
-        let from = at + bytes.len() as u64;
-        match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), from) {
-            Ok(0) => return Err(io::Error::other("the file is shorter than its block")),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    // The allocator may have given more room than was asked for.
-    bytes.truncate(length);
-    Ok(bytes.into())
+/// Fills `bytes` with those at `at` if all of them lie in memory. Does not block.
+fn in_memory(file: &File, at: u64, bytes: &mut [u8]) -> bool {
+    let length = bytes.len();
+    let parts = &mut [IoSliceMut::new(bytes)];
+    rustix::io::preadv2(file, parts, at, ReadWriteFlags::NOWAIT) == Ok(length)
 }
 
 #[cfg(test)]
@@ -306,14 +299,12 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 100_000]).unwrap();
         file.write_all(&[9; 10]).unwrap();
-        assert_eq!(fully(&file, 99_990, 20).unwrap(), [[7; 10], [9; 10]].concat());
-        assert!(fully(&file, 99_990, 21).is_err());
-        assert_eq!(fully(&file, 0, 100_010).unwrap().len(), 100_010);
+        let mut bytes = [0; 20];
         // Not on every file system.
-        if let Some(bytes) = at_once(&file, 99_990, 20) {
-            assert_eq!(bytes, [[7; 10], [9; 10]].concat());
+        if in_memory(&file, 99_990, &mut bytes) {
+            assert_eq!(bytes[..], [[7; 10], [9; 10]].concat());
         }
-        assert_eq!(at_once(&file, 99_990, 21), None);
+        assert!(!in_memory(&file, 99_991, &mut bytes));
     }
 
     #[test]

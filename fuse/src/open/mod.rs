@@ -3,6 +3,7 @@
 mod extents;
 mod file;
 mod locals;
+mod recycled;
 mod ring;
 mod stage;
 mod task;

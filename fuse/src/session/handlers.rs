@@ -171,7 +171,7 @@ impl Session {
             }
             Operation::Read { handle, offset, size } => {
                 let work = async move { mount.read(handle, offset, size as usize).await };
-                self.answer(call, reply, work, |reply, read: Read| reply.pieces(&read.bytes));
+                self.answer_here(call, reply, work, |reply, read: Read| reply.pieces(&read.bytes));
             }
             Operation::Write { handle, offset, data, owner, mapped } => {
                 let at = if mapped { Position::At(offset) } else { Position::AsOpened(offset) };

@@ -11,6 +11,7 @@ mod model;
 mod mounted;
 mod nameless;
 mod names;
+mod streams;
 mod survival;
 mod together;
 mod volumes;
