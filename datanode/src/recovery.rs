@@ -9,7 +9,8 @@
 //! enough, what the longest has counts: all of it was acknowledged.
 //!
 //! A block goes only if nothing of it can have been acknowledged: a replica of its present stamp is still being written and
-//! has no byte, or every storage that may hold one was asked and none has any.
+//! has no byte, or every storage that may hold one was asked and none has any. Where nothing can have been synced, storages
+//! that could not be asked for long enough count as asked: their disks were exchanged, or lost for good.
 //!
 //! A recovery may have ended on some datanodes, or on all, without the namenode having heard of it. Then it is led again:
 //! the length that it came to the first time stays.
@@ -131,8 +132,10 @@ pub(crate) enum Decision {
 pub(crate) struct Answers {
     /// Replicas that hold something, each with the number of its datanode.
     pub(crate) replicas: Vec<(usize, RecoveryReplica)>,
-    /// Storages that may hold one and were not heard.
-    unheard: usize,
+    /// Storages that may hold one and could not be asked.
+    left_out: usize,
+    /// Storages that were asked and did not answer.
+    silent: usize,
     /// Whether a replica of the present stamp was being written and holds nothing. What is acknowledged lies on all
     /// datanodes of the pipeline, so nothing was. A replica that lost its writer to a restart may have lost bytes too, and
     /// does not count.
@@ -142,7 +145,11 @@ pub(crate) struct Answers {
 impl Answers {
     /// Of a recovery of which the order says how many storages it left out.
     pub(crate) fn with_left_out(storages: usize) -> Self {
-        Self { unheard: storages, ..Self::default() }
+        Self { left_out: storages, ..Self::default() }
+    }
+
+    fn unheard(&self) -> usize {
+        self.left_out + self.silent
     }
 
     /// Takes what datanode number `index` said of its replica of `old`.
@@ -168,7 +175,7 @@ impl Answers {
             }
             Err(error) => {
                 tracing::warn!(block = %old.id, %error, "a datanode does not take part in the recovery");
-                self.unheard += 1;
+                self.silent += 1;
             }
         }
         Ok(())
@@ -206,9 +213,10 @@ pub(crate) fn decide(answers: &Answers, recovery: GenStamp, bounds: Bounds) -> R
     };
     let replicas = having(least);
     if replicas.is_empty() {
-        let unheard = answers.unheard;
+        let unheard = answers.unheard();
+        let gone = answers.untouched && least == 0 || waited && answers.silent == 0;
         // One that did not answer may hold the only bytes there are; what is truncated holds some for certain.
-        let nothing = answers.replicas.is_empty() && (answers.untouched && least == 0 || unheard == 0);
+        let nothing = answers.replicas.is_empty() && (gone || unheard == 0);
         if nothing && synced == 0 && truncate_to.is_none() {
             return Ok(Decision::Delete);
         }
@@ -222,7 +230,7 @@ pub(crate) fn decide(answers: &Answers, recovery: GenStamp, bounds: Bounds) -> R
     }
     let replicas = &replicas[..];
     let all = || replicas.iter().map(|(index, replica)| (*index, replica.state, replica.block.len));
-    let done = replicas.iter().find(|(_, replica)| replica.block.stamp == recovery);
+    let done = replicas.iter().find(|(_, replica)| is_done(replica, recovery));
     if let Some(len) = truncate_to.or(done.map(|(_, replica)| replica.block.len)) {
         return cut(replicas, recovery, len, truncate_to.is_some());
     }
@@ -242,10 +250,15 @@ pub(crate) fn decide(answers: &Answers, recovery: GenStamp, bounds: Bounds) -> R
     Ok(Decision::Keep { len, who: who.into_iter().map(|(index, _, _)| index).collect() })
 }
 
+/// Whether this recovery came to its end at a replica. One that has its stamp and is not final was on its way there.
+fn is_done(replica: &RecoveryReplica, recovery: GenStamp) -> bool {
+    replica.block.stamp == recovery && replica.state == ReplicaState::Finalized
+}
+
 /// Every replica has lost bytes that were flushed: the one that lost the fewest counts. What this recovery came to before
 /// stays.
 fn longest(replicas: &[(usize, RecoveryReplica)], recovery: GenStamp) -> Option<Decision> {
-    let done = replicas.iter().find(|(_, replica)| replica.block.stamp == recovery);
+    let done = replicas.iter().find(|(_, replica)| is_done(replica, recovery));
     let most = replicas.iter().max_by_key(|(_, replica)| replica.block.len);
     let len = done.or(most)?.1.block.len;
     let has = |replica: &&(usize, RecoveryReplica)| replica.1.block.len == len;
@@ -259,7 +272,7 @@ fn cut(
     len: u64,
     truncated: bool,
 ) -> Result<Decision, String> {
-    let done = |replica: &RecoveryReplica| replica.block.stamp == recovery && replica.block.len == len;
+    let done = |replica: &RecoveryReplica| is_done(replica, recovery) && replica.block.len == len;
     let fits = |replica: &RecoveryReplica| match replica.state {
         // Of a block that was not truncated, a finalized replica of another length is not what the recovery was about.
         ReplicaState::Finalized => replica.block.len == len || truncated && replica.block.len > len,
@@ -387,7 +400,7 @@ mod tests {
         unheard: usize,
         truncate_to: Option<u64>,
     ) -> Result<Decision, String> {
-        let answers = Answers { replicas: replicas.to_vec(), unheard, untouched: false };
+        let answers = Answers { replicas: replicas.to_vec(), silent: unheard, ..Answers::default() };
         super::decide(&answers, NEW, Bounds { truncate_to, ..NOTHING_KNOWN })
     }
 
@@ -413,7 +426,8 @@ mod tests {
         assert_eq!(decide(&[], 0, None), Ok(Decision::Delete));
         assert!(decide(&[], 1, None).is_err());
         let untouched = |replicas: Vec<_>| {
-            super::decide(&Answers { replicas, unheard: 1, untouched: true }, NEW, NOTHING_KNOWN)
+            let answers = Answers { replicas, silent: 1, untouched: true, ..Answers::default() };
+            super::decide(&answers, NEW, NOTHING_KNOWN)
         };
         assert_eq!(untouched(Vec::new()), Ok(Decision::Delete), "nothing of it was ever acknowledged");
         assert_eq!(untouched(replicas(&[(Rbw, 5)])), keep(5, &[0]), "what there is, is kept");
@@ -436,7 +450,8 @@ mod tests {
     fn what_was_only_flushed_binds_as_long_as_somebody_may_have_it() {
         let decide = |list: &[_], unheard, waited| {
             let bounds = Bounds { acknowledged: 700, synced: 300, waited, truncate_to: None };
-            super::decide(&Answers { replicas: stamped(list), unheard, untouched: false }, NEW, bounds)
+            let answers = Answers { replicas: stamped(list), left_out: unheard, ..Answers::default() };
+            super::decide(&answers, NEW, bounds)
         };
         let rwr = |len| (OLD, Rwr, len);
         let lost = [rwr(512), rwr(0), rwr(600)];
@@ -459,11 +474,31 @@ mod tests {
     fn a_block_of_which_only_flushed_bytes_were_known_may_go() {
         let decide = |unheard, waited, synced| {
             let bounds = Bounds { acknowledged: 700, synced, waited, truncate_to: None };
-            super::decide(&Answers { replicas: Vec::new(), unheard, untouched: true }, NEW, bounds)
+            let answers = Answers { left_out: unheard, untouched: true, ..Answers::default() };
+            super::decide(&answers, NEW, bounds)
         };
         assert_eq!(decide(0, false, 0), Ok(Decision::Delete), "all were asked and none has a byte");
-        assert!(decide(1, true, 0).is_err(), "what was not seen to be empty is never taken for empty");
+        assert!(decide(1, false, 0).is_err(), "another may come back with it");
+        assert_eq!(decide(1, true, 0), Ok(Decision::Delete), "it was waited for");
         assert!(decide(0, true, 1).is_err());
+    }
+
+    #[test]
+    fn a_block_that_nobody_ever_wrote_to_goes_when_the_lost_storage_was_waited_for() {
+        let decide = |list: &[_], left_out, silent, bounds| {
+            let answers = Answers { replicas: replicas(list), left_out, silent, untouched: false };
+            super::decide(&answers, NEW, bounds)
+        };
+        let waited = Bounds { waited: true, ..NOTHING_KNOWN };
+        assert!(decide(&[], 1, 0, NOTHING_KNOWN).is_err(), "it may come back in a moment");
+        assert_eq!(decide(&[], 1, 0, waited), Ok(Decision::Delete));
+        assert_eq!(decide(&[], 3, 0, waited), Ok(Decision::Delete), "all of them were lost");
+        assert!(decide(&[], 1, 1, waited).is_err(), "one that is there must answer");
+        assert_eq!(decide(&[(Rwr, 5)], 1, 0, waited), keep(5, &[0]), "what there is, is kept");
+        let synced = Bounds { acknowledged: 1, synced: 1, ..waited };
+        assert!(decide(&[], 1, 0, synced).is_err(), "a byte of it was synced");
+        let cut = Bounds { truncate_to: Some(0), ..waited };
+        assert!(decide(&[], 1, 0, cut).is_err());
     }
 
     #[test]
@@ -497,5 +532,18 @@ mod tests {
         assert_eq!(decide(&all, 0, None), keep(700, &[0, 1]));
         let some = stamped(&[(OLD, Rbw, 900), (NEW, Finalized, 700), (OLD, Rwr, 700), (OLD, Finalized, 900)]);
         assert_eq!(decide(&some, 0, None), keep(700, &[0, 1]));
+    }
+
+    #[test]
+    fn a_recovery_that_broke_off_decides_nothing_yet() {
+        // They got its stamp and were not brought to their end: they may have lost bytes since.
+        let alone = stamped(&[(NEW, Rwr, 600)]);
+        assert_eq!(decide(&alone, 0, None), keep(600, &[0]));
+        let with_one_that_ended = stamped(&[(NEW, Rwr, 600), (NEW, Finalized, 700), (OLD, Rbw, 600)]);
+        assert_eq!(decide(&with_one_that_ended, 0, None), keep(700, &[1]));
+        let with_a_better = stamped(&[(NEW, Rwr, 600), (OLD, Rbw, 900)]);
+        assert_eq!(decide(&with_a_better, 0, None), keep(900, &[1]));
+        let cut = stamped(&[(NEW, Rwr, 5), (OLD, Rwr, 800)]);
+        assert_eq!(decide(&cut, 0, Some(5)), keep(5, &[0, 1]));
     }
 }

@@ -51,7 +51,7 @@ struct State {
     left: Option<u64>,
     off: bool,
     trouble: Option<Trouble>,
-    /// Something failed on it.
+    /// Something failed while it was broken.
     failed: bool,
     folders: BTreeSet<PathBuf>,
     base: BTreeMap<PathBuf, FileId>,
@@ -160,7 +160,7 @@ impl Disk {
         self.state.lock().off
     }
 
-    /// Whether anything has failed on it, but for want of room.
+    /// Whether it was broken.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.state.lock().failed
@@ -253,7 +253,8 @@ impl State {
             Trouble::Full => matches!(op, DiskOp::Write | DiskOp::Create | DiskOp::MakeDir),
         };
         let full = self.trouble == Some(Trouble::Full);
-        self.failed |= failed && !full;
+        // One failed sync needs no other disk: the datanode goes on with it.
+        self.failed |= failed && self.trouble == Some(Trouble::Broken);
         if failed && self.trouble == Some(Trouble::OneSync) {
             self.trouble = None;
         }

@@ -12,6 +12,8 @@ use steadfs_common::{FsError, FsErrorKind, FsResult, Millis};
 use steadfs_daemon::clock::Clock;
 use steadfs_namenode::NamenodeConfig;
 use steadfs_namenode::inline::InlineNamenode;
+use steadfs_namenode_core::Caller;
+use steadfs_namenode_core::command::Origin;
 use tonic::Request;
 
 use crate::datanode::Slot;
@@ -124,6 +126,18 @@ pub fn config(root: &Path) -> NamenodeConfig {
     config.store.write_buffer_bytes = 4 << 20;
     config.store.read_threads = 1;
     config
+}
+
+/// Who calls.
+#[must_use]
+pub fn user() -> Caller {
+    Caller {
+        user: USER.to_owned(),
+        groups: Vec::new(),
+        superuser: false,
+        address: None,
+        origin: Origin::default(),
+    }
 }
 
 /// A request as a client sends it.

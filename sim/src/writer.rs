@@ -3,7 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use steadfs_common::{BlockId, BlockPoolId, ChecksumSpec, FsError, FsErrorKind, FsResult, GenStamp};
+use steadfs_common::{
+    BlockId, BlockPoolId, ChecksumSpec, FsError, FsErrorKind, FsPath, FsResult, GenStamp, InodeId,
+};
+use steadfs_namenode_core::Command;
+use steadfs_namenode_core::command::FileRef;
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::namespace_server::Namespace as _;
 use steadfs_wire::transfer::{BlockRef, Packet, PacketHeader, PipelineAck, Stage, Status, Token, WriteBlock};
@@ -11,7 +15,7 @@ use steadfs_wire::transfer::{BlockRef, Packet, PacketHeader, PipelineAck, Stage,
 use crate::client::Client;
 use crate::datanode::number_of;
 use crate::pipeline::{self, Back, Upstream, peer};
-use crate::world::{by_user, plain};
+use crate::world::{by_user, plain, user};
 
 const SPEC: ChecksumSpec = ChecksumSpec::DEFAULT;
 /// Bytes of a full packet.
@@ -218,21 +222,42 @@ impl<'a> Writer<'a> {
         if !open.noted || sync && !open.noted_synced && !self.client.is_stock() {
             open.noted = true;
             open.noted_synced |= sync;
-            let request = pb::FsyncRequest {
-                path: self.path.clone(),
-                inode: self.inode,
-                client: self.client.name.clone(),
-                // A stock client says the length if it is asked to alone, and then it is synced.
-                last_block_length: if self.client.is_stock() { 0 } else { open.acked },
-                flushed_only: !sync,
-            };
-            self.client
-                .call("fsync", request, async |namenode, request| {
-                    plain(namenode.namespace().fsync(by_user(request)).await)
-                })
-                .await?;
+            let length = open.acked;
+            self.note(length, sync).await?;
         }
         Ok(())
+    }
+
+    /// Tells the namenode how many bytes of the last block are relied on.
+    async fn note(&self, length: u64, sync: bool) -> FsResult<()> {
+        if self.client.is_stock() {
+            // It says the length with the first of a block, and not whether that is synced.
+            let command = Command::Fsync {
+                file: FileRef { path: FsPath::parse(&self.path)?, inode: Some(InodeId(self.inode)) },
+                client: self.client.name.clone(),
+                last_block_length: Some(length),
+                synced: None,
+            };
+            return self
+                .client
+                .call("fsync", command, async |namenode, command| {
+                    namenode.service().submit(&user(), None, command).await.map(|_| ())
+                })
+                .await;
+        }
+        let request = pb::FsyncRequest {
+            path: self.path.clone(),
+            inode: self.inode,
+            client: self.client.name.clone(),
+            last_block_length: length,
+            flushed_only: !sync,
+        };
+        self.client
+            .call("fsync", request, async |namenode, request| {
+                plain(namenode.namespace().fsync(by_user(request)).await)
+            })
+            .await
+            .map(|_| ())
     }
 
     /// Ends the file.

@@ -283,8 +283,9 @@ impl Core {
         open.sync_data(&files)?;
         if let Some(sum) = chunks.last_checksum_at(len) {
             disk.write_at(&files.meta, &sum, meta::file_len(spec, len) - sum.len() as u64)?;
-            // On disk before the bytes go that the checksum before it covers: without them nothing would match that one.
-            open.sync_files(&files)?;
+            // On disk before the bytes go that the checksum before it covers: without them nothing would match that one. If that
+            // fails, neither the old nor the new end is certain.
+            open.sync_files(&files).inspect_err(|_| open.state.lock().salvage = None)?;
         }
         disk.truncate(&files.data, len)?;
         disk.truncate(&files.meta, meta::file_len(spec, len))?;
@@ -293,6 +294,9 @@ impl Core {
         state.flushed = len;
         state.acked = state.acked.min(len);
         state.last_checksum = chunks.last_checksum_at(len);
+        if len <= state.synced {
+            (state.synced, state.synced_checksum) = (len, state.last_checksum);
+        }
         drop(state);
         io.chunks = chunks;
         io.written_back = io.written_back.min(len);

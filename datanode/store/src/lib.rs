@@ -31,6 +31,7 @@ mod progress;
 mod reader;
 mod recovery;
 mod replica;
+mod salvage;
 mod scan;
 mod store;
 mod suspects;

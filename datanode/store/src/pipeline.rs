@@ -274,6 +274,7 @@ impl Core {
         state.files = Some(Files { data: files.data.clone(), meta });
         io.chunks.resume(partial);
         state.last_checksum = io.chunks.last_checksum_at(old.len);
+        (state.synced, state.synced_checksum) = (old.len, state.last_checksum);
         drop(state);
         io.names_unsynced = false;
         io.synced();

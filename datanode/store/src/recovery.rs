@@ -103,7 +103,10 @@ impl Core {
             }
             ReplicaState::Rur | ReplicaState::Rbw | ReplicaState::Rwr | ReplicaState::Finalized => {}
         }
-        check_recovery_stamp(block, state.stamp, recovery)?;
+        // One that has the recovery's stamp already was on its way to the end of this very recovery.
+        if !is_done(block, state.stamp, recovery) {
+            check_recovery_stamp(block, state.stamp, recovery)?;
+        }
         if state.effective() == ReplicaState::Rbw {
             open.flush(io, true)?;
             self.recount(open);
@@ -117,40 +120,6 @@ impl Core {
         state.owner += 1;
         drop(state);
         Ok(Some(told(open)))
-    }
-
-    /// A replica whose disk was full takes part in recoveries with what had been written before: as one that waits, since it
-    /// may lack bytes that were acknowledged and not flushed. The caller holds `io`.
-    fn salvage(&self, open: &OpenReplica, io: &mut Io) -> StoreResult<()> {
-        let (len, spec, sum) = {
-            let mut state = open.state.lock();
-            if !std::mem::take(&mut state.salvageable) || state.gone || state.role != ReplicaState::Rbw {
-                return Ok(());
-            }
-            (state.flushed, state.spec, state.last_checksum)
-        };
-        // What is not brought to its end here is lost: the replica stays failed.
-        let files = open.files()?;
-        let disk = &open.volume.disk;
-        disk.truncate(&files.data, len)?;
-        disk.truncate(&files.meta, meta::file_len(spec, len))?;
-        if let Some(sum) = sum {
-            // A part of the next piece may have replaced it.
-            disk.write_at(&files.meta, &sum, meta::file_len(spec, len) - sum.len() as u64)?;
-        }
-        let partial = self.partial_chunk(open, &files, spec, len, len)?;
-        io.chunks = Chunks::new(open.id, spec, len);
-        io.chunks.resume(partial);
-        io.written_back = io.written_back.min(len);
-        let mut state = open.state.lock();
-        (state.role, state.before) = (ReplicaState::Rwr, ReplicaState::Rwr);
-        state.received = len;
-        state.acked = state.acked.min(len);
-        state.owner += 1;
-        state.failed = None;
-        drop(state);
-        open.release_room();
-        Ok(())
     }
 
     fn update_replica(&self, old: Block, recovery: GenStamp, len: u64) -> StoreResult<StorageId> {

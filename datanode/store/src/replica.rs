@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use steadfs_common::{BlockId, ChecksumSpec, FsErrorKind, GenStamp};
+use steadfs_common::{BlockId, ChecksumSpec, GenStamp};
 
 use crate::chunks::Chunks;
 use crate::disk::NamedFile;
@@ -76,14 +76,20 @@ pub(crate) struct State {
     pub(crate) received: u64,
     pub(crate) flushed: u64,
     pub(crate) acked: u64,
+    /// Bytes that a sync, which said so, has put on the disk with their checksums.
+    pub(crate) synced: u64,
+    /// As `last_checksum`, of `synced`.
+    pub(crate) synced_checksum: Option<[u8; 4]>,
     /// The checksum of the chunk that `flushed` lies in, over its bytes up to there. The one in the file may cover more.
     pub(crate) last_checksum: Option<[u8; 4]>,
     /// Who may write: raised whenever somebody takes the replica over.
     pub(crate) owner: u64,
     /// Why it takes nothing more.
     pub(crate) failed: Option<String>,
-    /// It failed because its disk was full, and no sync did: what was written before can still be used.
-    pub(crate) salvageable: bool,
+    /// What a recovery can do with it although it failed.
+    pub(crate) salvage: Option<Salvage>,
+    /// It was written again once after a failed sync.
+    pub(crate) rewritten: bool,
     /// It is no longer this: finalized, deleted, or its volume failed.
     pub(crate) gone: bool,
     pub(crate) files: Option<Files>,
@@ -91,6 +97,16 @@ pub(crate) struct State {
     pub(crate) kept: u64,
     /// Bytes that it is counted as on its volume.
     pub(crate) counted: u64,
+}
+
+/// Why bytes of a failed replica can still be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Salvage {
+    /// A write failed, and no sync: what was written before is as good as it was.
+    Written,
+    /// A sync failed: what lies past the bytes that were synced before is perhaps in memory only, and no later sync will say
+    /// so, since the pages count as clean.
+    Unsynced,
 }
 
 /// The open files of a replica.
@@ -129,10 +145,13 @@ impl State {
             received: len,
             flushed: len,
             acked: len,
+            synced: 0,
+            synced_checksum: None,
             last_checksum: None,
             owner: 0,
             failed: None,
-            salvageable: false,
+            salvage: None,
+            rewritten: false,
             gone: false,
             files: None,
             kept: 0,
@@ -208,8 +227,17 @@ impl OpenReplica {
         let mut state = self.state.lock();
         if state.failed.is_none() {
             state.failed = Some(why.to_string());
-            state.salvageable = why.kind() == FsErrorKind::NoSpace;
+            state.salvage = Some(Salvage::Written);
         }
+    }
+
+    /// As [`Self::fail`], after a sync.
+    fn fail_sync(&self, why: &StoreError) {
+        let mut state = self.state.lock();
+        if state.failed.is_none() || state.salvage.is_some() {
+            state.salvage = Some(Salvage::Unsynced);
+        }
+        state.failed.get_or_insert_with(|| why.to_string());
     }
 
     /// The open files; `io` is held, so they cannot be exchanged meanwhile.
@@ -247,23 +275,24 @@ impl OpenReplica {
         Ok(())
     }
 
-    /// Makes all bytes and names durable. `io` need not be held, but `flush` must have been called.
+    /// Makes all bytes durable, and not the names. The caller holds `io` and has called `flush`.
     pub(crate) fn sync_files(&self, files: &Files) -> StoreResult<()> {
         let _one = self.syncing.lock();
         // A failure of an earlier sync was noted under this lock.
         self.check(None)?;
         let disk = &self.volume.disk;
-        let synced = disk.sync(&files.data).and_then(|()| disk.sync(&files.meta));
-        if let Err(error) = &synced {
-            self.fail(error);
-        }
-        synced
+        disk.sync(&files.data)
+            .and_then(|()| disk.sync(&files.meta))
+            .inspect_err(|error| self.fail_sync(error))?;
+        let mut state = self.state.lock();
+        (state.synced, state.synced_checksum) = (state.flushed, state.last_checksum);
+        Ok(())
     }
 
     pub(crate) fn sync_data(&self, files: &Files) -> StoreResult<()> {
         let _one = self.syncing.lock();
         self.check(None)?;
-        self.volume.disk.sync(&files.data).inspect_err(|error| self.fail(error))
+        self.volume.disk.sync(&files.data).inspect_err(|error| self.fail_sync(error))
     }
 
     /// Syncs the data file alone, to have less to do at the end.

@@ -235,9 +235,11 @@ pub enum Command {
     Fsync {
         file: FileRef,
         client: String,
+        /// Bytes of the last block that the writer relies on; none if it relies on some and does not count them.
         last_block_length: Option<u64>,
-        /// The bytes are on the disks of all datanodes of the pipeline, not only in their memory.
-        synced: bool,
+        /// Whether the bytes are on the disks of all datanodes of the pipeline, not only in their memory; none if the writer
+        /// does not say.
+        synced: Option<bool>,
     },
     /// Allocates a new generation stamp for a pipeline's recovery. Reply: [`Reply::Block`] with it.
     UpdateBlockForPipeline { block: BlockRef, client: String },

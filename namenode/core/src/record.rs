@@ -211,7 +211,7 @@ pub enum BlockState {
         /// So many of the bytes are known to be on disks. What `length` has more was acknowledged when it was in memory,
         /// and may be gone once the power failed.
         synced: u64,
-        /// Its writer did not say how much of `length` is synced: it may be all.
+        /// Its writer did not say how much of `length` is synced: it may be all, and where that is 0, more.
         unsure: bool,
     },
     /// The writer said how long it is; not yet seen on enough datanodes.
@@ -248,6 +248,18 @@ impl Block {
         match &self.state {
             BlockState::UnderConstruction { expected, .. } | BlockState::Committed { expected } => expected,
             BlockState::Complete => &[],
+        }
+    }
+
+    /// Bytes that are known to be on disks, and whether others may be: more of `length`, or, where none is known, some that
+    /// its writer did not count.
+    #[must_use]
+    pub const fn synced(&self) -> (u64, bool) {
+        match self.state {
+            BlockState::UnderConstruction { synced, unsure, .. } => {
+                (synced, unsure && (synced < self.length || synced == 0))
+            }
+            BlockState::Committed { .. } | BlockState::Complete => (self.length, false),
         }
     }
 }

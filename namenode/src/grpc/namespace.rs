@@ -230,8 +230,8 @@ impl Namespace for NamespaceDoor {
         answer!(self, request, |who, message| {
             let file = file_ref(&message.path, message.inode)?;
             let client = principal("client", &message.client)?;
-            let last_block_length = Some(message.last_block_length).filter(|length| *length > 0);
-            let synced = !message.flushed_only;
+            let last_block_length = Some(message.last_block_length);
+            let synced = Some(!message.flushed_only);
             self.change(&who, Command::Fsync { file, client, last_block_length, synced }).await
         })
     }

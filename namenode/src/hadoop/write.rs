@@ -120,13 +120,10 @@ pub(super) async fn fsync(asked: Asked, request: FsyncRequestProto) -> FsResult<
     let command = Command::Fsync {
         file: convert::file_ref(&request.src, request.file_id)?,
         client: convert::client_name(&request.client)?,
-        // -1 is "not known", and 0 says nothing either.
-        last_block_length: request
-            .last_block_length
-            .and_then(|length| u64::try_from(length).ok())
-            .filter(|&l| l > 0),
-        // They say the length with `hsync` alone (`UPDATE_LENGTH`).
-        synced: true,
+        // -1 is "not known".
+        last_block_length: request.last_block_length.and_then(|length| u64::try_from(length).ok()),
+        // They call it with the first `hflush` or `hsync` of a block, and then with those alone that are to update the length.
+        synced: None,
     };
     answers::done(asked.submit(command).await?)?;
     Ok(FsyncResponseProto {})

@@ -1,6 +1,7 @@
 //! Disks that fail.
 
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use steadfs_common::{BlockId, FsErrorKind};
-use steadfs_datanode_store::{DiskOp, Faults, ReplicaState, StoreError};
+use steadfs_datanode_store::{DiskOp, Faults, ReplicaState, ReplicaWriter, StoreError};
 
 use crate::fixture::*;
 
@@ -101,6 +102,77 @@ fn a_failed_sync_is_never_tried_again() {
     assert_eq!(store.status(ID).unwrap().state, ReplicaState::Rbw);
     assert!(!store.volumes()[0].failed, "the check of the volume passed");
     assert!(store.delete(ID, G1).unwrap());
+}
+
+/// A replica of 2,000 bytes, of which 700 are synced, whose sync then failed.
+fn unsynced(fixture: &Fixture, failing: &Failing) -> (ReplicaWriter, Vec<u8>) {
+    let data = bytes(1, 2_000);
+    let writer = fixture.store().create_rbw(create(ID, G1)).unwrap();
+    write(&writer, 0, &data[..700]).unwrap();
+    writer.sync().unwrap();
+    write(&writer, 512, &data[512..]).unwrap();
+    writer.set_acked(2_000);
+    failing.set(sync_fails);
+    assert!(writer.sync().is_err());
+    failing.clear();
+    (writer, data)
+}
+
+fn sync_fails(op: DiskOp, path: &str) -> Option<io::ErrorKind> {
+    (op == DiskOp::Sync && path.contains("blk_")).then_some(io::ErrorKind::Other)
+}
+
+#[test]
+fn what_a_failed_sync_left_in_memory_is_written_again_by_a_recovery() {
+    let (fixture, failing) = fixture(1);
+    let (writer, data) = unsynced(&fixture, &failing);
+    let store = fixture.store();
+    let written = failing.count(DiskOp::Write);
+    let told = store.init_recovery(block(ID, G1, 0), G2).unwrap().unwrap();
+    assert_eq!((told.state, told.block.len), (ReplicaState::Rwr, 2_000), "better ones come first");
+    assert!(failing.count(DiskOp::Write) >= written + 2, "no sync would write clean pages");
+    assert!(writer.sync().is_err() && write(&writer, 2_000, b"more").is_err(), "its writer is over");
+    store.update_replica(told.block, G2, 2_000).unwrap();
+    assert_eq!(read_all(store, ID, G2), data);
+    assert!(fixture.heard.bad.lock().is_empty() && !store.volumes()[0].failed);
+}
+
+#[test]
+fn after_a_second_failed_sync_what_was_synced_before_counts() {
+    for len in [2_000, 1_300, 600] {
+        let (fixture, failing) = fixture(1);
+        let (_writer, data) = unsynced(&fixture, &failing);
+        let store = fixture.store();
+        let told = store.init_recovery(block(ID, G1, 0), G2).unwrap().unwrap();
+        failing.set(sync_fails);
+        assert!(store.update_replica(told.block, G2, len).is_err());
+        failing.clear();
+        for stamp in [G2, G3] {
+            let told = store.init_recovery(block(ID, G1, 0), stamp).unwrap().unwrap();
+            assert_eq!((told.state, told.block.len), (ReplicaState::Rwr, 700));
+        }
+        assert!(store.update_replica(block(ID, G1, 701), G3, 701).is_err());
+        let told = store.init_recovery(block(ID, G1, 0), G3);
+        assert_eq!(told.unwrap().unwrap().block.len, 700, "who asks for more changes nothing");
+        store.update_replica(block(ID, G1, 700), G3, 700).unwrap();
+        assert_eq!(read_all(store, ID, G3), data[..700]);
+    }
+}
+
+#[test]
+fn what_was_not_synced_counts_as_far_as_it_is_what_was_written() {
+    for (rot, good) in [(1_999, 1_536), (1_030, 1_024), (1_000, 700)] {
+        let (fixture, failing) = fixture(1);
+        let (_writer, data) = unsynced(&fixture, &failing);
+        let file =
+            std::fs::OpenOptions::new().write(true).open(fixture.file(&format!("blk_{}", ID.0))).unwrap();
+        file.write_all_at(&[data[rot] ^ 1], rot as u64).unwrap();
+        let store = fixture.store();
+        let told = store.init_recovery(block(ID, G1, 0), G2).unwrap().unwrap();
+        assert_eq!(told.block.len, good, "the byte at {rot} was lost");
+        store.update_replica(told.block, G2, good).unwrap();
+        assert_eq!(read_all(store, ID, G2), data[..good as usize]);
+    }
 }
 
 #[test]

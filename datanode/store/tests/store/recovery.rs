@@ -1,7 +1,12 @@
 //! Block recovery.
 
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use steadfs_common::FsErrorKind;
-use steadfs_datanode_store::{ChangeKind, ReplicaState, StoreError};
+use steadfs_datanode_store::{ChangeKind, DiskOp, Faults, ReplicaState, StoreError};
 
 use crate::fixture::*;
 
@@ -75,6 +80,41 @@ fn a_recovery_that_ended_here_is_told_as_it_ended() {
     }
     let newer = fixture.store().init_recovery(block(ID, G1, 1_000), G3).unwrap().unwrap();
     assert_eq!(newer.block, block(ID, G2, 700));
+}
+
+#[test]
+fn a_recovery_that_broke_off_behind_its_new_stamp_is_led_again() {
+    let failing = Arc::new(NoFinalizing::default());
+    let mut fixture = Fixture::with_faults(1, Some(failing.clone()));
+    let data = bytes(3, 900);
+    let writer = fixture.store().create_rbw(create(ID, G1)).unwrap();
+    write(&writer, 0, &data).unwrap();
+    drop(writer);
+    let told = fixture.store().init_recovery(block(ID, G1, 0), G2).unwrap().unwrap();
+    failing.0.store(true, Ordering::Relaxed);
+    fixture.store().update_replica(told.block, G2, 900).unwrap_err();
+    failing.0.store(false, Ordering::Relaxed);
+    fixture.restart();
+    // The namenode orders the same recovery again.
+    let told = fixture.store().init_recovery(block(ID, G1, 0), G2).unwrap().expect("it holds the bytes");
+    assert_eq!((told.block, told.state), (block(ID, G2, 900), ReplicaState::Rwr));
+    fixture.store().update_replica(told.block, G2, 900).unwrap();
+    assert_eq!(read_all(fixture.store(), ID, G2), data);
+}
+
+/// No file can be renamed to its final place while it is set.
+#[derive(Default)]
+struct NoFinalizing(AtomicBool);
+
+impl Faults for NoFinalizing {
+    fn before(&self, op: DiskOp, path: &Path) -> io::Result<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let of_data = name.starts_with("blk_") && !name.ends_with(".meta");
+        if op == DiskOp::Rename && of_data && self.0.load(Ordering::Relaxed) {
+            return Err(io::Error::other("injected"));
+        }
+        Ok(())
+    }
 }
 
 #[test]

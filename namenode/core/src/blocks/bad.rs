@@ -117,6 +117,12 @@ impl BlockMap {
         self.bad.get(&id)?.iter().find(|mark| mark.storage == storage)
     }
 
+    /// Where bad replicas are that can be asked for. Marks of datanodes and volumes that are gone wait for these to come back;
+    /// nobody is to do anything about them.
+    pub(super) fn bad_places<'a>(&'a self, marks: &'a [Bad]) -> impl Iterator<Item = StorageIndex> + 'a {
+        marks.iter().map(|mark| mark.storage).filter(|place| self.nodes.counts(*place))
+    }
+
     /// The bad replica there is gone, or a good one took its place.
     pub(super) fn clear_bad(&mut self, id: BlockId, storage: StorageIndex) {
         if let Some(marks) = self.bad.get_mut(&id) {

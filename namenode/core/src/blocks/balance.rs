@@ -192,7 +192,8 @@ impl BlockMap {
         for at in self.nodes.indexes() {
             for place in self.nodes.node(at).storages.iter().copied() {
                 let storage = self.nodes.storage(place);
-                if self.standing(place) != Standing::Serving || storage.report.capacity == 0 {
+                let serves = self.standing(place) == Standing::Serving && !self.nodes.node(at).ended;
+                if !serves || storage.report.capacity == 0 {
                     continue;
                 }
                 let share = fields.entry(storage.report.kind).or_default().entry(at).or_insert_with(|| {

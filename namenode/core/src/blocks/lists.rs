@@ -90,10 +90,12 @@ impl BlockMap {
             places.iter().map(|place| self.nodes.storage(*place).report.id).collect::<Vec<_>>()
         };
         let of = |set: &BTreeSet<BlockId>| set.iter().take(limit).copied().collect::<Vec<_>>();
-        let corrupt = self.bad.iter().map(|(id, marks)| {
-            let places: Vec<StorageIndex> = marks.iter().map(|mark| mark.storage).collect();
-            (*id, ids(&places))
-        });
+        let corrupt = || {
+            self.bad.iter().filter_map(|(id, marks)| {
+                let places: Vec<StorageIndex> = self.bad_places(marks).collect();
+                (!places.is_empty()).then(|| (*id, ids(&places)))
+            })
+        };
         let deletions = self.nodes.indexes().filter_map(|at| {
             let node = self.nodes.node(at);
             let count = node.orders.invalid_len() as u64;
@@ -109,14 +111,14 @@ impl BlockMap {
                 .take(limit)
                 .map(|(id, pending)| (*id, ids(&pending.targets)))
                 .collect(),
-            corrupt: corrupt.take(limit).collect(),
+            corrupt: corrupt().take(limit).collect(),
             deletions: deletions.collect(),
             totals: [
                 self.needed.iter().map(BTreeSet::len).sum::<usize>(),
                 self.missing.len(),
                 self.postponed.len(),
                 self.pending.len(),
-                self.bad.len(),
+                corrupt().count(),
             ]
             .map(|count| count as u64),
         }

@@ -680,7 +680,7 @@ impl BlockMap {
     #[must_use]
     pub fn replicas(&self, block: BlockId) -> (SmallVec<[StorageId; 3]>, SmallVec<[StorageId; 3]>) {
         let good = self.table.get(block).into_iter().flat_map(|entry| entry.places.as_slice()).copied();
-        let bad = self.bad.get(&block).into_iter().flatten().map(|mark| mark.storage);
+        let bad = self.bad.get(&block).into_iter().flat_map(|marks| self.bad_places(marks));
         (self.ids(good.filter(|place| self.nodes.counts(*place))), self.ids(bad))
     }
 
@@ -703,11 +703,7 @@ impl BlockMap {
         BlockCounts {
             known: self.table.len(),
             under_replicated: lacking,
-            corrupt: self
-                .bad
-                .values()
-                .filter(|marks| marks.iter().any(|mark| self.nodes.counts(mark.storage)))
-                .count() as u64,
+            corrupt: self.bad.values().filter(|marks| self.bad_places(marks).next().is_some()).count() as u64,
             missing: self.missing.len() as u64,
             missing_single: self.missing_single.len() as u64,
             endangered: self.needed[0].len() as u64,

@@ -12,9 +12,11 @@ use super::*;
 use crate::command::{BlockRef, Effect};
 use crate::record::{Block, BlockState, Loss, Recovery};
 
+mod copies;
 mod deletions;
 mod failed;
 mod lives;
+mod recoveries;
 mod spread;
 
 const LENGTH: u64 = 1_000;

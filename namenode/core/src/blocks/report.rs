@@ -360,16 +360,15 @@ impl BlockMap {
             ..Building::default()
         };
         self.building.insert(block.id, building);
-        if let BlockState::UnderConstruction { expected, recovery: Some(recovery), synced, unsure } =
-            &block.state
-        {
+        if let BlockState::UnderConstruction { expected, recovery: Some(recovery), .. } = &block.state {
+            let (synced, unsure) = block.synced();
             let work = RecoveryWork {
                 block: BlockRef { id: block.id, stamp: block.stamp, length: block.length },
                 stamp: recovery.stamp,
                 truncate_to: recovery.truncate_to,
                 storages: expected.clone(),
-                synced: *synced,
-                unsure: *unsure && *synced < block.length,
+                synced,
+                unsure,
                 since: None,
                 primary: None,
                 tried: smallvec::SmallVec::new(),

@@ -1,10 +1,12 @@
-//! Which orders to delete a datanode may not have heard: those that went with an answer to a heartbeat that was lost.
+//! Which orders to delete and to copy a datanode may not have heard: those that went with an answer to a heartbeat that was lost.
 //!
 //! A datanode numbers its heartbeats, and says in each which was the last that it has an answer to.
 
 use std::collections::VecDeque;
 
 use steadfs_common::BlockId;
+
+use super::work::Copy;
 
 /// Orders of one life of a datanode, each with the number of the heartbeat that it answered.
 #[derive(Debug, Default)]
@@ -13,6 +15,9 @@ pub(super) struct Unheard {
     last: u64,
     /// In the order of their numbers. No more than orders to delete that are out.
     orders: VecDeque<(u64, BlockId)>,
+    /// In the order of their numbers. No more than copies that are under way.
+    copies: VecDeque<(u64, Copy)>,
+    bandwidth: Option<(u64, u64)>,
 }
 
 impl Unheard {
@@ -30,6 +35,10 @@ impl Unheard {
         while self.orders.front().is_some_and(|(of, _)| *of <= answered) {
             self.orders.pop_front();
         }
+        while self.copies.front().is_some_and(|(of, _)| *of <= answered) {
+            self.copies.pop_front();
+        }
+        self.bandwidth = self.bandwidth.filter(|(of, _)| *of > answered);
         true
     }
 
@@ -43,6 +52,28 @@ impl Unheard {
     /// The next order that an earlier answer took along, and that was not heard.
     pub(super) fn next(&mut self) -> Option<BlockId> {
         self.orders.pop_front_if(|(of, _)| *of < self.last).map(|(_, block)| block)
+    }
+
+    /// An order to copy went with the answer to the last heartbeat.
+    pub(super) fn sent_copy(&mut self, copy: Copy) {
+        if self.last > 0 {
+            self.copies.push_back((self.last, copy));
+        }
+    }
+
+    /// As [`Self::next`], of copies.
+    pub(super) fn next_copy(&mut self) -> Option<Copy> {
+        self.copies.pop_front_if(|(of, _)| *of < self.last).map(|(_, copy)| copy)
+    }
+
+    /// The bandwidth of moves went with the answer to the last heartbeat.
+    pub(super) fn sent_bandwidth(&mut self, bytes_per_second: u64) {
+        self.bandwidth = Some((self.last, bytes_per_second)).filter(|_| self.last > 0);
+    }
+
+    /// The bandwidth, if it was not heard.
+    pub(super) fn next_bandwidth(&mut self) -> Option<u64> {
+        self.bandwidth.take_if(|(of, _)| *of < self.last).map(|(_, bytes)| bytes)
     }
 }
 

@@ -25,6 +25,8 @@ const MAX_INVALID: usize = 1_000_000;
 const INVALID_EXPIRY: Duration = Duration::from_secs(600);
 /// Recoveries that one answer to a heartbeat orders.
 const RECOVERS_PER_HEARTBEAT: usize = 64;
+/// Datanodes that may lead the recovery of a block of which nothing is left.
+const WITNESSES: usize = 8;
 /// Blocks looked at in one round of ordering replicas, whether or not anything can be done for them.
 const BLOCKS_PER_ROUND: usize = 2_000;
 /// A datanode that was asked for a report is asked again after this.
@@ -266,7 +268,11 @@ impl BlockMap {
     fn commands(&mut self, at: NodeIndex, now: Millis) -> Vec<NodeCommand> {
         let mut commands = Vec::new();
         let node = self.nodes.node_mut(at);
-        commands.extend(node.orders.bandwidth.take().map(NodeCommand::Bandwidth));
+        let unheard = node.orders.unheard.next_bandwidth();
+        if let Some(bytes) = node.orders.bandwidth.take().or(unheard) {
+            node.orders.unheard.sent_bandwidth(bytes);
+            commands.push(NodeCommand::Bandwidth(bytes));
+        }
         // What waits for the end of safe mode is not asked for before.
         let early = node.orders.report_again && self.safe_mode.is_on();
         if node.report_due.is_some_and(|due| due <= now) && !early {
@@ -368,8 +374,13 @@ impl BlockMap {
     }
 
     fn give_transfers(&mut self, at: NodeIndex, commands: &mut Vec<NodeCommand>) {
+        while let Some(copy) = self.nodes.node_mut(at).orders.unheard.next_copy() {
+            if self.is_awaited(at, &copy) {
+                self.nodes.node_mut(at).orders.transfers.push_back(copy);
+            }
+        }
         while let Some(copy) = self.nodes.node_mut(at).orders.transfers.pop_front() {
-            let Copy { block, targets, bytes_per_second, for_balance } = copy;
+            let Copy { block, targets, bytes_per_second, for_balance } = copy.clone();
             let held = self.table.get(block.id).is_some_and(|entry| {
                 entry.stamp == block.stamp
                     && entry.places.as_slice().iter().any(|place| self.nodes.storage(*place).node == at)
@@ -377,6 +388,7 @@ impl BlockMap {
             if held {
                 let targets = targets.iter().map(|target| self.nodes.storage(*target).report.id).collect();
                 commands.push(NodeCommand::Transfer { block, targets, bytes_per_second, for_balance });
+                self.nodes.node_mut(at).orders.unheard.sent_copy(copy);
             } else if for_balance {
                 self.end_move(block.id);
             } else {
@@ -384,6 +396,19 @@ impl BlockMap {
                 self.evaluate(block.id);
             }
         }
+    }
+
+    /// Whether a copy that was ordered from a datanode has come to no end yet.
+    fn is_awaited(&self, at: NodeIndex, copy: &Copy) -> bool {
+        if copy.for_balance {
+            let going = self.moves.active.get(&copy.block.id);
+            return going.is_some_and(|going| {
+                self.nodes.storage(going.from).node == at && copy.targets.contains(&going.to)
+            });
+        }
+        self.pending.get(&copy.block.id).is_some_and(|pending| {
+            pending.sources.contains(&at) && copy.targets.iter().any(|to| pending.targets.contains(to))
+        })
     }
 
     fn give_recovers(&mut self, at: NodeIndex, commands: &mut Vec<NodeCommand>, now: Millis) {
@@ -402,10 +427,27 @@ impl BlockMap {
                 storages: self.recovery_storages(work).into_iter().map(|(_, id)| id).collect(),
                 left_out: u32::try_from(left_out).unwrap_or(u32::MAX),
                 synced: work.synced,
-                waited: !work.unsure
-                    && work.since.is_some_and(|since| now.since(since) >= self.settings.flushed_wait),
+                waited: self.was_waited_for(work, now),
             });
         }
+    }
+
+    /// Whether those that cannot be asked were waited for long enough: what was not synced may be gone.
+    fn was_waited_for(&self, work: &RecoveryWork, now: Millis) -> bool {
+        !work.unsure && work.since.is_some_and(|since| now.since(since) >= self.settings.flushed_wait)
+    }
+
+    /// Who may lead a recovery: those that have or may have a replica. If there is none, nothing can have been synced, and they
+    /// were waited for, anybody can say that nothing is left.
+    fn primaries(&self, work: &RecoveryWork, now: Millis) -> SmallVec<[NodeIndex; 3]> {
+        let mut nodes: SmallVec<[NodeIndex; 3]> =
+            self.recovery_storages(work).into_iter().map(|(node, _)| node).collect();
+        let unsynced = work.synced == 0 && work.truncate_to.is_none();
+        if nodes.is_empty() && unsynced && self.was_waited_for(work, now) {
+            let lives = |at: &NodeIndex| self.nodes.node(*at).live && !self.nodes.node(*at).ended;
+            nodes.extend(self.nodes.indexes().filter(lives).take(WITNESSES));
+        }
+        nodes
     }
 
     /// Whether a storage is known and can be asked for its replicas now.
@@ -440,17 +482,17 @@ impl BlockMap {
             .collect();
         for id in due {
             let candidates =
-                self.recoveries.get(&id).map(|work| self.recovery_storages(work)).unwrap_or_default();
+                self.recoveries.get(&id).map(|work| self.primaries(work, now)).unwrap_or_default();
             let until = now.plus(self.settings.recovery_retry);
             let Some(work) = self.recoveries.get_mut(&id) else { continue };
             work.since.get_or_insert(now);
             if let Some((node, _)) = work.primary.take() {
                 work.tried.push(node);
             }
-            if candidates.iter().all(|(node, _)| work.tried.contains(node)) {
+            if candidates.iter().all(|node| work.tried.contains(node)) {
                 work.tried.clear();
             }
-            if let Some((node, _)) = candidates.iter().find(|(node, _)| !work.tried.contains(node)) {
+            if let Some(node) = candidates.iter().find(|node| !work.tried.contains(node)) {
                 work.primary = Some((*node, until));
                 self.nodes.node_mut(*node).orders.recovers.push_back(id);
             }
@@ -613,7 +655,7 @@ impl BlockMap {
         let free = |place: &&StorageIndex| {
             let node = node(place);
             let room = node.orders.outgoing.has_room(bytes, most, settings.light_copies);
-            room && node.live && node.admin != AdminState::InMaintenance
+            room && node.live && !node.ended && node.admin != AdminState::InMaintenance
         };
         let mut sources: SmallVec<[StorageIndex; 8]> = places.iter().filter(free).copied().collect();
         if sources.iter().any(|place| !node(place).slow) {

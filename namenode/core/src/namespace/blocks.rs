@@ -248,18 +248,31 @@ pub(crate) fn fsync(
     file: &FileRef,
     client: &str,
     length: Option<u64>,
-    synced: bool,
+    synced: Option<bool>,
 ) -> FsResult<Reply> {
     let inode = lease::open_file(&p.tx, &p.guard, file, client)?;
-    let (Some(length), Some(mut last)) = (length, last_block(&p.tx, &inode)) else { return Ok(Reply::Done) };
-    let BlockState::UnderConstruction { recovery: None, synced: on_disk, .. } = &mut last.state else {
+    let Some(mut last) = last_block(&p.tx, &inode) else { return Ok(Reply::Done) };
+    let BlockState::UnderConstruction { recovery: None, synced: on_disk, unsure, .. } = &mut last.state
+    else {
         return Ok(Reply::Done);
     };
-    let more_on_disk = synced && length > *on_disk;
-    if more_on_disk {
-        *on_disk = length;
-    }
-    if length <= last.length && !more_on_disk {
+    let Some(length) = length else {
+        // It relies on bytes that it does not count: the block is never taken for one of which nothing was written.
+        if *on_disk == 0 && !std::mem::replace(unsure, true) {
+            p.tx.put_block(last);
+        }
+        return Ok(Reply::Done);
+    };
+    let more = length > *on_disk;
+    let news = match synced {
+        Some(true) if more => {
+            *on_disk = length;
+            true
+        }
+        None if more => !std::mem::replace(unsure, true),
+        _ => false,
+    };
+    if length <= last.length && !news {
         return Ok(Reply::Done);
     }
     let before = p.usage(&inode);

@@ -9,7 +9,6 @@ use smallvec::SmallVec;
 use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis, limits};
 
 use super::permission::Guard;
-use super::pipeline::synced_length;
 use super::planner::Planner;
 use super::read::Action;
 use super::resolve::{self, Purpose};
@@ -272,7 +271,7 @@ fn begin_recovery(
         return;
     }
     let truncate_to = before.and_then(|running| running.truncate_to);
-    let (stamp, (synced, unsure)) = (p.new_stamp(), synced_length(&last));
+    let (stamp, (synced, unsure)) = (p.new_stamp(), last.synced());
     p.effect(Effect::Recover {
         block: BlockRef { id: last.id, stamp: last.stamp, length: last.length },
         recovery_stamp: stamp,

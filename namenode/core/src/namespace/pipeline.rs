@@ -56,8 +56,9 @@ pub(crate) fn update_pipeline(
     set_length(&mut inode, &mut stored, new.length)?;
     p.grown(&inode, had);
     stored.stamp = new.stamp;
-    let (had_synced, was_unsure) = synced_length(&stored);
-    let unsure = was_unsure || synced.is_none();
+    let (had_synced, was_unsure) = stored.synced();
+    // Of nothing, nothing can be synced.
+    let unsure = was_unsure || synced.is_none() && new.length > had_synced;
     let synced = synced.map_or(had_synced, |synced| synced.min(new.length).max(had_synced));
     stored.state =
         BlockState::UnderConstruction { expected: storages.into(), recovery: None, synced, unsure };
@@ -71,14 +72,6 @@ pub(crate) fn update_pipeline(
     p.tx.put_block(stored);
     p.write_content(inode, before)?;
     Ok(Reply::Done)
-}
-
-/// Bytes of a block being written that are known to be on disks, and whether the others may be.
-pub(crate) const fn synced_length(block: &Block) -> (u64, bool) {
-    match block.state {
-        BlockState::UnderConstruction { synced, unsure, .. } => (synced, unsure && synced < block.length),
-        BlockState::Committed { .. } | BlockState::Complete => (block.length, false),
-    }
 }
 
 /// The block that `client` is writing, and its file.

@@ -59,3 +59,21 @@ fn a_copy_that_nobody_was_told_of_is_not_ordered_twice() {
     }
     assert_eq!(orders, [(0, id(1), vec![storage(1)])]);
 }
+
+#[test]
+fn bad_replicas_of_datanodes_that_are_gone_are_nobodys_work() {
+    let mut world = World::running(4);
+    world.written(1, 3, &[0, 1, 2]);
+    world.map.report_bad(named(1), &[storage(2)], true);
+    let listed = |world: &World| {
+        let lists = world.map.work_lists(10);
+        assert_eq!(lists.totals[4], lists.corrupt.len() as u64);
+        (lists.corrupt.len(), world.map.replicas(id(1)).1.len(), world.map.counts().corrupt)
+    };
+    assert_eq!(listed(&world), (1, 1, 1));
+    world.pass(65, &[2]);
+    assert_eq!(listed(&world), (0, 0, 0));
+    // It is not forgotten: what comes back is as bad as it was.
+    world.map.register(registration(2, 2), world.now).unwrap();
+    assert_eq!(listed(&world), (1, 1, 1));
+}

@@ -156,7 +156,7 @@ fn a_repeated_add_block_gets_the_same_block() {
                 file: of(&file),
                 client: "c1".into(),
                 last_block_length: Some(7),
-                synced: true,
+                synced: Some(true),
             },
         )
         .unwrap();
@@ -283,7 +283,7 @@ fn lengths_that_lie_are_refused() {
         file: of(&file),
         client: "c1".into(),
         last_block_length: Some(length),
-        synced: true,
+        synced: Some(true),
     };
     assert_eq!(world.kind("ann", &fsync(u64::MAX)), FsErrorKind::Refused);
     world.run("ann", &fsync(50)).unwrap();

@@ -177,8 +177,12 @@ fn a_recovery_that_found_nothing_drops_the_block() {
 fn a_recovery_does_not_lose_what_was_acknowledged() {
     let mut world = World::new();
     let (file, block) = written(&mut world);
-    let synced =
-        Command::Fsync { file: of(&file), client: "c1".into(), last_block_length: Some(7), synced: true };
+    let synced = Command::Fsync {
+        file: of(&file),
+        client: "c1".into(),
+        last_block_length: Some(7),
+        synced: Some(true),
+    };
     world.run("ann", &synced).unwrap();
     world.run("ann", &recover("/open/f")).unwrap();
     let stamp = world.recoveries[0].1;
@@ -202,7 +206,7 @@ fn a_recovery_may_lose_what_was_flushed_and_not_synced() {
         file: of(&file),
         client: "c1".into(),
         last_block_length: Some(length),
-        synced,
+        synced: Some(synced),
     };
     world.run("ann", &noted(4, true)).unwrap();
     world.run("ann", &noted(7, false)).unwrap();
@@ -250,7 +254,7 @@ fn told_of_an_unsure_writer(says_so: bool) -> Option<(u64, bool)> {
     };
     world.run("ann", &update).unwrap();
     let (client, last_block_length) = ("c1".into(), Some(9));
-    let all = Command::Fsync { file: of(&file), client, last_block_length, synced: true };
+    let all = Command::Fsync { file: of(&file), client, last_block_length, synced: Some(true) };
     if says_so {
         world.run("ann", &all).unwrap();
     }
@@ -259,6 +263,62 @@ fn told_of_an_unsure_writer(says_so: bool) -> Option<(u64, bool)> {
         Effect::Recover { synced, unsure, .. } => Some((*synced, *unsure)),
         _ => None,
     })
+}
+
+#[test]
+fn nothing_told_is_not_the_same_as_bytes_that_were_not_counted() {
+    let recovered = |noted: Option<Option<u64>>| {
+        let mut world = World::new();
+        let (file, block) = written(&mut world);
+        if let Some(last_block_length) = noted {
+            let client = "c1".into();
+            let fsync = Command::Fsync { file: of(&file), client, last_block_length, synced: None };
+            world.run("ann", &fsync).unwrap();
+        }
+        // A pipeline that lost a datanode before its first byte.
+        let stamp = Command::UpdateBlockForPipeline { block: named(&block), client: "c1".into() };
+        let Reply::Block(new) = world.run("ann", &stamp).unwrap() else { panic!() };
+        let update = Command::UpdatePipeline {
+            client: "c1".into(),
+            old: named(&block),
+            new: named(&new),
+            storages: block.storages.to_vec(),
+            synced: None,
+        };
+        world.run("ann", &update).unwrap();
+        world.run("ann", &recover("/open/f")).unwrap();
+        world.effects.iter().find_map(|effect| match effect {
+            Effect::Recover { block, synced, unsure, .. } => Some((block.length, *synced, *unsure)),
+            _ => None,
+        })
+    };
+    assert_eq!(recovered(None), Some((0, 0, false)));
+    assert_eq!(recovered(Some(Some(0))), Some((0, 0, false)));
+    assert_eq!(recovered(Some(None)), Some((0, 0, true)), "it may have synced any");
+}
+
+#[test]
+fn who_does_not_say_whether_bytes_are_synced_may_have_synced_them() {
+    let mut world = World::new();
+    let (file, block) = written(&mut world);
+    let fsync = |length, synced| {
+        let (client, last_block_length) = ("c1".into(), Some(length));
+        Command::Fsync { file: of(&file), client, last_block_length, synced }
+    };
+    for (length, synced) in [(4, None), (5, Some(false)), (3, None), (5, None)] {
+        world.run("ann", &fsync(length, synced)).unwrap();
+    }
+    assert_eq!(world.by_id(file.id).unwrap().file().unwrap().length, 5);
+    world.run("ann", &recover("/open/f")).unwrap();
+    let told = world.effects.iter().find_map(|effect| match effect {
+        Effect::Recover { block, synced, unsure, .. } => Some((block.length, *synced, *unsure)),
+        _ => None,
+    });
+    assert_eq!(told, Some((5, 0, true)), "nobody who may have it is given up");
+    // Everybody was heard, after the power had failed everywhere: they had not been synced.
+    let stamp = world.recoveries[0].1;
+    world.run("hdfs", &synchronized(&block, stamp, 2)).unwrap();
+    assert_eq!(world.by_id(file.id).unwrap().file().unwrap().length, 2);
 }
 
 #[test]

@@ -66,7 +66,7 @@ enum Op {
     AddBlock { file: usize, client: usize, previous: Previous, length: u64, reported: bool },
     Abandon { file: usize, client: usize, previous: Previous },
     Complete { file: usize, client: usize, previous: Previous, length: u64, reported: bool },
-    Fsync { file: usize, client: usize, length: u64, synced: bool },
+    Fsync { file: usize, client: usize, length: u64, synced: Option<bool> },
     Rename { who: usize, from: At, to: At, mode: RenameMode, to_trash: bool },
     Delete { who: usize, at: At, recursive: bool },
     Concat { who: usize, target: At, beside: Vec<&'static str>, other: Option<At> },
@@ -242,7 +242,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(file, client, previous, length, reported)| {
                 Op::Complete { file, client, previous, length, reported }
             }),
-        1 => (file.clone(), client(), length(), any::<bool>())
+        1 => (file.clone(), client(), length(), any::<Option<bool>>())
             .prop_map(|(file, client, length, synced)| Op::Fsync { file, client, length, synced }),
         6 => (who(), at(), at(), rename_mode, prop::bool::weighted(0.2))
             .prop_map(|(who, from, to, mode, to_trash)| Op::Rename { who, from, to, mode, to_trash }),

@@ -137,8 +137,12 @@ fn a_file_that_is_written_shows_its_last_block_apart() {
         (0, vec![0], false),
         "listed without bytes"
     );
-    let sync =
-        Command::Fsync { file: of(&file), client: "c1".into(), last_block_length: Some(30), synced: true };
+    let sync = Command::Fsync {
+        file: of(&file),
+        client: "c1".into(),
+        last_block_length: Some(30),
+        synced: Some(true),
+    };
     world.run("ann", &sync).unwrap();
     let known = blocks(&world, "/open/f", 0, 10).unwrap();
     assert_eq!(

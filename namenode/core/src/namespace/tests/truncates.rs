@@ -129,8 +129,12 @@ fn a_truncate_that_runs_is_told_from_another() {
     assert!(words.starts_with("Failed to TRUNCATE_FILE /open/f for c2"), "{words}");
     assert_eq!(world.kind("ann", &append("/open/f", "c2")), FsErrorKind::RecoveryInProgress);
     assert_eq!(world.recoveries.len(), 1);
-    let fsync =
-        Command::Fsync { file: of(&file), client: "c1".into(), last_block_length: Some(2_000), synced: true };
+    let fsync = Command::Fsync {
+        file: of(&file),
+        client: "c1".into(),
+        last_block_length: Some(2_000),
+        synced: Some(true),
+    };
     assert_eq!(world.run("ann", &fsync), Ok(Reply::Done));
     assert_eq!(length(&world), BLOCK, "who truncates does not write");
     let (block, _) = *world.recoveries.last().unwrap();

@@ -646,7 +646,7 @@ impl Model {
         })
     }
 
-    pub(super) fn fsync(&mut self, id: InodeId, client: &str, length: u64, synced: bool) -> Outcome {
+    pub(super) fn fsync(&mut self, id: InodeId, client: &str, length: u64, synced: Option<bool>) -> Outcome {
         let file = self.by_id(id)?;
         file.written_by(client)?;
         if let Some(last) =
@@ -656,7 +656,7 @@ impl Model {
                 return Err(Refused);
             }
             last.length = last.length.max(length);
-            if synced {
+            if synced == Some(true) {
                 last.synced = last.synced.max(length);
             }
         }

@@ -1,0 +1,48 @@
+//! Recoveries of blocks that nobody may have written to.
+
+use super::*;
+
+#[test]
+fn a_block_whose_storages_are_all_lost_is_recovered_by_anybody_once_they_were_waited_for() {
+    let orders = |synced, unsure, truncate_to| {
+        let mut world = World::running(2);
+        let storages: smallvec::SmallVec<[StorageId; 3]> = smallvec![storage(77), storage(78)];
+        let pipeline = Effect::Pipeline {
+            block: id(1),
+            stamp: STAMP,
+            replication: 2,
+            room: 0,
+            storages: storages.clone(),
+        };
+        world.map.apply(pipeline, world.now);
+        let recover = Effect::Recover {
+            block: named(1),
+            recovery_stamp: GenStamp(STAMP.0 + 1),
+            truncate_to,
+            storages,
+            synced,
+            unsure,
+        };
+        world.map.apply(recover, world.now);
+        let early = recovers(&world.pass(90, &[]));
+        assert!(early.is_empty(), "their disks may be put back: {early:?}");
+        recovers(&world.pass(60, &[]))
+    };
+    let told = orders(0, false, None);
+    assert!(told.len() > 1 && told[0].0 != told[1].0, "one that does not come back is followed: {told:?}");
+    assert!(told.iter().all(|(_, asked, left_out, waited)| (*asked, *left_out, *waited) == (0, 2, true)));
+    assert!(orders(0, true, None).is_empty(), "its writer may have synced some");
+    assert!(orders(5, false, None).is_empty(), "five bytes were synced");
+    assert!(orders(0, false, Some(0)).is_empty());
+}
+
+/// Who is told to recover a block: how many storages it asks, how many it cannot, and whether these were waited for.
+fn recovers(commands: &[(u32, NodeCommand)]) -> Vec<(u32, usize, u32, bool)> {
+    let of = |(node, command): &(u32, NodeCommand)| match command {
+        NodeCommand::Recover { storages, left_out, waited, .. } => {
+            Some((*node, storages.len(), *left_out, *waited))
+        }
+        _ => None,
+    };
+    commands.iter().filter_map(of).collect()
+}
