@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
-use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis};
+use steadfs_common::{FsError, FsErrorKind, FsPath, FsResult, InodeId};
 use steadfs_proto::steadfs as pb;
 
 use tokio::sync::Semaphore;
@@ -366,49 +366,6 @@ impl Client {
         let answer =
             self.inner.calls.namespace(request, |mut c, r| async move { c.truncate(r).await }).await?;
         Ok(answer.result)
-    }
-
-    /// Sets the permission bits.
-    ///
-    /// # Errors
-    /// `NotFound`; `AccessDenied` unless the caller owns it.
-    pub async fn set_permission(&self, path: &str, mode: u16) -> FsResult<()> {
-        let request = pb::SetPermissionRequest { path: checked(path)?, mode: u32::from(mode) };
-        self.inner.calls.namespace(request, |mut c, r| async move { c.set_permission(r).await }).await?;
-        Ok(())
-    }
-
-    /// Sets the owner, the group, or both.
-    ///
-    /// # Errors
-    /// `NotFound`; `AccessDenied` unless the caller is a superuser (or owns it and is in the new group).
-    pub async fn set_owner(&self, path: &str, owner: Option<&str>, group: Option<&str>) -> FsResult<()> {
-        let request = pb::SetOwnerRequest {
-            path: checked(path)?,
-            owner: owner.unwrap_or_default().to_owned(),
-            group: group.unwrap_or_default().to_owned(),
-        };
-        self.inner.calls.namespace(request, |mut c, r| async move { c.set_owner(r).await }).await?;
-        Ok(())
-    }
-
-    /// Sets the time of the last change, of the last access, or both.
-    ///
-    /// # Errors
-    /// `NotFound`, `AccessDenied`.
-    pub async fn set_times(
-        &self,
-        path: &str,
-        modified: Option<Millis>,
-        accessed: Option<Millis>,
-    ) -> FsResult<()> {
-        let request = pb::SetTimesRequest {
-            path: checked(path)?,
-            mtime: modified.map(|time| time.0),
-            atime: accessed.map(|time| time.0),
-        };
-        self.inner.calls.namespace(request, |mut c, r| async move { c.set_times(r).await }).await?;
-        Ok(())
     }
 
     /// Sets how many replicas a file shall have; `false` for a folder, or if nothing is there.

@@ -272,15 +272,15 @@ impl Namespace for Fake {
         not_faked()
     }
 
-    async fn set_permission(&self, _: Request<pb::SetPermissionRequest>) -> Answer<pb::Empty> {
+    async fn set_permission(&self, _: Request<pb::SetPermissionRequest>) -> Answer<pb::StatResponse> {
         not_faked()
     }
 
-    async fn set_owner(&self, _: Request<pb::SetOwnerRequest>) -> Answer<pb::Empty> {
+    async fn set_owner(&self, _: Request<pb::SetOwnerRequest>) -> Answer<pb::StatResponse> {
         not_faked()
     }
 
-    async fn set_times(&self, _: Request<pb::SetTimesRequest>) -> Answer<pb::Empty> {
+    async fn set_times(&self, _: Request<pb::SetTimesRequest>) -> Answer<pb::StatResponse> {
         not_faked()
     }
 

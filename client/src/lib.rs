@@ -39,6 +39,7 @@ mod admin;
 mod attributes;
 mod backoff;
 mod calls;
+mod change;
 mod client;
 mod data;
 mod datanodes;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use steadfs_common::limits::LISTING_PAGE;
-use steadfs_common::{FsError, FsResult, Millis};
+use steadfs_common::{FsError, FsPath, FsResult, Millis};
 use steadfs_namenode_core::command::{Command, NewTimes, RenameMode};
 use steadfs_namenode_core::namespace::quota;
 use steadfs_namenode_core::{Caller, Reply};
@@ -17,7 +17,7 @@ use super::convert::{
     plain_block, replication, stats, status,
 };
 use super::{Answer, quotas, reply};
-use crate::service::{Listing, Service};
+use crate::service::{FileStatus, Listing, Service};
 
 /// Blocks whose places a reader is told when it does not say how many it wants.
 const OPEN_BLOCKS: u64 = 10;
@@ -30,6 +30,25 @@ impl NamespaceDoor {
     /// Carries out a change of which nothing but success is told.
     async fn change(&self, caller: &Caller, command: Command) -> FsResult<pb::Empty> {
         self.service.submit(caller, None, command).await.map(|_| pb::Empty {})
+    }
+
+    /// Carries out a change of attributes, and tells what is there then.
+    async fn change_told(
+        &self,
+        caller: &Caller,
+        command: Command,
+        path: &FsPath,
+    ) -> FsResult<pb::StatResponse> {
+        self.service.submit(caller, None, command).await?;
+        Ok(match self.service.status_after(caller, path).await {
+            Some(found) => self.told(&found).await,
+            None => pb::StatResponse::default(),
+        })
+    }
+
+    async fn told(&self, found: &FileStatus) -> pb::StatResponse {
+        let nameless = self.service.is_nameless(&found.inode).await;
+        pb::StatResponse { status: Some(pb::FileStatus { nameless, ..status(found) }) }
     }
 
     fn placed(&self, answer: Reply) -> FsResult<Option<pb::LocatedBlock>> {
@@ -129,8 +148,7 @@ impl Namespace for NamespaceDoor {
         answer!(self, request, |who, message| {
             let path = path(&message.path)?;
             let found = self.service.status(&who, &path).await?.ok_or_else(|| FsError::not_found(&path))?;
-            let nameless = self.service.is_nameless(&found.inode).await;
-            Ok(pb::StatResponse { status: Some(pb::FileStatus { nameless, ..status(&found) }) })
+            Ok(self.told(&found).await)
         })
     }
 
@@ -347,25 +365,27 @@ impl Namespace for NamespaceDoor {
         })
     }
 
-    async fn set_permission(&self, request: Request<pb::SetPermissionRequest>) -> Answer<pb::Empty> {
+    async fn set_permission(&self, request: Request<pb::SetPermissionRequest>) -> Answer<pb::StatResponse> {
         answer!(self, request, |who, message| {
-            let (path, mode) = (path(&message.path)?, mode(message.mode)?);
-            self.change(&who, Command::SetPermission { path, mode }).await
+            let (at, mode) = (path(&message.path)?, mode(message.mode)?);
+            self.change_told(&who, Command::SetPermission { path: at.clone(), mode }, &at).await
         })
     }
 
-    async fn set_owner(&self, request: Request<pb::SetOwnerRequest>) -> Answer<pb::Empty> {
+    async fn set_owner(&self, request: Request<pb::SetOwnerRequest>) -> Answer<pb::StatResponse> {
         answer!(self, request, |who, message| {
             let named = |field, text: String| optional(text).map(|text| principal(field, &text)).transpose();
             let (owner, group) = (named("owner", message.owner)?, named("group", message.group)?);
-            self.change(&who, Command::SetOwner { path: path(&message.path)?, owner, group }).await
+            let at = path(&message.path)?;
+            self.change_told(&who, Command::SetOwner { path: at.clone(), owner, group }, &at).await
         })
     }
 
-    async fn set_times(&self, request: Request<pb::SetTimesRequest>) -> Answer<pb::Empty> {
+    async fn set_times(&self, request: Request<pb::SetTimesRequest>) -> Answer<pb::StatResponse> {
         answer!(self, request, |who, message| {
             let (mtime, atime) = (message.mtime.map(Millis), message.atime.map(Millis));
-            self.change(&who, Command::SetTimes { path: path(&message.path)?, mtime, atime }).await
+            let at = path(&message.path)?;
+            self.change_told(&who, Command::SetTimes { path: at.clone(), mtime, atime }, &at).await
         })
     }
 

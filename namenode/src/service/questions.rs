@@ -26,6 +26,16 @@ impl Service {
         Ok(found?.map(|(policy, inode)| FileStatus { inode, name: None, blocks: None, policy }))
     }
 
+    /// What is at a path that the caller has just changed, which is no question of its own; none if there is nothing any more,
+    /// or nothing that the caller may see.
+    pub(crate) async fn status_after(&self, caller: &Caller, path: &FsPath) -> Option<FileStatus> {
+        let found = self.ask(caller, path, |reader, path| {
+            Ok(reader.stat(path)?.map(|inode| (reader.policy_of(&inode), inode)))
+        });
+        let (policy, inode) = found.await.ok()??;
+        Some(FileStatus { inode, name: None, blocks: None, policy })
+    }
+
     /// Notes a question about the cluster that anybody may ask.
     pub(crate) fn note_question(&self, operation: &'static str, caller: &Caller) {
         self.audit.asked(&self.audit.start(), operation, caller, &"/", &Ok(()));
