@@ -192,6 +192,8 @@ pub(crate) struct Bounds {
     synced: u64,
     /// Those that were not heard were waited for: what was not synced may be gone.
     waited: bool,
+    /// More may be synced. All of it lies on every storage of the pipeline: one of those asked is such a one.
+    unsure: bool,
     truncate_to: Option<u64>,
 }
 
@@ -201,13 +203,19 @@ impl Bounds {
         // A truncation asks for less than there is.
         let acknowledged = if order.truncate_to.is_some() { 0 } else { old.len };
         let synced = order.synced.unwrap_or(old.len).min(acknowledged);
-        Self { acknowledged, synced, waited: order.waited, truncate_to: order.truncate_to }
+        Self {
+            acknowledged,
+            synced,
+            waited: order.waited,
+            unsure: order.unsure,
+            truncate_to: order.truncate_to,
+        }
     }
 }
 
 /// Decides over the answers.
 pub(crate) fn decide(answers: &Answers, recovery: GenStamp, bounds: Bounds) -> Result<Decision, String> {
-    let Bounds { acknowledged: least, synced, waited, truncate_to } = bounds;
+    let Bounds { acknowledged: least, synced, waited, unsure, truncate_to } = bounds;
     let having = |least: u64| -> Vec<_> {
         answers.replicas.iter().filter(|(_, replica)| replica.block.len >= least).copied().collect()
     };
@@ -220,11 +228,14 @@ pub(crate) fn decide(answers: &Answers, recovery: GenStamp, bounds: Bounds) -> R
         if nothing && synced == 0 && truncate_to.is_none() {
             return Ok(Decision::Delete);
         }
-        let left = if unheard == 0 || waited { having(synced) } else { Vec::new() };
+        let enough = unheard == 0 || waited && (!unsure || answers.silent == 0);
+        let left = if enough { having(synced) } else { Vec::new() };
         return longest(&left, recovery).ok_or_else(|| {
+            let Answers { left_out, silent, .. } = answers;
+            let or_more = if unsure { " or more" } else { "" };
             format!(
-                "no replica with at least {least} bytes ({synced} of them synced) was found, and {unheard} storages that may \
-                 hold one did not answer"
+                "no replica with at least {least} bytes ({synced}{or_more} of them synced) was found; of the storages that may \
+                 hold one {left_out} cannot be asked and {silent} did not answer"
             )
         });
     }
@@ -381,7 +392,8 @@ mod tests {
 
     const OLD: GenStamp = GenStamp(1);
     const NEW: GenStamp = GenStamp(7);
-    const NOTHING_KNOWN: Bounds = Bounds { acknowledged: 0, synced: 0, waited: false, truncate_to: None };
+    const NOTHING_KNOWN: Bounds =
+        Bounds { acknowledged: 0, synced: 0, waited: false, unsure: false, truncate_to: None };
 
     fn stamped(list: &[(GenStamp, ReplicaState, u64)]) -> Vec<(usize, RecoveryReplica)> {
         let replica = |(index, (stamp, state, len)): (usize, &(GenStamp, ReplicaState, u64))| {
@@ -449,7 +461,7 @@ mod tests {
     #[test]
     fn what_was_only_flushed_binds_as_long_as_somebody_may_have_it() {
         let decide = |list: &[_], unheard, waited| {
-            let bounds = Bounds { acknowledged: 700, synced: 300, waited, truncate_to: None };
+            let bounds = Bounds { acknowledged: 700, synced: 300, waited, ..NOTHING_KNOWN };
             let answers = Answers { replicas: stamped(list), left_out: unheard, ..Answers::default() };
             super::decide(&answers, NEW, bounds)
         };
@@ -473,7 +485,7 @@ mod tests {
     #[test]
     fn a_block_of_which_only_flushed_bytes_were_known_may_go() {
         let decide = |unheard, waited, synced| {
-            let bounds = Bounds { acknowledged: 700, synced, waited, truncate_to: None };
+            let bounds = Bounds { acknowledged: 700, synced, waited, ..NOTHING_KNOWN };
             let answers = Answers { left_out: unheard, untouched: true, ..Answers::default() };
             super::decide(&answers, NEW, bounds)
         };
@@ -499,6 +511,24 @@ mod tests {
         assert!(decide(&[], 1, 0, synced).is_err(), "a byte of it was synced");
         let cut = Bounds { truncate_to: Some(0), ..waited };
         assert!(decide(&[], 1, 0, cut).is_err());
+    }
+
+    #[test]
+    fn what_may_be_synced_is_not_where_one_of_the_pipeline_does_not_have_it() {
+        let decide = |list: &[_], silent, waited| {
+            let bounds = Bounds { acknowledged: 700, waited, unsure: true, ..NOTHING_KNOWN };
+            let answers = Answers { replicas: replicas(list), left_out: 1, silent, untouched: false };
+            super::decide(&answers, NEW, bounds)
+        };
+        assert!(decide(&[(Rwr, 600)], 0, false).is_err(), "the other may come back with it");
+        assert_eq!(
+            decide(&[(Rwr, 600)], 0, true),
+            keep(600, &[0]),
+            "700 were not synced: it would have them"
+        );
+        assert_eq!(decide(&[], 0, true), Ok(Decision::Delete));
+        assert!(decide(&[(Rwr, 600)], 1, true).is_err(), "who is asked must tell");
+        assert!(decide(&[], 1, true).is_err());
     }
 
     #[test]

@@ -182,6 +182,8 @@ pub struct StoreConfig {
     pub entry_cache_entries: usize,
     /// Pages of folders kept decoded, in bytes, about.
     pub page_cache_bytes: u64,
+    /// The latest events kept for those who follow the namespace, in bytes, about; older ones are read from the journal.
+    pub event_cache_bytes: usize,
     /// Threads for reads that must go to the disk.
     pub read_threads: usize,
 }
@@ -303,6 +305,7 @@ impl Default for StoreConfig {
             inode_cache_entries: 200_000,
             entry_cache_entries: 200_000,
             page_cache_bytes: 64 << 20,
+            event_cache_bytes: 64 << 20,
             read_threads: 8,
         }
     }

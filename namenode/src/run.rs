@@ -253,7 +253,7 @@ impl Opened {
         let renewals = Arc::new(Renewals::new(clock.clone()));
         let answers = Arc::new(SavedAnswers::new(config.namespace.retry_entries));
         let last = self.store.view().counters().map_or_else(TxId::default, |counters| counters.last_tx);
-        let events = Events::new(last, self.folders.journals())?;
+        let events = Events::new(last, self.folders.journals(), config.store.event_cache_bytes)?;
         let locks = Arc::new(Locks::new(clock.clone(), self.store.view().lock_sessions(None, usize::MAX)));
         let parts = Parts {
             store: self.store.clone(),

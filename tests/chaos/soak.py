@@ -41,7 +41,7 @@ NAMENODE = {
     "datanodes": {"stale_after_ms": 15000, "dead_after_ms": 30000},
     # Caches that are full before memory is compared: those of the defaults would still grow after hours.
     "store": {"block_cache_bytes": 8 << 20, "write_buffer_bytes": 8 << 20, "page_cache_bytes": 1 << 20,
-              "inode_cache_entries": 2000, "entry_cache_entries": 2000},
+              "inode_cache_entries": 2000, "entry_cache_entries": 2000, "event_cache_bytes": 1 << 20},
 }
 # How much longer than elsewhere everything may take: a soak runs beside other work.
 PATIENCE = 3

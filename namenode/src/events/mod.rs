@@ -48,13 +48,13 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Begins behind `last`; what came before is in the journals in `folders`.
+    /// Begins behind `last`; what came before is in the journals in `folders`. About `most` bytes are kept in memory.
     ///
     /// # Errors
     /// The operating system has no room for a thread.
-    pub(crate) fn new(last: TxId, folders: Vec<PathBuf>) -> std::io::Result<Arc<Self>> {
+    pub(crate) fn new(last: TxId, folders: Vec<PathBuf>, most: usize) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            ring: Mutex::new(Ring::behind(last)),
+            ring: Mutex::new(Ring::behind(last, most)),
             newest: watch::Sender::new(last),
             stopping: watch::Sender::new(false),
             archive: Arc::new(Archive::new(History::new(folders))),

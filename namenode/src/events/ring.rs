@@ -10,8 +10,6 @@ use crate::commit::payload::Transaction;
 
 /// Batches kept at most.
 const MAX_BATCHES: usize = 65_536;
-/// Bytes kept at most, about.
-const MAX_BYTES: usize = 64 << 20;
 /// What a name in a path takes beside its text, and an event beside its texts.
 const NAME_BYTES: usize = 40;
 const EVENT_BYTES: usize = 200;
@@ -20,6 +18,8 @@ const EVENT_BYTES: usize = 200;
 pub(super) struct Ring {
     batches: VecDeque<(Arc<EventBatch>, usize)>,
     bytes: usize,
+    /// Bytes kept at most, about.
+    most: usize,
     /// The first transaction that is wholly known.
     first: TxId,
     /// The last one.
@@ -27,9 +27,9 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Knows nothing up to `last`.
-    pub(super) const fn behind(last: TxId) -> Self {
-        Self { batches: VecDeque::new(), bytes: 0, first: last.next(), last }
+    /// Knows nothing up to `last`. Keeps about `most` bytes.
+    pub(super) const fn behind(last: TxId, most: usize) -> Self {
+        Self { batches: VecDeque::new(), bytes: 0, most, first: last.next(), last }
     }
 
     pub(super) const fn first(&self) -> TxId {
@@ -43,7 +43,7 @@ impl Ring {
             self.bytes += bytes;
             self.batches.push_back((Arc::new(batch), bytes));
         }
-        while self.batches.len() > MAX_BATCHES || self.bytes > MAX_BYTES {
+        while self.batches.len() > MAX_BATCHES || self.bytes > self.most {
             let Some((batch, bytes)) = self.batches.pop_front() else { return };
             self.bytes -= bytes;
             self.first = batch.tx.next();

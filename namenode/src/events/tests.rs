@@ -41,7 +41,7 @@ async fn what_is_old_comes_from_the_journal_and_what_is_new_from_memory() {
         write(from, from + 9);
     }
     // A life later.
-    let events = Events::new(TxId(1_000), folders.clone()).unwrap();
+    let events = Events::new(TxId(1_000), folders.clone(), 64 << 20).unwrap();
     events.publish(write(1_001, 1_010));
     assert_eq!(events.newest(), TxId(1_010));
 
@@ -97,7 +97,7 @@ async fn what_is_old_comes_from_the_journal_and_what_is_new_from_memory() {
 
 #[test]
 fn memory_is_bounded() {
-    let mut ring = Ring::behind(TxId(0));
+    let mut ring = Ring::behind(TxId(0), 1 << 30);
     for id in 1..=200_000 {
         ring.push(transaction(id));
     }
@@ -106,4 +106,13 @@ fn memory_is_bounded() {
     assert_eq!(ring.read(TxId(first.0 - 1), 10), None);
     let (last, batches) = ring.read(first, usize::MAX).unwrap();
     assert_eq!((last, batches.len()), (TxId(200_000), 65_536));
+
+    let mut ring = Ring::behind(TxId(0), 100_000);
+    (1..=10_000).for_each(|id| ring.push(transaction(id)));
+    let (last, batches) = ring.read(ring.first(), usize::MAX).unwrap();
+    let bytes: usize = batches.iter().map(|batch| ring::size_of_batch(batch)).sum();
+    assert!(last == TxId(10_000) && (90_000..=100_000).contains(&bytes), "{bytes} bytes");
+    let mut ring = Ring::behind(TxId(0), 0);
+    ring.push(transaction(1));
+    assert_eq!((ring.first(), ring.read(TxId(1), 1)), (TxId(2), None), "it is read from the journal");
 }

@@ -252,17 +252,25 @@ impl DatanodeDoor {
             NodeCommand::Check(what) => {
                 Order::Check(pb::Check { blocks: what.into_iter().map(block).collect() })
             }
-            NodeCommand::Recover { block: what, stamp, truncate_to, storages, left_out, synced, waited } => {
-                Order::Recover(pb::Recover {
-                    block: Some(block(what)),
-                    new_stamp: stamp.0,
-                    truncate_to,
-                    locations: locations(&self.blocks.locations(&storages)),
-                    left_out,
-                    synced: Some(synced),
-                    waited,
-                })
-            }
+            NodeCommand::Recover {
+                block: what,
+                stamp,
+                truncate_to,
+                storages,
+                left_out,
+                synced,
+                waited,
+                unsure,
+            } => Order::Recover(pb::Recover {
+                block: Some(block(what)),
+                new_stamp: stamp.0,
+                truncate_to,
+                locations: locations(&self.blocks.locations(&storages)),
+                left_out,
+                synced: Some(synced),
+                waited,
+                unsure,
+            }),
         }
     }
 

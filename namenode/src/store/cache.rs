@@ -21,7 +21,7 @@ const STAMP_SLOTS: usize = 1 << 18;
 
 /// Folders whose totals are kept: every change asks for those of all folders above.
 const TOTALS: usize = 1 << 16;
-/// Blocks kept, and as many places of blocks in files.
+/// Blocks kept, and as many places of blocks in files; no more than inodes.
 const BLOCKS: usize = 1 << 16;
 /// About what a page takes in memory for each entry: name, inode, and what a door made of it.
 const ENTRY_BYTES: u64 = 640;
@@ -131,8 +131,8 @@ impl Cache {
             inodes: Kept::new(inodes.max(1)),
             entries: Kept::new(entries.max(1)),
             totals: Kept::new(TOTALS),
-            blocks: Kept::new(BLOCKS),
-            file_blocks: Kept::new(BLOCKS),
+            blocks: Kept::new(BLOCKS.min(inodes.max(1))),
+            file_blocks: Kept::new(BLOCKS.min(inodes.max(1))),
             pages: Kept::with_weighter(pages, page_bytes, PageWeight),
             stamps: Stamps((0..STAMP_SLOTS).map(|_| AtomicU64::new(0)).collect()),
         }

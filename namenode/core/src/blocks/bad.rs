@@ -33,6 +33,11 @@ impl Checks {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.due.len()
+    }
+
     fn next(&mut self, now: Millis) -> Option<BlockId> {
         self.due.pop_front_if(|(due, _)| *due <= now).map(|(_, id)| id)
     }

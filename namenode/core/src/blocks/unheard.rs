@@ -78,6 +78,13 @@ impl Unheard {
 }
 
 #[cfg(test)]
+impl Unheard {
+    pub(super) fn len(&self) -> usize {
+        self.orders.len() + self.copies.len()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -76,6 +76,8 @@ pub enum NodeCommand {
         synced: u64,
         /// Those left out were waited for long enough: what was flushed and not synced may be gone.
         waited: bool,
+        /// More may be synced, unless all of `storages` say that they do not have it.
+        unsure: bool,
     },
 }
 
@@ -218,7 +220,7 @@ pub(super) struct RecoveryWork {
     pub(super) storages: SmallVec<[StorageId; 3]>,
     /// Bytes that are known to be on disks.
     pub(super) synced: u64,
-    /// The others may be, too: they are waited for for ever.
+    /// The others may be, too.
     pub(super) unsure: bool,
     /// Since when it is tried to be recovered, as far as this process knows.
     pub(super) since: Option<Millis>,
@@ -428,13 +430,16 @@ impl BlockMap {
                 left_out: u32::try_from(left_out).unwrap_or(u32::MAX),
                 synced: work.synced,
                 waited: self.was_waited_for(work, now),
+                unsure: work.unsure,
             });
         }
     }
 
-    /// Whether those that cannot be asked were waited for long enough: what was not synced may be gone.
+    /// Whether those that cannot be asked were waited for long enough: what was not synced may be gone. What was synced lies on
+    /// all of the pipeline: where nobody knows how much that is, one of it must be left to tell.
     fn was_waited_for(&self, work: &RecoveryWork, now: Millis) -> bool {
-        !work.unsure && work.since.is_some_and(|since| now.since(since) >= self.settings.flushed_wait)
+        let told = !work.unsure || work.storages.iter().any(|id| self.answers(*id));
+        told && work.since.is_some_and(|since| now.since(since) >= self.settings.flushed_wait)
     }
 
     /// Who may lead a recovery: those that have or may have a replica. If there is none, nothing can have been synced, and they
@@ -737,6 +742,21 @@ impl BlockMap {
         let incoming = |at: NodeIndex| self.nodes.node(at).orders.incoming;
         let busy = self.nodes.indexes().filter(|at| !incoming(*at).has_room(bytes, most, light));
         spoilt.chain(busy).map(|at| self.nodes.node(at).uuid).collect()
+    }
+}
+
+#[cfg(test)]
+impl Orders {
+    /// How many orders there are.
+    pub(super) fn remembered(&self) -> usize {
+        self.invalid.len()
+            + self.unsent.len()
+            + self.sent.len()
+            + self.transfers.len()
+            + self.recovers.len()
+            + self.unheard.len()
+            + self.checks.len()
+            + (self.outgoing.copies + self.incoming.copies + self.moving) as usize
     }
 }
 
