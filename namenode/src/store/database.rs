@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
 use rocksdb::{
-    BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, Options,
-    WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    FlushOptions, Options, WriteBatch, WriteOptions,
 };
 use steadfs_namenode_core::Changes;
 
@@ -36,6 +36,8 @@ const LOG_FILE_BYTES: usize = 8 << 20;
 /// Bits of bloom filter a key: 1 % of the look-ups of a missing key read the disk.
 const BLOOM_BITS: f64 = 10.0;
 const BLOCK_BYTES: usize = 8 << 10;
+/// Pieces of a table file's index and filter.
+const METADATA_BLOCK_BYTES: usize = 8 << 10;
 /// A table file in which, of so many rows in a row, so many are deletions is compacted; so is one that consists of them to
 /// this share.
 const DELETION_WINDOW: usize = 4_096;
@@ -337,8 +339,12 @@ fn family_options(config: &StoreConfig, cache: &rocksdb::Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_block_size(BLOCK_BYTES);
-    // Indexes and filters live in the cache too, so that memory has one bound.
+    // Indexes and filters live in the cache too, so that memory has one bound; in pieces, since a block that is larger than
+    // a shard of the cache (capacity / 64) is read and checked anew by every look-up: with 10 million files, 5 ms each.
     table.set_cache_index_and_filter_blocks(true);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(METADATA_BLOCK_BYTES);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_bloom_filter(BLOOM_BITS, false);
     let mut options = Options::default();

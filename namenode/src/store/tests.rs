@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
+use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, CallKey, GenStamp, InodeId, Millis, Name, TxId};
 use steadfs_namenode_core::record::{
@@ -11,6 +12,7 @@ use steadfs_namenode_core::record::{
 };
 use steadfs_namenode_core::{Changes, Key, MemoryView, Record, View};
 
+use super::keys::Table;
 use super::{MemoryOnly, Position, Store, StoreWriter};
 use crate::config::StoreConfig;
 
@@ -301,4 +303,37 @@ fn a_damaged_row_ends_the_process_with_the_remedy() {
     let sentence = ended.unwrap_err().downcast::<String>().unwrap();
     assert!(sentence.contains("damaged row: lease: it was written by a newer version"), "{sentence}");
     assert!(sentence.contains("Put back a copy"), "{sentence}");
+}
+
+#[test]
+fn a_look_up_reads_little_of_a_large_table_file() {
+    const ROWS: u64 = 500_000;
+    let folder = tempfile::tempdir().unwrap();
+    // One table file, whose filter of 10 bits a row is larger than a shard of the cache.
+    let config = StoreConfig { write_buffer_bytes: 512 << 20, ..small() };
+    let open = || Store::open(folder.path(), &config).unwrap();
+    let (store, mut writer) = open();
+    for first in (1..ROWS).step_by(10_000) {
+        let changes: Changes = (first..first + 10_000).map(|id| put_inode(id, id)).collect();
+        writer.apply(at(first), &changes);
+    }
+    store.flush();
+    // Below the first level, whose filters are held in memory.
+    let inodes = store.database.family(Table::Inode);
+    store.database.db.compact_range_cf(inodes, None::<&[u8]>, None::<&[u8]>);
+    drop((store, writer));
+    let (store, _writer) = open();
+    let look = |seed: u64| {
+        let id = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) % ROWS + 1;
+        assert_eq!(store.view().inode(InodeId(id)), Some(Arc::new(inode(id, id))));
+    };
+    (0..100).for_each(look);
+    set_perf_stats(PerfStatsLevel::EnableCount);
+    let mut counts = PerfContext::default();
+    counts.reset();
+    (100..200).for_each(look);
+    let bytes = counts.metric(PerfMetric::BlockReadByte);
+    set_perf_stats(PerfStatsLevel::Disable);
+    // A block of rows, and a piece each of the index and the filter.
+    assert!(bytes <= 100 * (64 << 10), "{} bytes a look-up", bytes / 100);
 }

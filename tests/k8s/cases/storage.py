@@ -207,7 +207,9 @@ KUBELET = "kill -{} $(pgrep -f '^steadfs-k8s kubelet ')"
 
 def case_a_kubelet_that_ends_leaves_mounts_alone(release):
     """Programs write on while their node's kubelet is away; a pod deleted meanwhile is cleaned up when it is back."""
-    node = kube.nodes()[0]
+    # The file is looked at through the namenode's pod, which needs that one's kubelet.
+    home = release.parts("namenode")[0]["spec"]["nodeName"]
+    node = next(node for node in kube.nodes() if node != home)
     kube.apply(claim(release, "away"), SPACE)
     script = "n=0; while true; do n=$((n + 1)); echo $n >> /v/lines; sleep 0.1; done"
     kube.apply(kube.pod("writer", script, release.image, node=node, **of_claim("away")), SPACE)
