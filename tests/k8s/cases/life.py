@@ -248,7 +248,8 @@ def case_scale_in_drains_first_and_scale_out_joins(release):
         release.wait()
         release.wait_healthy()
         total = put_file(release, "/life-scale", 4_000_000, "--replication", "2", "--block-size", "1MiB")
-        # With as many replicas as there are datanodes, none could leave.
+        # With as many replicas as there are datanodes, none could leave: nor of what other cases left.
+        release.fs("setrep", "2", "/")
         load = Load(release, "life-scale", options="--replication 2")
         release.admin("decommission", leaving)
         kube.until("decommissioned", lambda: release.by_node()[leaving]["state"] == "decommissioned")
