@@ -29,6 +29,8 @@ struct Table {
     /// Numbers below `next` that are free.
     free: Vec<u64>,
     next: u64,
+    /// What a process before this one opened, by the request that wanted it: the kernel may not have been answered.
+    left: HashMap<u64, u64>,
 }
 
 impl Handles {
@@ -51,6 +53,17 @@ impl Handles {
         table.free.extend(skipped);
         table.next = table.next.max(number + 1);
         table.open.insert(number, (handle, slot));
+        if slot.request != 0 {
+            table.left.insert(slot.request, number);
+        }
+    }
+
+    /// What a process before this one opened for a request that the kernel sends again: it is open already.
+    pub(crate) fn opened_before(&self, request: u64) -> Option<(u64, Handle)> {
+        let table = self.table.read();
+        let number = *table.left.get(&request)?;
+        let (handle, slot) = table.open.get(&number)?;
+        (slot.request == request).then(|| (number, handle.clone()))
     }
 
     /// Gives a handle a number.
@@ -88,7 +101,10 @@ impl Handles {
 
     /// Takes a handle out, whose number is free once [`Handles::free`] was called.
     pub(crate) fn remove(&self, number: u64) -> Option<Handle> {
-        self.table.write().open.remove(&number).map(|(handle, _)| handle)
+        let mut table = self.table.write();
+        let (handle, slot) = table.open.remove(&number)?;
+        table.left.remove(&slot.request);
+        Some(handle)
     }
 
     /// All that the handle was open for is done.

@@ -17,7 +17,7 @@
 //!
 //! From [`SLOTS`] on follow the open files and folders, 64 bytes each, in the order of their numbers (the first is 1): inode,
 //! user, flags of `open`, kind (0: free), whether its name is gone, which of the inode's numbers was opened, and of files that are passed through what they are
-//! backed by: the kernel's number, the block, its stamp.
+//! backed by: the kernel's number, the block, its stamp; and which request opened it.
 //!
 //! From [`LOCKS`] on follow the locks, as `locks::rows` describes them.
 
@@ -67,6 +67,8 @@ pub(crate) struct Slot {
     /// Which of the inode's numbers was opened.
     pub(crate) alias: u8,
     pub(crate) backing: Option<Backing>,
+    /// The number of the request that opened it; 0 if it is not known.
+    pub(crate) request: u64,
 }
 
 /// What a file is backed by that is passed through.
@@ -97,6 +99,7 @@ impl Slot {
             bytes[24..32].copy_from_slice(&backing.block.to_le_bytes());
             bytes[32..40].copy_from_slice(&backing.stamp.to_le_bytes());
         }
+        bytes[40..48].copy_from_slice(&self.request.to_le_bytes());
         bytes
     }
 
@@ -112,7 +115,8 @@ impl Slot {
         };
         let (number, behind) = rest.get(4..)?.split_first_chunk::<4>()?;
         let (block, behind) = behind.split_first_chunk::<8>()?;
-        let (stamp, _) = behind.split_first_chunk::<8>()?;
+        let (stamp, behind) = behind.split_first_chunk::<8>()?;
+        let (request, _) = behind.split_first_chunk::<8>()?;
         let backing = Backing {
             number: u32::from_le_bytes(*number),
             block: u64::from_le_bytes(*block),
@@ -126,6 +130,7 @@ impl Slot {
             kind,
             unlinked: rest.get(1) == Some(&1),
             alias: *rest.get(2)?,
+            request: u64::from_le_bytes(*request),
         })
     }
 }
@@ -330,6 +335,7 @@ mod tests {
             unlinked: true,
             alias: 3,
             backing: None,
+            request: u64::MAX - 5,
         };
         memory.set_slot(3, Some(slot)).unwrap();
         memory.set_slot(9, Some(Slot { kind: SlotKind::Folder, unlinked: false, ..slot })).unwrap();

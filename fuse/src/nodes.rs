@@ -20,7 +20,7 @@ pub(crate) const fn split(node: u64) -> (u64, u8) {
     (node & ((1 << SHIFT) - 1), (node >> SHIFT) as u8)
 }
 
-const fn joined(inode: u64, alias: u8) -> u64 {
+pub(crate) const fn joined(inode: u64, alias: u8) -> u64 {
     inode | (alias as u64) << SHIFT
 }
 

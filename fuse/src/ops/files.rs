@@ -12,7 +12,7 @@ use crate::budget::Share;
 use crate::errno::{Answer, failed};
 use crate::handles::Handle;
 use crate::handoff::{Slot, SlotKind};
-use crate::nodes::split;
+use crate::nodes::{joined, split};
 use crate::open::{Begin, OpenInode, Pieces, Position, Way, Window, Write, WriteHandle};
 
 /// A file that a program has open.
@@ -72,15 +72,22 @@ struct Opening<'a> {
     mount: &'a Mount,
     inode: Arc<OpenInode>,
     alias: u8,
+    /// By which the kernel wants it.
+    request: u64,
     way: Option<Way>,
     ended: bool,
 }
 
 impl<'a> Opening<'a> {
     /// With `now`, the namenode is told at once that the file is open.
-    fn begin(mount: &'a Mount, client: &Client, (number, alias): (u64, u8), now: bool) -> Self {
+    fn begin(
+        mount: &'a Mount,
+        client: &Client,
+        (number, alias): (u64, u8),
+        (request, now): (u64, bool),
+    ) -> Self {
         mount.keeper.opened(client, InodeId(number), now);
-        Self { mount, inode: mount.open.open(number), alias, way: None, ended: false }
+        Self { mount, inode: mount.open.open(number), alias, request, way: None, ended: false }
     }
 
     /// Whoever deletes the file from here on, it is kept until it is closed. If its name has another meaning already, the kernel
@@ -129,9 +136,13 @@ impl Mount {
         caller: Caller,
         (number, alias): (u64, u8),
         flags: OpenFlags,
+        request: u64,
     ) -> Answer<Opened> {
+        if let Some((_, opened)) = self.opened_before(request) {
+            return Ok(opened);
+        }
         let client = self.client(caller).await?;
-        let mut opening = Opening::begin(self, &client, (number, alias), true);
+        let mut opening = Opening::begin(self, &client, (number, alias), (request, true));
         let inode = &opening.inode.clone();
         let path = self.path(number);
         let access = match flags.acc_mode() {
@@ -164,10 +175,23 @@ impl Mount {
             Way::Cached | Way::Direct => None,
         };
         let (number, alias, user) = (file.inode.number, file.alias, file.caller.user);
-        let slot = Slot { inode: number, user, flags, kind, unlinked, alias, backing };
+        let request = opening.request;
+        let slot = Slot { inode: number, user, flags, kind, unlinked, alias, backing, request };
         let kept = self.handles.add(Handle::File(Arc::new(file)), slot)?;
         opening.end();
         Ok(kept)
+    }
+
+    /// A file that a process before this one opened for this request, and did not live to say so: were it opened once more, the
+    /// first time would never be closed.
+    fn opened_before(&self, request: u64) -> Option<(Arc<FileHandle>, Opened)> {
+        match self.handles.opened_before(request)? {
+            (handle, Handle::File(file)) => {
+                let way = file.way;
+                Some((file, Opened { handle, way }))
+            }
+            (_, Handle::Folder(_)) => None,
+        }
     }
 
     /// A file that a process before this one had open.
@@ -259,15 +283,19 @@ impl Mount {
         caller: Caller,
         (parent, name): (u64, &OsStr),
         mode: u32,
-        flags: i32,
+        (flags, request): (i32, u64),
     ) -> Answer<(FileAttr, u64, Opened)> {
         self.may_change()?;
         let path = self.entry(parent, name)?;
         let client = self.client(caller).await?;
+        if let Some((file, opened)) = self.opened_before(request) {
+            let inode = file.inode.number;
+            return Ok((self.stat(&client, inode).await?, joined(inode, file.alias), opened));
+        }
         match self.create(&client, &path, mode).await {
             Ok(writer) => {
                 let status = writer.status().clone();
-                let mut opening = Opening::begin(self, &client, (status.inode.0, 0), false);
+                let mut opening = Opening::begin(self, &client, (status.inode.0, 0), (request, false));
                 let inode = opening.inode.clone();
                 let path = self.path(inode.number);
                 let begin = Begin::Created(Box::new(writer));
@@ -279,7 +307,7 @@ impl Mount {
             }
             // Somebody was faster, which only matters to who wanted to be the first.
             Err(errno) if errno.code() == Errno::EEXIST.code() && flags & EXCLUSIVE == 0 => {
-                self.open_created(caller, (parent, name), flags).await
+                self.open_created(caller, (parent, name), (flags, request)).await
             }
             Err(errno) => Err(errno),
         }
@@ -290,12 +318,12 @@ impl Mount {
         &self,
         caller: Caller,
         (parent, name): (u64, &OsStr),
-        flags: i32,
+        (flags, request): (i32, u64),
     ) -> Answer<(FileAttr, u64, Opened)> {
         let attributes = self.lookup(caller, parent, name).await?;
         for _ in 0..NUMBERS_TRIED {
             let node = self.nodes.of(attributes.ino.0);
-            match self.open_file(caller, split(node), OpenFlags(flags)).await {
+            match self.open_file(caller, split(node), OpenFlags(flags), request).await {
                 Err(errno) if errno.code() == Errno::ESTALE.code() => {}
                 opened => return Ok((attributes, node, opened?)),
             }

@@ -53,7 +53,11 @@ impl FolderHandle {
 const DOTS: u64 = 2;
 
 impl Mount {
-    pub(crate) async fn open_folder(&self, caller: Caller, number: u64) -> Answer<u64> {
+    /// `request`: by which the kernel wants it.
+    pub(crate) async fn open_folder(&self, caller: Caller, number: u64, request: u64) -> Answer<u64> {
+        if let Some((handle, _)) = self.handles.opened_before(request) {
+            return Ok(handle);
+        }
         let client = self.client(caller).await?;
         let mut cursor = self.cursor(&client, number);
         // The first page tells whether the folder is there and may be read.
@@ -68,6 +72,7 @@ impl Mount {
             unlinked: false,
             alias: 0,
             backing: None,
+            request,
         };
         self.handles.add(Handle::Folder(Arc::new(handle)), slot)
     }

@@ -122,7 +122,7 @@ impl Session {
         let caller = call.caller;
         match operation {
             Operation::OpenFolder => {
-                let work = async move { mount.open_folder(caller, call.inode).await };
+                let work = async move { mount.open_folder(caller, call.inode, call.unique).await };
                 self.answer(call, reply, work, |reply, handle| {
                     reply.opened(&OpenAnswer { handle, flags: FopenFlags::empty(), backing: None });
                 });
@@ -157,13 +157,16 @@ impl Session {
         let caller = call.caller;
         match operation {
             Operation::Open { flags } => {
-                let work =
-                    async move { mount.open_file(caller, (call.inode, call.alias), OpenFlags(flags)).await };
+                let work = async move {
+                    mount.open_file(caller, (call.inode, call.alias), OpenFlags(flags), call.unique).await
+                };
                 self.answer(call, reply, work, |reply, opened| reply.opened(&open_answer(opened)));
             }
             Operation::Create { name, mode, flags } => {
                 let lasting = Lasting::begin(&mount);
-                let work = async move { mount.create_file(caller, (call.inode, &name), mode, flags).await };
+                let work = async move {
+                    mount.create_file(caller, (call.inode, &name), mode, (flags, call.unique)).await
+                };
                 self.answer_change(call, reply, work, move |reply, (attributes, node, opened)| {
                     let found = Found { attributes: Some(&attributes), node, lasts: lasting.time() };
                     reply.created(&found, &open_answer(opened));

@@ -105,12 +105,11 @@ impl Mounted {
         signal(Signal::KILL, &[self.holder()?])
     }
 
-    /// Waits for a process of this role that is none of `known`, and has it stand still at once.
-    pub(crate) fn halt_next(&self, role: &str, known: &[u32]) -> anyhow::Result<u32> {
+    /// Waits for a process of this role that is none of `known`: it has only just begun.
+    pub(crate) fn next(&self, role: &str, known: &[u32]) -> anyhow::Result<u32> {
         let started = Instant::now();
         while started.elapsed() < LIMIT {
             if let Some(id) = self.processes(role)?.into_iter().find(|id| !known.contains(id)) {
-                signal(Signal::STOP, &[id])?;
                 return Ok(id);
             }
         }

@@ -265,6 +265,44 @@ async fn a_stream_that_was_taken_over_and_meets_a_quota_says_so_or_loses_nothing
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_opened_for_a_request_that_was_not_answered_is_not_left_open() -> anyhow::Result<()> {
+    const PROGRAMS: usize = 4;
+    const FILES: usize = 40;
+    const KILLS: usize = 15;
+    let test = TestCluster::in_process(1).await?;
+    let client = test.client().await?;
+    let mounted = Mounted::new(&test.cluster.url(), &[]).await?;
+    let programs = (0..PROGRAMS).map(|program| {
+        mounted.on_thread(move |at| {
+            for number in 0..FILES {
+                let path = at.join(format!("{program}-{number}"));
+                fs::write(&path, content("w", 100))?;
+                fs::read(&path)?;
+                fs::read_dir(at)?.next();
+                fs::remove_file(&path)?;
+            }
+            Ok(())
+        })
+    });
+    let programs = futures::future::try_join_all(programs);
+    let killer = async {
+        for _ in 0..KILLS {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            mounted.kill_server()?;
+        }
+        anyhow::Ok(())
+    };
+    let (programs, killer) = futures::join!(programs, killer);
+    (programs?, killer?);
+    // A file that were still open would be kept.
+    eventually("no file is open any more", async || Ok(client.content_summary("/").await?.files == 0))
+        .await?;
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_holder_killed_while_a_server_starts_is_followed_by_another() -> anyhow::Result<()> {
     let test = TestCluster::in_process(1).await?;
     let mounted = Mounted::new(&test.cluster.url(), &[]).await?;
@@ -272,9 +310,8 @@ async fn a_holder_killed_while_a_server_starts_is_followed_by_another() -> anyho
     for round in 0..3_u8 {
         let (holder, server) = (mounted.holder()?, mounted.server()?);
         mounted.kill_server()?;
-        let next = mounted.halt_next("server", &[server])?;
+        let next = mounted.next("server", &[server])?;
         signal(Signal::KILL, &[holder])?;
-        signal(Signal::CONT, &[next])?;
         let to = file.clone();
         mounted.with(move |_| Ok(to.write_all_at(&[round], u64::from(round))?)).await?;
         let is_gone = |role: &str, id: u32| anyhow::Ok(!mounted.processes(role)?.contains(&id));
@@ -298,10 +335,9 @@ async fn a_server_killed_while_the_next_holder_starts_leaves_it_the_mount() -> a
     for round in 0..3_u8 {
         let (holder, server) = (mounted.holder()?, mounted.server()?);
         mounted.kill_holder()?;
-        let next = mounted.halt_next("holder", &[holder])?;
+        let next = mounted.next("holder", &[holder])?;
         // Gone already if the next one was quicker than this.
         let _ = signal(Signal::KILL, &[server]);
-        signal(Signal::CONT, &[next])?;
         let to = file.clone();
         mounted.with(move |_| Ok(to.write_all_at(&[round], u64::from(round))?)).await?;
         assert_eq!(mounted.processes("holder")?, [next]);
