@@ -34,7 +34,7 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 /// How long another datanode may take to answer in a recovery.
 const PEER_LIMIT: Duration = Duration::from_secs(10);
 /// All replicas are read and checked this often.
-const SCAN: Duration = Duration::from_secs(30);
+pub const SCAN: Duration = Duration::from_secs(30);
 
 /// What a running datanode's tasks share.
 pub struct Running {

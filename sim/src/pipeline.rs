@@ -11,6 +11,7 @@ use steadfs_wire::transfer::{BlockRef, Packet, PacketHeader, Peer, PipelineAck, 
 
 use crate::datanode::{Running, ends, number_of, read_block};
 use crate::net::{End, Place};
+use crate::reader::verified;
 use crate::world::Shared;
 
 /// How long a node of a pipeline waits for those behind it, for each of them and one more.
@@ -245,6 +246,11 @@ pub async fn copy(
 ) -> FsResult<()> {
     let (id, stamp) = (BlockId(block.id), GenStamp(block.stamp));
     let read = read_block(&me.core.borrow(), id, stamp)?;
+    if verified(&read).is_err()
+        && let Ok(reader) = me.core.borrow().store().open_for_read(id, stamp)
+    {
+        reader.suspect();
+    }
     let refused = |why: String| FsError::new(FsErrorKind::Io, why);
     if finalized && (!read.finalized || read.stamp != stamp) {
         return Err(refused("it is not finalized here".into()));

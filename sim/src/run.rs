@@ -54,7 +54,7 @@ pub fn run(seed: u64, folder: &Path, lines: bool) -> anyhow::Result<Outcome> {
     faults::start(&world);
 
     let failed = || world.failure.borrow().is_some();
-    let quiet_from = faults::FAULTS_FOR + Duration::from_secs(15);
+    let quiet_from = faults::FAULTS_FOR + datanode::SCAN + Duration::from_secs(5);
     world.exec.run(quiet_from, failed);
     let quiet_since = world.exec.now();
     if !failed() && !world.quiet.get() {
