@@ -37,7 +37,7 @@ const MUCH_MEMORY: u64 = 192 << 20;
 const ALLOCATOR: &str = "_RJEM_MALLOC_CONF";
 const SPARING: &str = "narenas:2,dirty_decay_ms:0,muzzy_decay_ms:0";
 /// How far ahead the kernel reads.
-const READ_AHEAD_KB: &str = "1024";
+const READ_AHEAD_KB: &str = "2048";
 
 /// Mounts, and keeps the mount until it is unmounted. `ready` is called once requests are answered.
 pub(crate) fn run(args: &MountArgs, ready: impl FnOnce()) -> anyhow::Result<()> {

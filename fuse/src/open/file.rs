@@ -265,6 +265,8 @@ impl OpenInodes {
 
     fn begin(&self, inode: &Arc<OpenInode>, client: Client, path: String, begin: Begin) -> Writing {
         let (ops, received) = mpsc::channel(QUEUE);
+        // Since whoever opens looked at it, another handle's commit may have ended.
+        let doubted = matches!(begin, Begin::Opened(_));
         let (length, fresh, takes_over) = match begin {
             Begin::Created(writer) => (0, Some(*writer), false),
             Begin::Opened(length) => (length, None, false),
@@ -274,7 +276,7 @@ impl OpenInodes {
             inode: inode.clone(),
             size: AtomicU64::new(length),
             dirty: AtomicBool::new(fresh.is_some()),
-            doubted: AtomicBool::new(false),
+            doubted: AtomicBool::new(doubted),
             modified: AtomicU64::new(now()),
             is_set: AtomicBool::new(false),
             accessed: AtomicU64::new(UNSET),

@@ -76,11 +76,15 @@ impl Mount {
 
     pub(super) async fn stat(&self, client: &Client, inode: u64) -> Answer<FileAttr> {
         let status = client.stat(&self.path(inode)).await.map_err(|error| by_number("a stat", &error))?;
+        self.known(client, inode, &status).await
+    }
+
+    async fn known(&self, client: &Client, inode: u64, status: &FileStatus) -> Answer<FileAttr> {
         if status.nameless && self.open.get(inode).is_none() {
             // Somebody else has it open. Here its name has another meaning by now.
             return Err(Errno::ESTALE);
         }
-        Ok(self.attributes(client, &status).await)
+        Ok(self.attributes(client, status).await)
     }
 
     /// What `stat` says, with what is known here and not yet in the cluster.
@@ -139,6 +143,8 @@ impl Mount {
         self.may_change()?;
         let client = self.client(caller).await?;
         let path = self.path(inode);
+        // What the namenode told with its last answer.
+        let mut told = None;
         if let Some(length) = new.size {
             self.set_size(&client, inode, &path, length).await?;
         }
@@ -151,17 +157,21 @@ impl Mount {
                 Some(group) => Some(self.names.name(Kind::Group, group).await),
                 None => None,
             };
-            let set = client.set_owner(&path, owner.as_deref(), group.as_deref()).await;
-            set.map_err(|error| not_owner("a change of owner", &error))?;
+            let set = client.set_owner_told(&path, owner.as_deref(), group.as_deref()).await;
+            told = set.map_err(|error| not_owner("a change of owner", &error))?;
         }
         if let Some(mode) = new.mode {
-            let set = client.set_permission(&path, (mode & MODE) as u16).await;
-            set.map_err(|error| not_owner("a change of mode", &error))?;
+            let set = client.set_permission_told(&path, (mode & MODE) as u16).await;
+            told = set.map_err(|error| not_owner("a change of mode", &error))?;
         }
         if new.modified.is_some() || new.accessed.is_some() {
             self.set_times(&client, inode, &path, new).await?;
+            told = None;
         }
-        self.stat(&client, inode).await
+        match told {
+            Some(status) => self.known(&client, inode, &status).await,
+            None => self.stat(&client, inode).await,
+        }
     }
 
     async fn set_size(&self, client: &Client, inode: u64, path: &str, length: u64) -> Answer<()> {
