@@ -34,6 +34,7 @@ mod moves;
 mod nodes;
 mod places;
 mod recent;
+mod recover;
 mod report;
 mod roster;
 mod safe_mode;

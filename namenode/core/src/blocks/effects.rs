@@ -6,8 +6,9 @@ use steadfs_common::{BlockId, GenStamp, Millis, StorageId};
 use super::bad::{Bad, Cause};
 use super::map::{BlockMap, Building, Pending, Reported};
 use super::places::StorageIndex;
+use super::recover::RecoveryWork;
 use super::report::{Replica, ReplicaState};
-use super::work::{Invalid, RecoveryWork, Why};
+use super::work::{Invalid, Why};
 use crate::command::{BlockRef, Effect};
 
 /// Orders are for replicas of this stamp or an older one. The greatest that every peer's signed number holds.

@@ -6,7 +6,7 @@ use super::bad::{Bad, Cause};
 use super::map::{BlockMap, Building, Reported};
 use super::nodes::{NodeIndex, ReportProgress};
 use super::places::StorageIndex;
-use super::work::RecoveryWork;
+use super::recover::RecoveryWork;
 use crate::command::BlockRef;
 use crate::record::{Block, BlockState};
 
