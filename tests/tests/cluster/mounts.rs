@@ -125,7 +125,8 @@ async fn a_files_content_is_replaced_whole_and_its_identity_stays() -> anyhow::R
     let (client, other) = (test.client().await?, test.client().await?);
     let long = 3 * BLOCK as usize + 17;
     write(&client, "/f", long).await?;
-    client.set_permission("/f", 0o640).await?;
+    let told = client.set_permission_told("/f", 0o640).await?;
+    assert_eq!(told.map(|status| status.mode), Some(0o640));
     let before = client.stat("/f").await?;
     let reader = other.open("/f").await?;
 
