@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -109,7 +110,7 @@ async fn what_is_written_over_what_had_arrived_outlives_another_kill() -> anyhow
     let mut bytes = streamed.to_vec();
     let file = mounted
         .with(move |at| {
-            let file = File::options().read(true).write(true).create(true).open(at.join("w"))?;
+            let file = File::options().read(true).write(true).create_new(true).open(at.join("w"))?;
             file.write_all_at(&streamed, 0)?;
             // One descriptor for all: closing another would commit.
             Ok(Arc::new(file))
@@ -128,8 +129,11 @@ async fn what_is_written_over_what_had_arrived_outlives_another_kill() -> anyhow
         let seen = mounted.with(move |_| Ok(from.read_exact_at(&mut seen, 0).map(|()| seen)?)).await?;
         assert!(seen == bytes, "after {text}");
     }
-    mounted.with(move |_| Ok(drop(file))).await?;
-    let seen = mounted.with(|at| Ok(fs::read(at.join("w"))?)).await?;
+    let closed_and_read = move |at: &Path| {
+        drop(file);
+        Ok(fs::read(at.join("w"))?)
+    };
+    let seen = mounted.with(closed_and_read).await?;
     assert!(seen == bytes);
     drop(mounted);
     test.stop().await;
@@ -293,7 +297,8 @@ async fn what_was_opened_for_a_request_that_was_not_answered_is_not_left_open() 
         anyhow::Ok(())
     };
     let (programs, killer) = futures::join!(programs, killer);
-    (programs?, killer?);
+    programs?;
+    killer?;
     // A file that were still open would be kept.
     eventually("no file is open any more", async || Ok(client.content_summary("/").await?.files == 0))
         .await?;
