@@ -117,10 +117,18 @@ impl BlockMap {
         let mut again = Vec::new();
         for replica in replicas {
             let id = replica.block.id;
-            let outdated = self.nodes.storage(at).recent.outdates(id, progress.began);
-            let node = self.nodes.node(self.nodes.storage(at).node);
-            let leaving = node.orders.invalid(id).is_some_and(|order| order.stamp >= replica.block.stamp);
-            if !outdated && !leaving && !self.note(at, *replica, facts, now) {
+            if self.nodes.storage(at).recent.outdates(id, progress.began) {
+                continue;
+            }
+            let node = self.nodes.storage(at).node;
+            let orders = &mut self.nodes.node_mut(node).orders;
+            match orders.invalid(id).map(|order| order.stamp) {
+                Some(ordered) if ordered >= replica.block.stamp => continue,
+                // An order for an older stamp leaves this one alone, and would stand in the way of one that does not.
+                Some(_) => drop(orders.keep(id)),
+                None => {}
+            }
+            if !self.note(at, *replica, facts, now) {
                 again.push(*replica);
             }
         }

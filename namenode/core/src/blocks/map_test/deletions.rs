@@ -55,3 +55,32 @@ fn a_lost_order_that_would_not_be_given_again_is_not_repeated_and_not_taken_back
     assert!(invalidated(&orders.into_iter().map(|order| (node, order)).collect::<Vec<_>>()).is_empty());
     assert_eq!(world.live(1), 2, "it may have been heard: the replica does not count");
 }
+
+#[test]
+fn an_order_for_an_older_stamp_is_given_anew_for_what_turns_out_to_be_there() {
+    let mut world = World::running(3);
+    let at = |stamp: u64| BlockRef { stamp: GenStamp(stamp), ..named(1) };
+    let storages = smallvec![storage(0), storage(1), storage(2)];
+    let pipeline = Effect::Pipeline { block: id(1), stamp: GenStamp(5), replication: 2, room: 0, storages };
+    world.map.apply(pipeline, world.now);
+    world.change(0, at(5), ChangeKind::Receiving);
+    // Its writer gave it a newer stamp, of which it did not tell before it was killed; the others went on without it.
+    for node in [1, 2] {
+        world.change(node, named(1), ChangeKind::Received);
+    }
+    let done = Effect::Completed { block: id(1), stamp: STAMP, length: LENGTH, replication: 2 };
+    world.map.apply(done, world.now);
+    world.blocks.push(complete(1, 2));
+    let orders = world.pass(1, &[]);
+    assert_eq!(orders, [(0, NodeCommand::Invalidate(vec![at(5)]))]);
+    // Reports are believed when nothing was heard of the replica for a minute.
+    assert_eq!(world.pass(70, &[]), []);
+    let here = Replica { block: at(6), state: ReplicaState::WaitingRecovery };
+    world.report(0, &[here]);
+    let orders = world.pass(1, &[]);
+    assert_eq!(orders, [(0, NodeCommand::Invalidate(vec![at(6)]))], "the first order left it alone");
+    world.report(0, &[here]);
+    assert_eq!(world.pass(1, &[]), [], "the second is on its way");
+    world.change(0, at(6), ChangeKind::Deleted);
+    assert_eq!(world.map.counts().corrupt, 0);
+}
