@@ -187,6 +187,19 @@ impl Orders {
         self.recovers.clear();
     }
 
+    /// Takes the numbers of a heartbeat. Orders to delete that went with an answer which was lost are looked at again, before
+    /// all others: their datanode neither obeyed them nor will. False as for [`Unheard::take`].
+    fn hear(&mut self, number: u64, answered: u64) -> bool {
+        let waited_for = self.unheard.take(number, answered);
+        while let Some(block) = self.unheard.next() {
+            if let Some(invalid) = self.invalid.get_mut(&block).filter(|invalid| invalid.sent.is_some()) {
+                invalid.sent = None;
+                self.unsent.push_front(block);
+            }
+        }
+        waited_for
+    }
+
     /// An order to delete goes out now.
     fn goes_out(&mut self, block: BlockId, now: Millis) {
         self.sent.push_back((now, block));
@@ -224,7 +237,7 @@ impl BlockMap {
         node.last_heartbeat = now;
         node.address = heartbeat.address;
         node.active_transfers = heartbeat.active_transfers;
-        let waited_for = node.orders.unheard.take(heartbeat.number, heartbeat.answered);
+        let waited_for = node.orders.hear(heartbeat.number, heartbeat.answered);
         self.nodes.note_peers(at, &heartbeat.peers, now);
         for volume in heartbeat.volumes.into_iter().take(super::nodes::MAX_VOLUMES) {
             self.update_volume(at, volume, now);
@@ -287,7 +300,7 @@ impl BlockMap {
 
     /// The next replicas to delete. Each is looked at again: what was too many when it was noted may be needed by now.
     fn take_invalid(&mut self, at: NodeIndex, now: Millis) -> Vec<BlockRef> {
-        let mut blocks = self.repeat_invalid(at, now);
+        let mut blocks = Vec::new();
         // One look at each: what is taken back may be noted again behind the others.
         for _ in 0..self.nodes.node(at).orders.unsent.len() {
             if blocks.len() >= INVALIDATE_PER_HEARTBEAT {
@@ -308,25 +321,6 @@ impl BlockMap {
                     self.restore(id, &invalid);
                 }
                 self.evaluate(id);
-            }
-        }
-        blocks
-    }
-
-    /// Orders that went with an answer which was lost. One that would not be given today is neither repeated nor taken back:
-    /// it may have been heard after all.
-    fn repeat_invalid(&mut self, at: NodeIndex, now: Millis) -> Vec<BlockRef> {
-        let mut blocks = Vec::new();
-        while blocks.len() < INVALIDATE_PER_HEARTBEAT
-            && let Some(id) = self.nodes.node_mut(at).orders.unheard.next()
-        {
-            let out =
-                self.nodes.node(at).orders.invalid(id).copied().filter(|invalid| invalid.sent.is_some());
-            if let Some(invalid) = out
-                && self.still_deletable(id, &invalid)
-            {
-                self.nodes.node_mut(at).orders.goes_out(id, now);
-                blocks.push(BlockRef { id, stamp: invalid.stamp, length: invalid.length });
             }
         }
         blocks

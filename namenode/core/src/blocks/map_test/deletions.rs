@@ -36,7 +36,7 @@ fn an_order_that_was_followed_is_not_repeated() {
 }
 
 #[test]
-fn a_lost_order_that_would_not_be_given_again_is_not_repeated_and_not_taken_back() {
+fn a_lost_order_that_would_not_be_given_again_is_taken_back() {
     let mut world = World::running(3);
     world.written(1, 3, &[0, 1, 2]);
     world.map.apply(Effect::Replication { block: id(1), replication: 2 }, world.now);
@@ -51,9 +51,30 @@ fn a_lost_order_that_would_not_be_given_again_is_not_repeated_and_not_taken_back
         })
         .unwrap();
     world.map.apply(Effect::Replication { block: id(1), replication: 3 }, world.now);
+    assert_eq!(world.live(1), 2, "nothing is known of the answer yet");
     let orders = world.map.heartbeat(numbered(node, number + 1, 0), world.now).unwrap();
     assert!(invalidated(&orders.into_iter().map(|order| (node, order)).collect::<Vec<_>>()).is_empty());
-    assert_eq!(world.live(1), 2, "it may have been heard: the replica does not count");
+    assert_eq!(world.live(1), 3, "it was not heard: the replica is there and counts");
+}
+
+#[test]
+fn a_lost_order_that_could_not_be_repeated_is_given_as_soon_as_it_may_be() {
+    let mut world = World::running(3);
+    world.written(1, 2, &[1, 2]);
+    let old = BlockRef { stamp: GenStamp(STAMP.0 - 1), ..named(1) };
+    world.change(0, old, ChangeKind::Received);
+    assert_eq!(beat(&mut world, 1, 0), [id(1)]);
+    let beside = |world: &mut World| {
+        for node in [1, 2] {
+            world.map.heartbeat(heartbeat(node, 1), world.now).unwrap();
+        }
+    };
+    world.change(2, named(1), ChangeKind::Deleted);
+    beside(&mut world);
+    assert!(beat(&mut world, 2, 0).is_empty(), "the answer was lost, and one good replica is too few by now");
+    world.change(2, named(1), ChangeKind::Received);
+    beside(&mut world);
+    assert_eq!(beat(&mut world, 3, 2), [id(1)]);
 }
 
 #[test]
