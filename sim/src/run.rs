@@ -18,7 +18,7 @@ use crate::world::World;
 /// Within so much time after the last fault, all clients have come to their end.
 const CLIENTS_END: Duration = Duration::from_secs(600);
 /// Within so much time after that, everything is whole again.
-const WHOLE_AGAIN: Duration = Duration::from_secs(900);
+const WHOLE_AGAIN: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_secs(2);
 
 /// What came of a simulation.
