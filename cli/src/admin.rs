@@ -250,7 +250,7 @@ fn describe(report: &ClusterReport, url: &str) -> String {
         (
             "blocks",
             format!(
-                "{}; {} with too few replicas ({} with one alone), {} with all in one rack, {} with damaged ones, {} missing",
+                "{}; {} with too few replicas ({} with one alone), {} with replicas too near to each other, {} with damaged ones, {} missing",
                 report.blocks,
                 stats.under_replicated,
                 report.endangered,

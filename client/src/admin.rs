@@ -39,7 +39,7 @@ pub struct ClusterReport {
     pub datanodes: Vec<DatanodeReport>,
     /// The first few blocks without any good replica.
     pub missing_blocks: Vec<String>,
-    /// Blocks with enough replicas, all in one rack although there are others.
+    /// Blocks with enough replicas, all in one zone or rack, or several on one machine, although there are others.
     pub misplaced: u64,
     /// Blocks that the loss of one more replica would lose.
     pub endangered: u64,

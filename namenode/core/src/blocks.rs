@@ -39,6 +39,7 @@ mod report;
 mod roster;
 mod safe_mode;
 mod slow;
+mod spread;
 mod sweep;
 mod table;
 mod unheard;

@@ -1,7 +1,8 @@
 //! Where replicas go, and in which order a reader is offered them.
 //!
-//! The first replica of a block goes to its writer's own node, the second to another rack, the third to the second's rack,
-//! the rest anywhere; by free space, on distinct nodes. All of it is a function of a [`Topology`] and a seed.
+//! The first replica of a block goes to its writer's own node, the second to another zone or rack, the third to the second's rack,
+//! the rest anywhere; by free space, on distinct machines as long as there are such. All of it is a function of a [`Topology`] and a
+//! seed.
 
 mod choose;
 mod random;
@@ -11,6 +12,7 @@ mod topology_test;
 
 pub use random::Random;
 pub use topology::{Machine, Topology, Volume};
+pub(crate) use topology::{host_of, zone_of};
 
 use std::net::IpAddr;
 

@@ -209,7 +209,7 @@ pub struct FsStats {
     pub endangered: u64,
     /// Replications waiting or under way.
     pub pending_replication: u64,
-    /// Blocks with enough replicas, all in one rack although there are others.
+    /// Blocks with enough replicas, all in one zone or rack, or several on one machine, although there are others.
     pub misplaced: u64,
     /// Replicas waiting to be deleted.
     pub pending_deletion: u64,

@@ -2,7 +2,8 @@
 //!
 //! Each type of storage is balanced by itself. A datanode is out of balance if the share of its space that replicas take
 //! differs by more than the threshold from that of all together. A move never lowers safety: the copy comes first, only
-//! blocks with all their replicas are moved, never into fewer racks, and while blocks are endangered nothing is moved.
+//! blocks with all their replicas are moved, never into fewer zones or racks or onto fewer machines, and while blocks are endangered
+//! nothing is moved.
 
 use std::collections::BTreeMap;
 
@@ -337,7 +338,7 @@ impl BlockMap {
             && !self.needed.iter().any(|queue| queue.contains(&id))
     }
 
-    /// Where a replica may go: where there is room and no replica, and into no fewer racks; in its own rack if that is
+    /// Where a replica may go: where there is room and no replica, and no less widely; in its own rack if that is
     /// possible.
     fn target_for(
         &self,
@@ -347,7 +348,7 @@ impl BlockMap {
         targets: &[usize],
     ) -> Option<StorageIndex> {
         let places = entry.places.as_slice();
-        let racks = self.racks_of(places.iter().copied());
+        let before = self.spread(places.iter().copied());
         let rack = |node: NodeIndex| &self.nodes.node(node).rack;
         let own = rack(self.nodes.storage(from).node);
         let fits = |at: &&usize| {
@@ -364,7 +365,7 @@ impl BlockMap {
         };
         near.chain(far).filter_map(place).find(|to| {
             let after = places.iter().copied().filter(|place| *place != from).chain([*to]);
-            self.racks_of(after) >= racks
+            self.spread(after).covers(before)
         })
     }
 }

@@ -1,12 +1,11 @@
-//! Which replicas go when there are too many, and blocks whose replicas all lie in one rack.
+//! Which replicas go when there are too many.
 //!
-//! What goes never leaves fewer racks than two (or than there were), and goes from a type of storage that the policy does
-//! not want before one that it wants.
+//! What goes leaves the others lying as widely as can be, and goes from a type of storage that the policy does not want before
+//! one that it wants.
 
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, StorageType};
 
-use super::admin::Standing;
 use super::map::BlockMap;
 use super::nodes::NodeIndex;
 use super::places::StorageIndex;
@@ -17,35 +16,8 @@ use crate::policy::{self, StoragePolicy, Types};
 pub(super) const MIXED_PER_ROUND: usize = 500;
 
 impl BlockMap {
-    fn rack_of(&self, place: StorageIndex) -> &str {
-        &self.nodes.node(self.nodes.storage(place).node).rack
-    }
-
     pub(super) fn kind_of(&self, place: StorageIndex) -> StorageType {
         self.nodes.storage(place).report.kind
-    }
-
-    /// In how many racks these are.
-    pub(super) fn racks_of(&self, places: impl IntoIterator<Item = StorageIndex>) -> usize {
-        let mut racks: SmallVec<[&str; 8]> = places.into_iter().map(|place| self.rack_of(place)).collect();
-        racks.sort_unstable();
-        racks.dedup();
-        racks.len()
-    }
-
-    /// Whether all replicas of a block that wants several lie in one rack, although there are datanodes in others.
-    pub(super) fn is_misplaced(&self, id: BlockId) -> bool {
-        if self.serving_racks < 2 {
-            return false;
-        }
-        let Some(entry) = self.table.get(id).filter(|entry| entry.replication >= 2) else { return false };
-        let places = entry.places.as_slice().iter().copied();
-        self.racks_of(places.filter(|place| self.standing(*place) != Standing::Gone)) == 1
-    }
-
-    /// Whether a replica there would lie in a rack of its own.
-    pub(super) fn spreads(&self, places: &[StorageIndex], target: StorageIndex) -> bool {
-        places.iter().all(|place| self.rack_of(*place) != self.rack_of(target))
     }
 
     /// Orders the replicas past `wanted` to be deleted, once all are known to be there.
@@ -73,7 +45,7 @@ impl BlockMap {
         for storage in self.superfluous(&live, wanted, from, policy) {
             self.drop_place(id, storage);
             let node = self.nodes.storage(storage).node;
-            let invalid = Invalid { stamp, length, storage, why: Why::Excess, sent: None };
+            let invalid = Invalid::new(stamp, length, storage, Why::Excess);
             self.nodes.node_mut(node).orders.invalidate(id, invalid);
         }
     }
@@ -86,8 +58,8 @@ impl BlockMap {
         }
     }
 
-    /// Which of these replicas to give up so that `wanted` stay: first the one at `from`, then those on types that the
-    /// policy does not want, then those whose rack has others, then those whose volume has least room.
+    /// Which of these replicas to give up so that `wanted` stay: first the one at `from`, then those without which the
+    /// others lie as widely, then those on types that the policy does not want, then those whose rack has others, then those whose volume has least room.
     fn superfluous(
         &self,
         live: &[StorageIndex],
@@ -104,19 +76,12 @@ impl BlockMap {
         }
         while kept.len() > wanted {
             let unwanted = self.unwanted(&kept, policy.types_of(wanted));
-            let racks = self.racks_of(kept.iter().copied());
             let value = |place: StorageIndex| {
                 let others = kept.iter().copied().filter(|other| *other != place);
-                let left = self.racks_of(others.clone());
+                let left = self.spread(others.clone()).of_use(kept.len() - 1);
                 let crowded = others.clone().any(|other| self.rack_of(other) == self.rack_of(place));
                 let free = self.nodes.storage(place).report.remaining;
-                (
-                    left >= racks.min(2),
-                    unwanted.contains(&self.kind_of(place)),
-                    crowded,
-                    u64::MAX - free,
-                    place,
-                )
+                (left, unwanted.contains(&self.kind_of(place)), crowded, u64::MAX - free, place)
             };
             let worst = kept
                 .iter()
@@ -142,11 +107,11 @@ impl BlockMap {
         unwanted
     }
 
-    /// Of `live`, the replica that a move leaves behind, if the others still are on two racks or there is but one.
+    /// Of `live`, the replica that a move leaves behind, if the others lie as widely without it.
     fn moved_away(&self, live: &[StorageIndex], from: NodeIndex) -> Option<StorageIndex> {
         let left = live.iter().copied().find(|place| self.nodes.storage(*place).node == from)?;
-        let before = self.racks_of(live.iter().copied());
-        let after = self.racks_of(live.iter().copied().filter(|place| *place != left));
-        (after >= before.min(2)).then_some(left)
+        let before = self.spread(live.iter().copied()).of_use(live.len() - 1);
+        let after = self.spread(live.iter().copied().filter(|place| *place != left));
+        after.covers(before).then_some(left)
     }
 }

@@ -22,6 +22,7 @@ use super::recover::RecoveryWork;
 use super::report::ReplicaState;
 use super::roster::Roster;
 use super::safe_mode::{SafeCounts, SafeMode, SafeModeSettings};
+use super::spread::Field;
 use super::sweep::Sweep;
 use super::table::Table;
 use crate::locality::Pods;
@@ -32,7 +33,7 @@ use crate::record::Block;
 const REPORT_PATIENCE: Duration = Duration::from_secs(30);
 /// Queues of blocks to copy.
 pub(super) const QUEUES: usize = 4;
-/// The queue of blocks that have enough replicas, all in one rack.
+/// The queue of blocks that have enough replicas, too near to each other.
 pub(super) const SPREAD: usize = QUEUES - 1;
 /// The namenode was not running if it was not asked for longer than this: nobody is declared dead for that.
 const LONGEST_ROUND: Duration = Duration::from_secs(10);
@@ -91,7 +92,7 @@ pub struct BlockCounts {
     pub missing_single: u64,
     /// Blocks that the loss of one replica would lose.
     pub endangered: u64,
-    /// Blocks with enough replicas, all in one rack although there are others.
+    /// Blocks with enough replicas, all in one zone or rack, or several on one machine, although there are others.
     pub misplaced: u64,
     /// Blocks that wait for copies, ordered or not.
     pub pending_replication: u64,
@@ -138,7 +139,7 @@ pub(super) struct Pending {
     pub(super) deadline: Millis,
     /// Bytes of the block.
     pub(super) bytes: u64,
-    /// The block has enough replicas: this one is to lie in another rack.
+    /// The block has enough replicas: this one is to lie further away.
     pub(super) spreads: bool,
 }
 
@@ -155,13 +156,11 @@ pub struct BlockMap {
     /// Blocks that are not complete.
     pub(super) building: BTreeMap<BlockId, Building>,
     pub(super) bad: BTreeMap<BlockId, SmallVec<[Bad; 1]>>,
-    /// Blocks that lack replicas, the most endangered first; the last ones have enough, but all in one rack.
+    /// Blocks that lack replicas, the most endangered first; the last ones have enough, but too near to each other.
     pub(super) needed: [BTreeSet<BlockId>; QUEUES],
     pub(super) cursors: [BlockId; QUEUES],
-    /// Racks in which datanodes serve.
-    pub(super) serving_racks: usize,
-    /// The racks of all datanodes, by index, when they were looked at last.
-    racks: Vec<Arc<str>>,
+    /// Over what the datanodes are spread.
+    pub(super) field: Field,
     /// Blocks with too many replicas, on several types of storage: their policy is to be told before one goes.
     pub(super) mixed: BTreeSet<BlockId>,
     pub(super) balance: Balance,
@@ -176,6 +175,8 @@ pub struct BlockMap {
     pub(super) failures: Failures,
     pub(super) moves: Moves,
     pub(super) recoveries: BTreeMap<BlockId, RecoveryWork>,
+    /// The last of them that a round looked at.
+    pub(super) recovery_cursor: BlockId,
     pub(super) safe_mode: SafeMode,
     /// Complete blocks with enough live replicas to be safe.
     pub(super) safe_blocks: u64,
@@ -207,8 +208,7 @@ impl BlockMap {
             bad: BTreeMap::new(),
             needed: Default::default(),
             cursors: Default::default(),
-            serving_racks: 0,
-            racks: Vec::new(),
+            field: Field::default(),
             mixed: BTreeSet::new(),
             balance: Balance::default(),
             missing: BTreeSet::new(),
@@ -219,6 +219,7 @@ impl BlockMap {
             failures: Failures::default(),
             moves: Moves::default(),
             recoveries: BTreeMap::new(),
+            recovery_cursor: BlockId(0),
             safe_mode: SafeMode::starting(settings.safe_mode),
             safe_blocks: 0,
             active_since: None,
@@ -279,6 +280,7 @@ impl BlockMap {
         if renewed {
             self.break_off_copies(at, now);
         }
+        self.pass_recoveries_on(at, now);
         self.doubt_departure(at);
         self.obey(at, wish, now);
         self.refresh(now);
@@ -357,6 +359,7 @@ impl BlockMap {
                 pending.deadline = now;
             }
         }
+        self.pass_recoveries_on(at, now);
         self.sweep.request();
     }
 
@@ -373,27 +376,10 @@ impl BlockMap {
 
     pub(super) fn refresh(&mut self, now: Millis) {
         self.nodes.find_racks(&self.pods);
-        self.look_at_racks();
+        self.look_around();
         let promised = self.promised();
         let topology = self.nodes.topology(now, self.settings.stale_after, &promised);
         self.topology = Arc::new(topology.among(Arc::clone(&self.pods)));
-    }
-
-    /// All blocks are judged again when a datanode turns out to be in another rack, or a second rack begins to serve.
-    fn look_at_racks(&mut self) {
-        let nodes = || self.nodes.indexes().map(|at| self.nodes.node(at));
-        let serving: BTreeSet<&Arc<str>> =
-            nodes().filter(|node| node.live && node.admin.serves()).map(|node| &node.rack).collect();
-        let serving = serving.len();
-        let moved = self.racks.iter().zip(nodes()).any(|(before, node)| *before != node.rack);
-        let another = serving >= 2 && self.serving_racks < 2;
-        if moved || self.racks.len() != self.nodes.indexes().count() {
-            self.racks = nodes().map(|node| Arc::clone(&node.rack)).collect();
-        }
-        self.serving_racks = serving;
-        if moved || another {
-            self.sweep.request();
-        }
     }
 
     /// Bytes that are on their way to volumes which do not know of them yet.
@@ -532,7 +518,7 @@ impl BlockMap {
             return;
         }
         let (wanted, live) = (self.enough(replication, tally), tally.serving);
-        // A copy that puts a replica into another rack is wanted although there are enough.
+        // A copy that lies further away is wanted although there are enough.
         let misplaced = live >= wanted && self.is_misplaced(id);
         if live >= wanted && !misplaced {
             self.end_pending(id);

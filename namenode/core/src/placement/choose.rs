@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use steadfs_common::{StorageId, StorageType};
 
-use super::topology::{Machine, Spot, Topology, Volume};
+use super::topology::{Machine, Spot, Topology, Volume, zone_of};
 use super::{PlacementRequest, Random};
 use crate::policy::{self, StoragePolicy, Types};
 
@@ -21,6 +21,8 @@ enum Where<'a> {
     Anywhere,
     On(&'a Arc<str>),
     NotOn(&'a Arc<str>),
+    /// Not in the zone of this rack.
+    Beyond(&'a Arc<str>),
 }
 
 /// How far the rules are relaxed when they leave nobody.
@@ -51,7 +53,9 @@ struct Choice<'a> {
     /// Where the writer is, if its machine is to be avoided.
     avoided: Option<Spot<'a>>,
     pass: Pass,
-    /// Machines that hold or will hold the block, in the order of its replicas.
+    /// Not on a machine with another datanode that holds the block.
+    apart: bool,
+    /// Datanodes that hold or will hold the block, in the order of its replicas.
     holders: SmallVec<[u32; 8]>,
     chosen: SmallVec<[StorageId; 3]>,
     policy: &'static StoragePolicy,
@@ -81,6 +85,7 @@ impl Topology {
             random: Random::new(request.seed),
             avoided: request.writer.filter(|_| request.avoid_local).map(|ip| self.spot(ip)),
             pass: Pass::Strict,
+            apart: true,
             holders: request.existing.iter().filter_map(|id| self.storages.get(id)).copied().collect(),
             chosen: SmallVec::new(),
             policy: policy::by_id(request.policy).unwrap_or(policy::HOT),
@@ -92,14 +97,25 @@ impl Topology {
         choice.renew_types();
         choice.take_favored(wanted);
         loop {
-            for pass in [Pass::Strict, Pass::Relaxed] {
-                choice.pass = pass;
+            for (apart, pass) in self.passes() {
+                (choice.apart, choice.pass) = (apart, pass);
                 while choice.chosen.len() < wanted && choice.step() {}
             }
             if choice.chosen.len() >= wanted || !choice.fall_back() {
                 return choice.chosen;
             }
         }
+    }
+}
+
+impl Topology {
+    /// What is asked of machines, the most first. Several datanodes on one machine are used for one block when no other machine
+    /// is left; what cannot make a difference is left out.
+    fn passes(&self) -> impl Iterator<Item = (bool, Pass)> + use<> {
+        let (several, shared) = (self.hosts > 1, self.hosts < self.machines.len());
+        [(true, Pass::Strict), (true, Pass::Relaxed), (false, Pass::Strict), (false, Pass::Relaxed)]
+            .into_iter()
+            .filter(move |(apart, _)| if *apart { several || !shared } else { shared })
     }
 }
 
@@ -167,11 +183,16 @@ impl<'a> Choice<'a> {
         let rack = |holder: u32| &topology.machines[holder as usize].rack;
         let found = match self.holders[..] {
             [] => self.near_writer(),
-            [first] => self.draw(Where::NotOn(rack(first))),
-            [first, second] if rack(first) == rack(second) => self.draw(Where::NotOn(rack(first))),
+            [first] => self.far_from(rack(first)),
+            [first, second] if rack(first) == rack(second) => self.far_from(rack(first)),
             [_, second] if self.request.existing.is_empty() => self.draw(Where::On(rack(second))),
             [first, ref others @ ..] if others.iter().all(|other| rack(*other) == rack(first)) => {
-                self.draw(Where::NotOn(rack(first)))
+                self.far_from(rack(first))
+            }
+            [first, ref others @ ..]
+                if others.iter().all(|other| zone_of(rack(*other)) == zone_of(rack(first))) =>
+            {
+                self.draw(Where::Beyond(rack(first)))
             }
             _ => None,
         };
@@ -182,6 +203,13 @@ impl<'a> Choice<'a> {
             }
             None => false,
         }
+    }
+
+    /// A machine in another zone, else in another rack.
+    fn far_from(&mut self, rack: &'a Arc<str>) -> Option<usize> {
+        let far = self.draw(Where::Beyond(rack));
+        // A rack of one level is a zone.
+        if far.is_some() || zone_of(rack) == &**rack { far } else { self.draw(Where::NotOn(rack)) }
     }
 
     /// The writer's own machine, else one in its rack.
@@ -233,6 +261,7 @@ impl<'a> Choice<'a> {
             Where::Anywhere => true,
             Where::On(rack) => machine.rack == *rack,
             Where::NotOn(rack) => machine.rack != *rack,
+            Where::Beyond(rack) => zone_of(&machine.rack) != zone_of(rack),
         };
         let strict = self.pass == Pass::Relaxed
             || !(machine.stale
@@ -243,8 +272,15 @@ impl<'a> Choice<'a> {
             && machine.live
             && machine.open
             && !self.holders.contains(&(at as u32))
+            && !(self.apart && self.shares_host(machine))
             && !self.request.excluded.contains(&machine.uuid)
             && machine.volumes.iter().any(|volume| self.fits(volume))
+    }
+
+    /// Whether another datanode on this one's machine holds the block.
+    fn shares_host(&self, machine: &Machine) -> bool {
+        let machines = &self.topology.machines;
+        self.holders.iter().any(|holder| machines[*holder as usize].host() == machine.host())
     }
 
     /// Takes a machine that was accepted, on a volume of the type that is preferred by chance, the likelier the more is

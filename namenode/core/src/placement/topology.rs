@@ -1,6 +1,6 @@
 //! Datanodes as placement sees them, at one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub struct Machine {
     pub host: String,
     /// Its data port: favoured nodes are named by it.
     pub port: u16,
-    /// Its rack, or zone; begins with `/`.
+    /// Its rack; begins with `/`. Of several levels the outermost is its zone.
     pub rack: Arc<str>,
     /// The (Kubernetes) node that it runs on; empty if it told none.
     pub node: String,
@@ -51,6 +51,11 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// What tells the machine that it is on from others.
+    pub(super) fn host(&self) -> (&str, Option<IpAddr>) {
+        host_of(&self.node, self.ip)
+    }
+
     /// Bytes free on the volumes that have room for `size` more.
     pub(super) fn room(&self, size: u64) -> u64 {
         self.volumes
@@ -69,8 +74,21 @@ pub struct Topology {
     pub(super) storages: BTreeMap<StorageId, u32>,
     /// Running sums of the free space of the live machines: a weighted draw is a binary search.
     pub(super) sums: Vec<u64>,
+    /// How many machines the datanodes are on.
+    pub(super) hosts: usize,
     /// Who runs where beside the datanodes.
     pods: Arc<Pods>,
+}
+
+/// The outermost level of a rack.
+pub(crate) fn zone_of(rack: &str) -> &str {
+    let inner = rack.char_indices().skip(1).find(|(_, letter)| *letter == '/');
+    inner.map_or(rack, |(at, _)| &rack[..at])
+}
+
+/// The machine of a datanode: its node if it told one, else its address.
+pub(crate) fn host_of(node: &str, ip: IpAddr) -> (&str, Option<IpAddr>) {
+    if node.is_empty() { ("", Some(ip)) } else { (node, None) }
 }
 
 /// Where a reader or writer is.
@@ -94,6 +112,7 @@ impl Spot<'_> {
 enum Distance {
     SameMachine,
     SameRack,
+    SameZone,
     Elsewhere,
 }
 
@@ -110,7 +129,9 @@ impl Topology {
             sum += if machine.live && machine.open { (machine.room(0) >> 20) + 1 } else { 0 };
             sums.push(sum);
         }
-        Self { machines, storages, sums, pods: Arc::default() }
+        let hosts: BTreeSet<_> = machines.iter().map(Machine::host).collect();
+        let hosts = hosts.len();
+        Self { machines, storages, sums, hosts, pods: Arc::default() }
     }
 
     /// The same picture, with who runs where: a reader or writer is on the machine of a datanode if its pod is on the
@@ -155,7 +176,7 @@ impl Topology {
         spot
     }
 
-    /// Puts the storages of a block in the order in which `reader` should try them: its own machine, its rack, others;
+    /// Puts the storages of a block in the order in which `reader` should try them: its own machine, its rack, its zone, others;
     /// random among equals; stale and slow nodes after all others, then those that leave service, dead and unknown ones last.
     /// Slow is what others find over the network: its own machine's readers are not sent away for that.
     pub fn order(&self, reader: Option<IpAddr>, storages: &mut [StorageId], seed: u64) {
@@ -172,6 +193,9 @@ impl Topology {
             let distance = match &spot {
                 Some(spot) if spot.has(machine) => Distance::SameMachine,
                 Some(Spot { rack: Some(rack), .. }) if **rack == machine.rack => Distance::SameRack,
+                Some(Spot { rack: Some(rack), .. }) if zone_of(rack) == zone_of(&machine.rack) => {
+                    Distance::SameZone
+                }
                 _ => Distance::Elsewhere,
             };
             let trouble = match machine {

@@ -400,3 +400,49 @@ fn room_that_is_promised_is_left_alone_as_long_as_there_is_other_room() {
         assert_eq!(topology.choose(&request(4, seed)).len(), 4, "better there than nowhere");
     }
 }
+
+#[test]
+fn two_replicas_are_on_one_machine_only_if_there_is_no_other() {
+    let mut machines: Vec<Machine> = (0..6).map(|number| machine(number, "/a")).collect();
+    for (number, machine) in machines.iter_mut().enumerate() {
+        machine.node = format!("n-{}", number / 2);
+    }
+    let nodes = |topology: &Topology, wanted, seed| {
+        let chosen = topology.choose(&request(wanted, seed));
+        assert_eq!(chosen.len(), wanted);
+        chosen.iter().map(|id| topology.machine_of(*id).unwrap().node.clone()).collect::<BTreeSet<_>>().len()
+    };
+    let topology = Topology::new(machines.clone());
+    assert!((0..100).all(|seed| nodes(&topology, 3, seed) == 3));
+    assert!((0..100).all(|seed| nodes(&topology, 5, seed) == 3), "more than there are machines");
+    // Rather a slow machine than one that has the block; and where all are on one, the slow datanode last.
+    machines.truncate(4);
+    machines[2].slow = true;
+    machines[3].slow = true;
+    let topology = Topology::new(machines.clone());
+    assert!((0..100).all(|seed| nodes(&topology, 2, seed) == 2));
+    machines.iter_mut().for_each(|machine| machine.node = "n".into());
+    let topology = Topology::new(machines);
+    let chosen = (0..100).map(|seed| topology.choose(&request(2, seed)));
+    assert!(chosen.flatten().all(|id| [storage(0), storage(1)].contains(&id)));
+}
+
+#[test]
+fn the_second_replica_is_in_another_zone_if_there_is_one() {
+    let racks = ["/east/1", "/east/2", "/east/2", "/west/1", "/west/2"];
+    let machines: Vec<Machine> = racks.iter().zip(0..).map(|(rack, number)| machine(number, rack)).collect();
+    let topology = Topology::new(machines.clone());
+    for seed in 0..100 {
+        let chosen = topology.choose(&PlacementRequest { writer: Some(ip(0)), ..request(3, seed) });
+        assert!(chosen[0] == storage(0) && rack_of(&topology, chosen[1]).starts_with("/west"), "{chosen:?}");
+        let existing = [storage(0), storage(1)];
+        let made_again = topology.choose(&PlacementRequest { existing: &existing, ..request(1, seed) });
+        assert!(rack_of(&topology, made_again[0]).starts_with("/west"));
+        let mut order = [storage(4), storage(2), storage(0)];
+        topology.order(Some(ip(1)), &mut order, seed);
+        assert_eq!(order, [storage(2), storage(0), storage(4)], "its rack, its zone, elsewhere");
+    }
+    let east = Topology::new(machines[..3].to_vec());
+    let chosen = east.choose(&PlacementRequest { writer: Some(ip(0)), ..request(2, 1) });
+    assert_eq!(rack_of(&east, chosen[1]), "/east/2", "another rack at least");
+}

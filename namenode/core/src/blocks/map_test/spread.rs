@@ -139,3 +139,91 @@ fn room_is_promised_to_a_block_that_is_allocated_until_its_datanode_knows_of_it(
     world.change(0, BlockRef { length: 0, ..named(1) }, ChangeKind::Receiving);
     assert_eq!(promised(&mut world), 0, "the datanode counts it itself");
 }
+
+/// A datanode in a rack, on a node of that name.
+fn on(number: u32, rack: &str, node: &str) -> Registration {
+    Registration { rack: rack.into(), node: node.into(), ..registration(number, 1) }
+}
+
+fn join(world: &mut World, registration: Registration) {
+    let number = world.map.datanodes().iter().count() as u32;
+    world.map.register(registration, world.now).unwrap();
+    world.report(number, &[]);
+}
+
+/// Passes until nothing is copied any more, at most so many seconds: what is ordered arrives. Gives how many copies there were.
+fn repaired(world: &mut World, number: u64, seconds: u32) -> usize {
+    let mut copied = 0;
+    for _ in 0..seconds {
+        while world.map.sweep(10) {}
+        for (_, block, targets) in transfers(&world.pass(1, &[])) {
+            assert_eq!(block, id(number));
+            for target in targets {
+                let node = (0..20).find(|node| storage(*node) == target).unwrap();
+                world.change(node, named(number), ChangeKind::Received);
+                copied += 1;
+            }
+        }
+    }
+    copied
+}
+
+fn holders(world: &World, number: u64) -> Vec<u32> {
+    (0..20).filter(|node| world.map.live(id(number), STAMP).contains(&storage(*node))).collect()
+}
+
+#[test]
+fn replicas_on_one_machine_are_spread_once_there_is_another() {
+    let mut world = World::running(0);
+    for number in 0..2 {
+        join(&mut world, on(number, "/a", "node-1"));
+    }
+    join(&mut world, on(2, "/a", "node-2"));
+    world.written(1, 3, &[0, 1, 2]);
+    world.written(2, 2, &[0, 2]);
+    assert_eq!(repaired(&mut world, 1, 70), 0, "there is no third machine");
+    assert_eq!(world.map.counts().misplaced, 0);
+    join(&mut world, on(3, "/a", "node-3"));
+    while world.map.sweep(10) {}
+    assert_eq!(world.map.counts().misplaced, 1);
+    assert_eq!(repaired(&mut world, 1, 70), 1);
+    let held = holders(&world, 1);
+    assert!(held == [0, 2, 3] || held == [1, 2, 3], "{held:?}");
+    assert_eq!((world.map.counts().misplaced, holders(&world, 2)), (0, vec![0, 2]));
+}
+
+#[test]
+fn what_rests_on_a_machine_neither_counts_as_a_crowd_nor_is_copied_for_ever() {
+    let mut world = World::running(0);
+    for (number, node) in ["a", "b", "c", "d", "a"].iter().zip(0..).map(|(node, number)| (number, node)) {
+        join(&mut world, on(number, "/a", node));
+    }
+    world.written(1, 3, &[0, 1, 4]);
+    let resting = Wish::Maintenance { until: None };
+    world.map.set_roster(Roster { named: [(uuid(4), resting)].into(), ..Roster::default() }, world.now);
+    world.map.depart(world.now);
+    assert_eq!(repaired(&mut world, 1, 70), 0);
+    world.map.set_roster(Roster::default(), world.now);
+    assert_eq!(repaired(&mut world, 1, 70), 1, "it serves again, on the machine of another");
+    assert_eq!(world.live(1), 3);
+}
+
+#[test]
+fn replicas_in_one_zone_are_spread_once_there_is_another() {
+    let mut world = World::running(0);
+    for number in 0..4 {
+        join(&mut world, on(number, if number < 2 { "/east/1" } else { "/east/2" }, ""));
+    }
+    world.written(1, 3, &[0, 1, 2]);
+    assert_eq!(repaired(&mut world, 1, 70), 0, "two racks, and no other zone");
+    join(&mut world, on(4, "/west/1", ""));
+    assert_eq!(repaired(&mut world, 1, 70), 1);
+    let held = holders(&world, 1);
+    assert!(held.contains(&4) && held.len() == 3, "{held:?}");
+    // Of four the one in the other zone stays, whatever room it has.
+    let mut beat = heartbeat(4, 1);
+    beat.volumes[0].remaining = 1;
+    world.map.heartbeat(beat, world.now).unwrap();
+    world.map.apply(Effect::Replication { block: id(1), replication: 2 }, world.now);
+    assert!(holders(&world, 1).contains(&4));
+}
