@@ -168,7 +168,7 @@ impl BlockMap {
                 && self.bad_is_deletable(id, mark.storage)
             {
                 let Bad { storage, stamp, length, .. } = mark;
-                let invalid = Invalid { stamp, length, storage, why: Why::Corrupt, sent: None };
+                let invalid = Invalid::new(stamp, length, storage, Why::Corrupt);
                 self.nodes.node_mut(node).orders.invalidate(id, invalid);
             }
         }

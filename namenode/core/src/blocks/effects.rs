@@ -34,6 +34,7 @@ impl BlockMap {
                 let since = old.as_ref().and_then(|old| old.since);
                 // Who was asked last may be the one that does not answer.
                 let tried = old.and_then(|old| old.primary).into_iter().map(|(node, _)| node).collect();
+                let id = block.id;
                 let work = RecoveryWork {
                     block,
                     stamp: recovery_stamp,
@@ -45,9 +46,9 @@ impl BlockMap {
                     primary: None,
                     tried,
                 };
-                self.recoveries.insert(block.id, work);
+                self.recoveries.insert(id, work);
                 if !self.safe_mode.is_on() {
-                    self.assign_recoveries(now);
+                    self.assign_recovery(id, now);
                 }
             }
             Effect::LeaseStarted { .. } | Effect::LeaseEnded { .. } => {}
@@ -124,7 +125,7 @@ impl BlockMap {
             match state {
                 ReplicaState::Finalized if its == stamp && bytes == length => self.put_place(block, storage),
                 // Its last word may be on its way.
-                _ if its == stamp && state != ReplicaState::Finalized => {}
+                ReplicaState::BeingWritten if its == stamp => {}
                 _ => self.mark_bad(block, Bad { storage, stamp: its, length: bytes, cause: Cause::Proven }),
             }
         }
@@ -172,7 +173,7 @@ impl BlockMap {
     /// used again.
     pub(super) fn delete_gone(&mut self, block: BlockId, storage: StorageIndex, length: u64) {
         let node = self.nodes.storage(storage).node;
-        let invalid = Invalid { stamp: ANY_STAMP, length, storage, why: Why::Gone, sent: None };
+        let invalid = Invalid::new(ANY_STAMP, length, storage, Why::Gone);
         self.nodes.node_mut(node).orders.invalidate(block, invalid);
     }
 }

@@ -19,6 +19,7 @@ mod lives;
 mod nothing_left;
 mod recoveries;
 mod spread;
+mod stuck;
 
 const LENGTH: u64 = 1_000;
 const STAMP: GenStamp = GenStamp(1_001);

@@ -8,7 +8,8 @@ use super::nodes::NodeIndex;
 use super::work::{BLOCKS_PER_ROUND, NodeCommand};
 use crate::command::BlockRef;
 
-/// Recoveries that one answer to a heartbeat orders.
+/// Recoveries that one answer to a heartbeat orders. No more wait for a datanode: it would be told of them when others already
+/// lead them.
 const RECOVERS_PER_HEARTBEAT: usize = 64;
 /// Datanodes that may lead the recovery of a block of which nothing is left.
 const WITNESSES: usize = 8;
@@ -95,33 +96,58 @@ impl BlockMap {
         found
     }
 
-    /// Gives each recovery that nobody works on a primary: one that was not tried, if there is one.
+    /// A datanode will not end the recoveries that it leads: others do.
+    pub(super) fn pass_recoveries_on(&mut self, at: NodeIndex, now: Millis) {
+        for work in self.recoveries.values_mut() {
+            if let Some((node, until)) = &mut work.primary
+                && *node == at
+            {
+                *until = now;
+            }
+        }
+    }
+
+    /// Gives recoveries that nobody works on a primary. They take turns: those that nobody can lead now keep no others waiting.
     pub(super) fn assign_recoveries(&mut self, now: Millis) {
-        let due: Vec<BlockId> = self
-            .recoveries
-            .iter()
-            .filter(|(_, work)| {
-                work.primary.is_none_or(|(node, until)| until <= now || !self.nodes.node(node).live)
-            })
+        let after = self.recovery_cursor;
+        let round = self.recoveries.range(after.next()..).chain(self.recoveries.range(..=after));
+        let due: Vec<BlockId> = round
+            .filter(|(_, work)| self.is_due(work, now))
             .map(|(id, _)| *id)
             .take(BLOCKS_PER_ROUND)
             .collect();
         for id in due {
-            let candidates =
-                self.recoveries.get(&id).map(|work| self.primaries(work, now)).unwrap_or_default();
-            let until = now.plus(self.settings.recovery_retry);
-            let Some(work) = self.recoveries.get_mut(&id) else { continue };
-            work.since.get_or_insert(now);
-            if let Some((node, _)) = work.primary.take() {
-                work.tried.push(node);
-            }
-            if candidates.iter().all(|node| work.tried.contains(node)) {
-                work.tried.clear();
-            }
-            if let Some(node) = candidates.iter().find(|node| !work.tried.contains(node)) {
-                work.primary = Some((*node, until));
-                self.nodes.node_mut(*node).orders.recovers.push_back(id);
-            }
+            self.recovery_cursor = id;
+            self.assign_recovery(id, now);
+        }
+    }
+
+    fn is_due(&self, work: &RecoveryWork, now: Millis) -> bool {
+        work.primary.is_none_or(|(node, until)| until <= now || !self.nodes.node(node).live)
+    }
+
+    /// Gives a recovery a primary that has a hand free: one that was not tried, if there is one.
+    pub(super) fn assign_recovery(&mut self, id: BlockId, now: Millis) {
+        let Some(work) = self.recoveries.get(&id) else { return };
+        let mut candidates = self.primaries(work, now);
+        candidates.retain(|node| !self.nodes.node(*node).ended);
+        let free = |node: &NodeIndex| {
+            let waiting = &self.nodes.node(*node).orders.recovers;
+            waiting.len() < RECOVERS_PER_HEARTBEAT
+        };
+        let hands: SmallVec<[NodeIndex; 3]> = candidates.iter().copied().filter(free).collect();
+        let until = now.plus(self.settings.recovery_retry);
+        let Some(work) = self.recoveries.get_mut(&id) else { return };
+        work.since.get_or_insert(now);
+        if let Some((node, _)) = work.primary.take() {
+            work.tried.push(node);
+        }
+        if candidates.iter().all(|node| work.tried.contains(node)) {
+            work.tried.clear();
+        }
+        if let Some(node) = hands.iter().find(|node| !work.tried.contains(node)) {
+            work.primary = Some((*node, until));
+            self.nodes.node_mut(*node).orders.recovers.push_back(id);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What datanodes say of their replicas.
 
-use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsResult, GenStamp, Millis, StorageId};
+use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsResult, Millis, StorageId};
 
 use super::bad::{Bad, Cause};
 use super::map::{BlockMap, Building, Reported};
@@ -260,7 +260,7 @@ impl BlockMap {
                 ChangeKind::Receiving => ReplicaState::BeingWritten,
                 ChangeKind::Received => ReplicaState::Finalized,
                 ChangeKind::Deleted => {
-                    self.deleted(id, change.block.stamp, at, node, now);
+                    self.deleted(id, at, node, now);
                     continue;
                 }
             };
@@ -279,9 +279,10 @@ impl BlockMap {
         Ok(again)
     }
 
-    fn deleted(&mut self, id: BlockId, stamp: GenStamp, at: StorageIndex, node: NodeIndex, now: Millis) {
+    /// A volume holds one replica of a block: whatever its stamp was, there is nothing left to delete.
+    fn deleted(&mut self, id: BlockId, at: StorageIndex, node: NodeIndex, now: Millis) {
         let orders = &mut self.nodes.node_mut(node).orders;
-        if orders.invalid(id).is_some_and(|order| order.storage == at && order.stamp >= stamp) {
+        if orders.invalid(id).is_some_and(|order| order.storage == at) {
             orders.keep(id);
         }
         self.nodes.storage_mut(at).recent.note(id, now);

@@ -19,10 +19,13 @@ use crate::placement::{PlacementRequest, Random};
 
 /// Replicas that one answer to a heartbeat orders to be deleted (HDFS: `dfs.block.invalidate.limit`).
 pub(super) const INVALIDATE_PER_HEARTBEAT: usize = 1_000;
-/// Replicas of one datanode that wait to be deleted. What does not fit is found again by the next full report.
+/// Replicas of one datanode that wait to be deleted. What does not fit is found again by a full report, which is asked for when
+/// half of them are gone.
 const MAX_INVALID: usize = 1_000_000;
-/// An order to delete is forgotten after this; the next full report shows whether it was followed.
+/// An order to delete that was not followed by then never will be: its datanode drops those that waited too long.
 const INVALID_EXPIRY: Duration = Duration::from_secs(600);
+/// So often it is looked at again, and given or taken back; then the next full report shows whether the replica is there.
+const INVALID_REPEATS: u8 = 5;
 /// Blocks looked at in one round of ordering replicas, whether or not anything can be done for them.
 pub(super) const BLOCKS_PER_ROUND: usize = 2_000;
 /// A datanode that was asked for a report is asked again after this.
@@ -96,7 +99,16 @@ pub(super) struct Invalid {
     pub(super) storage: StorageIndex,
     pub(super) why: Why,
     /// When the order went out last.
-    pub(super) sent: Option<Millis>,
+    sent: Option<Millis>,
+    /// How often it was not followed.
+    repeats: u8,
+}
+
+impl Invalid {
+    /// One of which nobody was told yet.
+    pub(super) const fn new(stamp: GenStamp, length: u64, storage: StorageIndex, why: Why) -> Self {
+        Self { stamp, length, storage, why, sent: None, repeats: 0 }
+    }
 }
 
 /// A copy that a datanode is to make.
@@ -128,6 +140,8 @@ pub(super) struct Orders {
     pub(super) moving: u32,
     /// It has replicas that could not be judged in safe mode.
     pub(super) report_again: bool,
+    /// It has replicas to delete that found no room here.
+    overflowed: bool,
     /// Bytes a second for moving replicas, if it is to be told.
     bandwidth: Option<u64>,
 }
@@ -153,6 +167,7 @@ impl Orders {
     /// Notes a replica to delete; a full list forgets it.
     pub(super) fn invalidate(&mut self, block: BlockId, invalid: Invalid) {
         if self.invalid.len() >= MAX_INVALID {
+            self.overflowed = true;
             return;
         }
         if self.invalid.insert(block, invalid).is_none_or(|old| old.sent.is_some()) {
@@ -207,16 +222,33 @@ impl Orders {
         self.invalid.entry(block).and_modify(|invalid| invalid.sent = Some(now));
     }
 
-    fn expire(&mut self, now: Millis) {
+    /// Orders to delete that were not followed in time are looked at again. Gives those that were given up.
+    fn expire(&mut self, now: Millis) -> Vec<BlockId> {
+        let mut given_up = Vec::new();
         while let Some((at, block)) = self.sent.front().copied()
             && now.since(at) >= INVALID_EXPIRY
         {
             self.sent.pop_front();
             // One that went out again has its time anew.
-            if self.invalid.get(&block).is_some_and(|invalid| invalid.sent == Some(at)) {
+            let Some(invalid) = self.invalid.get_mut(&block).filter(|invalid| invalid.sent == Some(at))
+            else {
+                continue;
+            };
+            if invalid.repeats >= INVALID_REPEATS {
                 self.invalid.remove(&block);
+                given_up.push(block);
+            } else {
+                (invalid.sent, invalid.repeats) = (None, invalid.repeats + 1);
+                self.unsent.push_back(block);
             }
         }
+        given_up
+    }
+
+    /// Whether what found no room among the orders to delete is to be asked for now.
+    fn takes_more(&mut self) -> bool {
+        let room = self.invalid.len() <= MAX_INVALID / 2;
+        room && std::mem::take(&mut self.overflowed)
     }
 }
 
@@ -238,6 +270,7 @@ impl BlockMap {
         node.address = heartbeat.address;
         node.active_transfers = heartbeat.active_transfers;
         let waited_for = node.orders.hear(heartbeat.number, heartbeat.answered);
+        self.repeat_copies(at);
         self.nodes.note_peers(at, &heartbeat.peers, now);
         for volume in heartbeat.volumes.into_iter().take(super::nodes::MAX_VOLUMES) {
             self.update_volume(at, volume, now);
@@ -264,6 +297,9 @@ impl BlockMap {
         if let Some(bytes) = node.orders.bandwidth.take().or(unheard) {
             node.orders.unheard.sent_bandwidth(bytes);
             commands.push(NodeCommand::Bandwidth(bytes));
+        }
+        if !self.safe_mode.is_on() && node.orders.takes_more() {
+            node.report_due = Some(now);
         }
         // What waits for the end of safe mode is not asked for before.
         let early = node.orders.report_again && self.safe_mode.is_on();
@@ -346,12 +382,16 @@ impl BlockMap {
         }
     }
 
-    fn give_transfers(&mut self, at: NodeIndex, commands: &mut Vec<NodeCommand>) {
+    /// Orders to copy that went with an answer which was lost go again, with the next that takes any along.
+    fn repeat_copies(&mut self, at: NodeIndex) {
         while let Some(copy) = self.nodes.node_mut(at).orders.unheard.next_copy() {
             if self.is_awaited(at, &copy) {
                 self.nodes.node_mut(at).orders.transfers.push_back(copy);
             }
         }
+    }
+
+    fn give_transfers(&mut self, at: NodeIndex, commands: &mut Vec<NodeCommand>) {
         while let Some(copy) = self.nodes.node_mut(at).orders.transfers.pop_front() {
             let Copy { block, targets, bytes_per_second, for_balance } = copy.clone();
             let held = self.table.get(block.id).is_some_and(|entry| {
@@ -388,7 +428,9 @@ impl BlockMap {
     /// replicas, the most endangered first.
     pub(super) fn assign_work(&mut self, seed: u64, now: Millis) {
         for at in self.nodes.indexes() {
-            self.nodes.node_mut(at).orders.expire(now);
+            for id in self.nodes.node_mut(at).orders.expire(now) {
+                self.evaluate(id);
+            }
         }
         self.failures.expire(now);
         let late: Vec<BlockId> = self

@@ -110,8 +110,8 @@ fn of_blocks_that_are_gone_nothing_is_remembered() {
     for number in 1..=900 {
         live_and_go(&mut world, number);
     }
-    // Longer than any order is waited for.
-    for number in 901..=1_600 {
+    // Longer than any order is waited for, and once more.
+    for number in 901..=2_200 {
         beat_all(&mut world, number);
     }
     assert_eq!(world.map.remembered(), []);
