@@ -250,7 +250,7 @@ pub struct RmArgs {
     #[arg(short, long)]
     pub force: bool,
     /// Delete at once, and do not keep it in the trash
-    #[arg(long)]
+    #[arg(long, alias = "skipTrash")]
     pub skip_trash: bool,
 }
 
@@ -671,7 +671,7 @@ pub struct MaintenanceArgs {
 #[derive(Args, Debug, Clone)]
 pub struct BalanceArgs {
     /// How far a datanode's use may differ from that of all together, in percent of its space
-    #[arg(long, default_value_t = 10.0, value_name = "PERCENT")]
+    #[arg(long, default_value_t = 10.0, value_parser = parse_threshold, value_name = "PERCENT")]
     pub threshold: f64,
     /// Bytes a second of each move (such as 10MiB); otherwise what `balancer-bandwidth` says
     #[arg(long, value_parser = parse_bytes, default_value = "0", hide_default_value = true, value_name = "BYTES")]
@@ -685,6 +685,12 @@ pub struct BalanceArgs {
     /// End what was ordered
     #[arg(long, conflicts_with = "no_wait")]
     pub stop: bool,
+}
+
+/// A difference in percent that balance may aim at.
+fn parse_threshold(text: &str) -> Result<f64, String> {
+    let percent = text.trim_end_matches('%').trim_end().parse::<f64>().ok();
+    percent.filter(|percent| (0.1..=100.0).contains(percent)).ok_or_else(|| "0.1 to 100 percent".to_owned())
 }
 
 /// Arguments of `open-files`.

@@ -53,9 +53,13 @@ fn lines_that_people_type() {
     assert!(matches!(fs("setrep 2 /x").command, FsCommand::Setrep(args) if args.replication == 2));
     assert_eq!(fs("--fs hdfs://h:1 ls").connection.fs.as_deref(), Some("hdfs://h:1"));
     assert_eq!(fs("ls --fs hdfs://h:1").connection.fs.as_deref(), Some("hdfs://h:1"));
-    for line in
-        ["admin report --json", "admin --fs hdfs://h:1 datanodes", "admin safemode enter", "admin fsck /x -a"]
-    {
+    for line in [
+        "admin report --json",
+        "admin --fs hdfs://h:1 datanodes",
+        "admin safemode enter",
+        "admin fsck /x -a",
+        "admin balance --threshold 5%",
+    ] {
         assert!(parse(line).is_ok(), "{line}");
     }
 }
@@ -70,6 +74,8 @@ fn lines_that_make_no_sense() {
         "fs chmod u*x /a",
         "fs put --jobs 0 a /b",
         "admin safemode",
+        "admin balance --threshold 0",
+        "admin balance --threshold 101",
     ] {
         let error = parse(line).err().unwrap_or_else(|| panic!("{line} was taken"));
         assert_eq!(error.exit_code(), 2, "{line}");

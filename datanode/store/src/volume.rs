@@ -310,32 +310,39 @@ impl Volume {
         let used = self.used.load(Ordering::Relaxed);
         let Ok(stat) = rustix::fs::statvfs(&self.root) else {
             if let Some(space) = self.space.lock().as_mut() {
-                space.free = 0;
+                space.available = 0;
             }
             return false;
         };
         let reserved = self.config.reserved;
         *self.space.lock() = Some(Space {
             capacity: stat.f_blocks.saturating_mul(stat.f_frsize).saturating_sub(reserved),
-            free: stat.f_bavail.saturating_mul(stat.f_frsize).saturating_sub(reserved),
+            available: stat.f_bavail.saturating_mul(stat.f_frsize),
+            reserved,
             used,
         });
         true
     }
 }
 
-/// What the file system said, less what is reserved for others.
+/// What the file system said.
 struct Space {
+    /// Less what is reserved for others.
     capacity: u64,
-    free: u64,
+    /// With what is reserved.
+    available: u64,
+    /// Bytes to leave for others.
+    reserved: u64,
     /// Bytes that replicas took at that moment.
     used: u64,
 }
 
 impl Space {
-    /// What is free when replicas take `used` bytes, if nobody else has written meanwhile.
+    /// What is free when replicas take `used` bytes, if nobody else has written meanwhile. What others took of their reserve or
+    /// beyond it is given back before anything is free.
     fn free_at(&self, used: u64) -> u64 {
-        (self.free + self.used.saturating_sub(used)).saturating_sub(used.saturating_sub(self.used))
+        let deleted = self.available.saturating_add(self.used.saturating_sub(used));
+        deleted.saturating_sub(used.saturating_sub(self.used)).saturating_sub(self.reserved)
     }
 }
 
@@ -358,4 +365,20 @@ pub(crate) fn claim(root: &Path, disk: &Disk) -> StoreResult<(File, Option<Volum
     let lock = crate::identity::lock(root)?;
     let identity = VolumeIdentity::read(disk, root)?;
     Ok((lock, identity))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Space;
+
+    #[test]
+    fn what_is_deleted_where_the_reserve_is_used_up_makes_no_room() {
+        let space = Space { capacity: 900, available: 60, reserved: 100, used: 500 };
+        assert_eq!(space.free_at(500), 0);
+        assert_eq!(space.free_at(470), 0, "the reserve is still short of ten");
+        assert_eq!(space.free_at(450), 10);
+        let roomy = Space { available: 300, ..space };
+        assert_eq!((roomy.free_at(500), roomy.free_at(400), roomy.free_at(650)), (200, 300, 50));
+        assert_eq!(roomy.free_at(800), 0);
+    }
 }
