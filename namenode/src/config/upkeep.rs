@@ -17,7 +17,7 @@ pub struct UpkeepConfig {
     pub store_copy_interval_ms: u64,
     /// How fast it is written at most; 0 for as fast as the disks are.
     pub store_copy_bytes_per_second: u64,
-    /// How often the journal, the store and its copy are read and checked; 0 for never.
+    /// How often the journal, the store and its copy are read and checked, first after a 24th of it; 0 for never.
     pub scrub_interval_ms: u64,
     /// How fast they are read at most; 0 for as fast as the disks are.
     pub scrub_bytes_per_second: u64,

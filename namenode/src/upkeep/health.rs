@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use steadfs_common::Millis;
 
 use crate::journal::{CopyState, JournalHealth};
 
@@ -24,6 +25,8 @@ pub(crate) enum Topic {
     Outran,
     /// What a scrub could not mend.
     Rot,
+    /// A scrub that did not come to its end.
+    Scrub,
     /// A datanode heard of a later state.
     Stale,
     /// What is kept after an accepted loss.
@@ -50,6 +53,7 @@ struct Gauges {
     left: Gauge,
     room: Gauge,
     copied: Gauge,
+    scrub_ended: Gauge,
     scrubbed: Counter,
     healed: Counter,
     lost: Counter,
@@ -80,6 +84,11 @@ impl Health {
                 "store_copy_index",
                 "The journal entry up to which the second copy of the store goes",
                 &gauges.copied,
+            ),
+            (
+                "scrub_ended_seconds",
+                "When journal and store were last read and checked to the end, since 1970; 0 for not since the start",
+                &gauges.scrub_ended,
             ),
         ] {
             registry.register(name, help, gauge.clone());
@@ -154,6 +163,10 @@ impl Health {
 
     pub(crate) fn copied(&self, index: u64) {
         self.shared.gauges.copied.set(i64::try_from(index).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn scrub_ended(&self, now: Millis) {
+        self.shared.gauges.scrub_ended.set(i64::try_from(now.0 / 1_000).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn scrubbed(&self, bytes: u64, healed: usize, lost: usize) {

@@ -31,6 +31,8 @@ pub(crate) use health::Topic;
 
 /// A copy of the store that failed is tried again this much sooner than it would be renewed.
 const RETRY_SOONER: u32 = 10;
+/// The first scrub after a start comes this much sooner than later ones: a namenode that is started every day is read, too.
+const FIRST_SCRUB_SOONER: u32 = 24;
 
 /// What is looked after.
 pub(crate) struct Upkeep {
@@ -160,8 +162,24 @@ impl Upkeep {
         self.health.scrubbed(bytes, healed.len(), lost.len());
     }
 
-    /// Reads everything once and makes good what rotted.
+    /// Reads everything once and makes good what rotted. That it could not be read to the end is a standing problem, until it is.
     pub(crate) fn scrub(&self) -> anyhow::Result<()> {
+        let result = self.read_and_mend();
+        match &result {
+            Ok(()) => {
+                self.health.problem(Topic::Scrub, None);
+                self.health.scrub_ended(self.clock.now());
+            }
+            Err(_) if self.stop.load(Ordering::Relaxed) => {}
+            Err(error) => self.health.problem(
+                Topic::Scrub,
+                Some(format!("journal and store could not be read and checked to the end: {error:#}")),
+            ),
+        }
+        result
+    }
+
+    fn read_and_mend(&self) -> anyhow::Result<()> {
         let pace = Pace::new(self.config.scrub_bytes_per_second, self.stop.clone());
         let (began, mut read) = (Instant::now(), 0);
         let segments = journal::scrub(&self.health.journal(), |bytes| {
@@ -250,7 +268,7 @@ async fn look(upkeep: Arc<Upkeep>, pool: DiskPool, blocks: Blocks, commits: Comm
 async fn care(upkeep: Arc<Upkeep>, pool: DiskPool, shutdown: Shutdown) {
     let renew_every = Duration::from_millis(upkeep.config.store_copy_interval_ms);
     let scrub_every = Duration::from_millis(upkeep.config.scrub_interval_ms);
-    let mut scrubbed = tokio::time::Instant::now();
+    let mut scrub_due = tokio::time::Instant::now() + scrub_every / FIRST_SCRUB_SOONER;
     loop {
         let asked = upkeep.clone();
         let renewed = pool.run(move || asked.renew()).await;
@@ -261,17 +279,16 @@ async fn care(upkeep: Arc<Upkeep>, pool: DiskPool, shutdown: Shutdown) {
         if !shutdown.is_triggered() {
             upkeep.health.problem(Topic::StoreCopy, problem);
         }
-        if !scrub_every.is_zero() && scrubbed.elapsed() >= scrub_every {
-            scrubbed = tokio::time::Instant::now();
+        let now = tokio::time::Instant::now();
+        if !scrub_every.is_zero() && now >= scrub_due {
+            scrub_due = now + scrub_every;
             let asked = upkeep.clone();
             if let Err(error) = pool.run(move || asked.scrub()).await {
-                tracing::warn!(
-                    error = format!("{error:#}"),
-                    "journal and store could not be checked to the end"
-                );
+                tracing::debug!(%error, "the scrub did not come to its end");
             }
         }
-        let next = if scrub_every.is_zero() { wait } else { wait.min(scrub_every) };
+        let until_scrub = scrub_due.saturating_duration_since(tokio::time::Instant::now());
+        let next = if scrub_every.is_zero() { wait } else { wait.min(until_scrub) };
         tokio::select! {
             () = shutdown.triggered() => return,
             () = tokio::time::sleep(next) => {}

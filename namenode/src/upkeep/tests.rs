@@ -213,6 +213,46 @@ async fn rot_in_the_store_its_copy_or_a_journal_is_found_and_made_good_while_it_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_started_more_often_than_it_is_scrubbed_is_scrubbed_too() {
+    let keep = tempfile::tempdir().unwrap();
+    let mut config = filled(keep.path()).await;
+    // The first comes after a few seconds, the next after minutes.
+    config.upkeep.scrub_interval_ms = 120_000;
+    flip(&tables(&keep.path().join("b/store-copy/files"))[0]);
+    let life = Life::begin(&config).await.unwrap();
+    let health = life.namenode.service().health().clone();
+    for _ in 0..600 {
+        if !health.findings().is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(health.findings().len(), 1, "{:?}", health.findings());
+    life.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrub_that_does_not_come_to_its_end_is_told_until_one_does() {
+    let keep = tempfile::tempdir().unwrap();
+    let config = filled(keep.path()).await;
+    let life = Life::begin(&config).await.unwrap();
+    life.scrub().await;
+    let (copy, away) = (keep.path().join("b/store-copy"), keep.path().join("away"));
+    std::fs::rename(&copy, &away).unwrap();
+    std::fs::write(&copy, "no folder").unwrap();
+    let service = life.namenode.service();
+    assert!(service.scrub(&service.own_caller().clone()).await.is_err());
+    let told = service.health().problems().join("\n");
+    assert!(told.contains("could not be read and checked to the end"), "{told}");
+    std::fs::remove_file(&copy).unwrap();
+    std::fs::rename(&away, &copy).unwrap();
+    life.scrub().await;
+    let told = service.health().problems().join("\n");
+    assert!(!told.contains("could not be read and checked to the end"), "{told}");
+    life.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_goes_back_into_empty_folders_and_nowhere_else() {
     let keep = tempfile::tempdir().unwrap();
     let config = filled(keep.path()).await;
@@ -384,30 +424,64 @@ fn copy_folder(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn folders_of_every_layout_are_read() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/layout-1");
-    for from_journal in [false, true] {
-        let keep = tempfile::tempdir().unwrap();
-        copy_folder(&golden, &keep.path().join("a"));
-        if from_journal {
-            std::fs::remove_dir_all(keep.path().join("a/store")).unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    // Inodes, blocks, and files in `/folder`.
+    for (layout, inodes, blocks, files) in [("layout-1", 4, 0, 1), ("layout-2", 5, 1, 2)] {
+        for from_journal in [false, true] {
+            let keep = tempfile::tempdir().unwrap();
+            match layout {
+                "layout-1" => copy_folder(&golden.join(layout), &keep.path().join("a")),
+                _ => copy_folder(&golden.join(layout), keep.path()),
+            }
+            if from_journal {
+                std::fs::remove_dir_all(keep.path().join("a/store")).unwrap();
+                let _ = std::fs::remove_dir_all(keep.path().join("b/store-copy"));
+            }
+            let config = config(keep.path());
+            let life = Life::begin(&config).await.unwrap();
+            let service = life.namenode.service();
+            let root = service.own_caller().clone();
+            let checked = service.check_namespace(&root, false).await.unwrap();
+            let found = (checked.inodes, checked.blocks, checked.problems);
+            assert_eq!(found, (inodes, blocks, vec![]), "{layout}, from the journal: {from_journal}");
+            let summary = service.content_summary(&root, &FsPath::parse("/folder").unwrap()).await.unwrap();
+            assert_eq!(
+                (summary.directories, summary.files, summary.quota.names),
+                (2, files, Some(100)),
+                "{layout}"
+            );
+            life.mkdir("/folder/new").await;
+            life.end().await;
+            // Raised, so that the release before says which one to start.
+            let version = std::fs::read_to_string(keep.path().join("a/VERSION")).unwrap();
+            assert!(version.starts_with("layout_version = 2\n"), "{version}");
+            let life = Life::begin(&config).await.unwrap();
+            assert_eq!(life.folders().await, 4);
+            life.end().await;
         }
-        let config = config(keep.path());
-        let life = Life::begin(&config).await.unwrap();
-        let service = life.namenode.service();
-        let root = service.own_caller().clone();
-        let checked = service.check_namespace(&root, false).await.unwrap();
-        assert_eq!((checked.inodes, checked.problems), (4, vec![]), "from the journal: {from_journal}");
-        let summary = service.content_summary(&root, &FsPath::parse("/folder").unwrap()).await.unwrap();
-        assert_eq!((summary.directories, summary.files, summary.quota.names), (2, 1, Some(100)));
-        life.mkdir("/folder/new").await;
-        life.end().await;
-        // Raised, so that the release before says which one to start.
-        let version = std::fs::read_to_string(keep.path().join("a/VERSION")).unwrap();
-        assert!(version.starts_with("layout_version = 2\n"), "{version}");
-        let life = Life::begin(&config).await.unwrap();
-        assert_eq!(life.folders().await, 4);
-        life.end().await;
     }
+}
+
+/// What the second data folder of a release of before has is a backup, and puts a lost first folder right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_every_layout_is_put_back() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/layout-2");
+    let keep = tempfile::tempdir().unwrap();
+    let saved = keep.path().join("saved");
+    copy_folder(&golden.join("b/store-copy"), &saved);
+    let config = config(keep.path());
+    offline::restore(&config, &saved).unwrap();
+    let life = Life::begin(&config).await.unwrap();
+    assert_eq!(life.folders().await, 3);
+    life.end().await;
+    // And where the first folder is lost.
+    let other = keep.path().join("other");
+    copy_folder(&golden.join("b"), &other.join("b"));
+    let config = self::config(&other);
+    let life = Life::begin(&config).await.unwrap();
+    assert_eq!(life.folders().await, 3);
+    assert_eq!(life.namenode.service().losses().len(), 1);
+    life.end().await;
 }
 
 /// A machine whose clock is minutes off when it starts, and is set while it runs.

@@ -6,6 +6,7 @@ mod crash;
 mod faults;
 mod fixture;
 mod folders;
+mod golden;
 mod hot;
 mod matrix;
 mod model;
