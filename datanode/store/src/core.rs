@@ -172,7 +172,7 @@ impl Core {
     pub(crate) fn finish(&self, open: &Arc<OpenReplica>, io: &mut Io) -> StoreResult<Block> {
         let finished = self.finish_files(open, io);
         if let Err(error) = &finished {
-            open.fail(error);
+            open.give_up(error);
         }
         let block = finished?;
         self.recount(open);
@@ -287,8 +287,10 @@ impl Core {
             // fails, neither the old nor the new end is certain.
             open.sync_files(&files).inspect_err(|_| open.state.lock().salvage = None)?;
         }
-        disk.truncate(&files.data, len)?;
-        disk.truncate(&files.meta, meta::file_len(spec, len))?;
+        let cut = disk.truncate(&files.data, len);
+        cut.and_then(|()| disk.truncate(&files.meta, meta::file_len(spec, len)))
+            // One of them may be cut and the other not: neither length is certain.
+            .inspect_err(|error| open.fail(error))?;
         let mut state = open.state.lock();
         state.received = len;
         state.flushed = len;

@@ -157,6 +157,11 @@ impl StoreError {
         matches!(self, Self::Io { source, .. } if is_ours(source))
     }
 
+    /// Whether only room on the disk, or something that this process has too little of, was lacking.
+    pub(crate) fn is_shortage(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_ours(source) || is_full(source))
+    }
+
     /// The outcome of HDFS that this is.
     #[must_use]
     pub fn kind(&self) -> FsErrorKind {

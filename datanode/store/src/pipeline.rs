@@ -350,7 +350,7 @@ impl Core {
             self.restamp(open, demand.new_stamp)
         });
         io.names_unsynced = false;
-        changed.inspect_err(|error| open.fail(error))
+        changed.inspect_err(|error| open.give_up(error))
     }
 
     pub(crate) fn recover_close(

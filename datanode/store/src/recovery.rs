@@ -152,24 +152,54 @@ impl Core {
                 expected: format!("at least {len}"),
             });
         }
-        let updated = self.end_recovery(&open, &mut io, &state, len);
-        if let Err(error) = &updated {
+        let ended = self.end_recovery(&open, &mut io, &state, len);
+        let updated = ended.map_err(|(error, changed)| {
             if matches!(error, StoreError::Checksum { .. }) {
                 self.listener.bad_replica(open.volume.storage, open.block());
             }
-            open.fail(error);
-        }
+            // For want of room the next try may find it as it is.
+            if changed || !error.is_shortage() {
+                open.give_up(&error);
+            }
+            error
+        });
         drop(io);
         self.watch(&open.volume, updated).map(|()| open.volume.storage)
     }
 
-    fn end_recovery(&self, open: &Arc<OpenReplica>, io: &mut Io, state: &State, len: u64) -> StoreResult<()> {
-        let (files, spec) = match &state.files {
-            Some(files) => (files.clone(), state.spec),
-            None => self.open_files(&open.volume, state.place(), open.id, state.stamp, true)?,
+    /// An error says whether something of the replica was changed.
+    fn end_recovery(
+        &self,
+        open: &Arc<OpenReplica>,
+        io: &mut Io,
+        state: &State,
+        len: u64,
+    ) -> Result<(), (StoreError, bool)> {
+        let opened = match &state.files {
+            Some(files) => Ok((files.clone(), state.spec)),
+            None => self.open_files(&open.volume, state.place(), open.id, state.stamp, true),
         };
-        if state.before == ReplicaState::Finalized && len < state.received {
-            self.cut_finalized(open, &files, spec, state, len)?;
+        let (files, spec) = opened.map_err(|error| (error, false))?;
+        let shorter = state.before == ReplicaState::Finalized && len < state.received;
+        let copy = match shorter {
+            true => Some(self.copy_shorter(open, &files, spec, state, len).map_err(|error| (error, false))?),
+            false => None,
+        };
+        self.change(open, io, state, (files, spec), copy, len).map_err(|error| (error, true))
+    }
+
+    /// Gives the replica its length and stamp: `copy` takes the place of its files, if there is one.
+    fn change(
+        &self,
+        open: &Arc<OpenReplica>,
+        io: &mut Io,
+        state: &State,
+        (files, spec): (Files, ChecksumSpec),
+        copy: Option<Files>,
+        len: u64,
+    ) -> StoreResult<()> {
+        if let Some(copy) = copy {
+            self.put_in_place(open, copy, spec, state, len)?;
             io.chunks = Chunks::new(open.id, spec, len);
         } else {
             self.use_files(open, io, files, spec);
@@ -189,16 +219,33 @@ impl Core {
         io.chunks = Chunks::new(open.id, spec, state.received);
     }
 
-    /// Finalized bytes never change in place: a shorter replica is a new pair of files. The data file takes its place last
-    /// but one, so that after a crash in between it goes with the checksum file of its length.
-    fn cut_finalized(
+    /// Finalized bytes never change in place: a shorter replica is a new pair of files, durable when this returns. What could
+    /// not be made whole goes.
+    fn copy_shorter(
         &self,
         open: &OpenReplica,
         files: &Files,
         spec: ChecksumSpec,
         state: &State,
         len: u64,
-    ) -> StoreResult<()> {
+    ) -> StoreResult<Files> {
+        let disk = &open.volume.disk;
+        self.write_shorter(open, files, spec, state, len).inspect_err(|_| {
+            for path in [open.data_path(Place::Tmp), open.meta_path(Place::Rbw, state.recovery)] {
+                // The error that is told is the one to mend; the next start clears what is left.
+                let _ = disk.remove(&path);
+            }
+        })
+    }
+
+    fn write_shorter(
+        &self,
+        open: &OpenReplica,
+        files: &Files,
+        spec: ChecksumSpec,
+        state: &State,
+        len: u64,
+    ) -> StoreResult<Files> {
         let volume = &open.volume;
         let disk = &volume.disk;
         let partial = self.partial_chunk(open, files, spec, state.received, len)?;
@@ -221,6 +268,19 @@ impl Core {
         disk.sync(&data)?;
         disk.sync(&meta)?;
         volume.sync_folder(Place::Rbw, open.id)?;
+        Ok(Files { data, meta })
+    }
+
+    /// The data file takes its place last but one, so that after a crash in between it goes with the checksum file of its length.
+    fn put_in_place(
+        &self,
+        open: &OpenReplica,
+        copy: Files,
+        spec: ChecksumSpec,
+        state: &State,
+        len: u64,
+    ) -> StoreResult<()> {
+        let disk = &open.volume.disk;
         disk.rename(&open.data_path(Place::Tmp), &open.data_path(Place::Finalized))?;
         disk.rename(
             &open.meta_path(Place::Rbw, state.recovery),
@@ -234,7 +294,7 @@ impl Core {
         now.flushed = len;
         now.acked = len;
         now.spec = spec;
-        now.files = Some(Files { data, meta });
+        now.files = Some(copy);
         Ok(())
     }
 }

@@ -222,6 +222,12 @@ impl OpenReplica {
         self.state.lock().failed.get_or_insert_with(|| why.to_string());
     }
 
+    /// As [`Self::fail`]. For lack of room or of this process's own means nothing is lost: what had been written is as good as it
+    /// was, and the next recovery may use it.
+    pub(crate) fn give_up(&self, why: &StoreError) {
+        if why.is_shortage() { self.fail_write(why) } else { self.fail(why) }
+    }
+
     /// As [`Self::fail`], after a write.
     fn fail_write(&self, why: &StoreError) {
         let mut state = self.state.lock();

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use steadfs_common::FsErrorKind;
+use steadfs_common::{FsErrorKind, GenStamp};
 use steadfs_datanode_store::{ChangeKind, DiskOp, Faults, ReplicaState, StoreError};
 
 use crate::fixture::*;
+
+const G4: GenStamp = GenStamp(1_004);
 
 #[test]
 fn a_replica_being_written_is_stopped_cut_and_finalized() {
@@ -160,4 +162,61 @@ fn a_replica_under_recovery_can_be_deleted() {
     let temporary = store.create_temporary(create(ID, G2)).unwrap();
     assert!(store.init_recovery(block(ID, G1, 0), G3).unwrap().is_none(), "a copy on its way in is none");
     drop(temporary);
+}
+
+/// A disk that has no room while it is set.
+#[derive(Default)]
+struct NoRoom(AtomicBool);
+
+impl Faults for NoRoom {
+    fn before(&self, op: DiskOp, _path: &Path) -> io::Result<()> {
+        match self.0.load(Ordering::Relaxed) && matches!(op, DiskOp::Write | DiskOp::Create) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_recovery_for_which_there_was_no_room_ends_when_there_is() {
+    for before in [ReplicaState::Rwr, ReplicaState::Rbw, ReplicaState::Finalized] {
+        let none = Arc::new(NoRoom::default());
+        let mut fixture = Fixture::with_faults(1, Some(none.clone()));
+        let data = bytes(1, 1_500);
+        let writer = fixture.store().create_rbw(create(ID, G1)).unwrap();
+        write(&writer, 0, &data).unwrap();
+        writer.set_acked(1_500);
+        match before {
+            ReplicaState::Finalized => assert_eq!(writer.finalize().unwrap().len, 1_500),
+            _ => writer.flush().unwrap(),
+        }
+        drop(writer);
+        if before == ReplicaState::Rwr {
+            fixture.restart();
+        }
+        let store = fixture.store();
+        for stamp in [G2, G3] {
+            none.0.store(false, Ordering::Relaxed);
+            let told = store.init_recovery(block(ID, G1, 0), stamp).unwrap().unwrap();
+            let retried = stamp != G2 && before == ReplicaState::Rbw;
+            // What failed counts as one that waits.
+            let state = if retried { ReplicaState::Rwr } else { before };
+            assert_eq!((told.block.len, told.state), (1_500, state), "{stamp}");
+            none.0.store(true, Ordering::Relaxed);
+            assert_eq!(
+                store.update_replica(told.block, stamp, 1_100).unwrap_err().kind(),
+                FsErrorKind::NoSpace
+            );
+            if before == ReplicaState::Finalized {
+                assert_eq!(read_all(store, ID, G1), data, "it is as it was");
+            }
+        }
+        none.0.store(false, Ordering::Relaxed);
+        let told = store.init_recovery(block(ID, G1, 0), G4).unwrap().unwrap();
+        store.update_replica(told.block, G4, 1_100).unwrap();
+        assert_eq!(read_all(store, ID, G4), data[..1_100], "{before:?}");
+        assert!(fixture.heard.bad.lock().is_empty() && fixture.heard.failed.lock().is_empty());
+        fixture.restart();
+        assert_eq!(read_all(fixture.store(), ID, G4), data[..1_100], "{before:?}");
+    }
 }
