@@ -93,7 +93,7 @@ impl Shared {
         if slice.last {
             self.compare(slice, &[], BlockId(u64::MAX))?;
             let now = self.now();
-            self.owner.write(|map| map.storage_reported(who, slice.storage, now))?;
+            self.owner.write(|map| map.storage_reported(who, what, now))?;
         }
         Ok(())
     }

@@ -266,7 +266,8 @@ impl BlockMap {
         let storages = node.storages.clone();
         for storage in storages {
             let entry = self.nodes.storage_mut(storage);
-            (entry.reported, entry.dropped, entry.progress) = (false, false, None);
+            (entry.reported, entry.dropped) = (false, false);
+            entry.break_report_off();
             entry.recent.clear();
             if !named.contains(&entry.report.id) {
                 self.drop_storage(storage);
@@ -302,7 +303,8 @@ impl BlockMap {
     /// A volume is gone: what is on it counts no more. The table is swept in steps.
     fn drop_storage(&mut self, at: StorageIndex) {
         let storage = self.nodes.storage_mut(at);
-        (storage.dropped, storage.reported, storage.progress) = (true, false, None);
+        (storage.dropped, storage.reported) = (true, false);
+        storage.break_report_off();
         for building in self.building.values_mut() {
             building.reports.retain(|report| report.storage != at);
         }

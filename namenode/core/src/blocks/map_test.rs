@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use smallvec::smallvec;
 use steadfs_common::{
-    BlockId, DatanodeUuid, FIRST_BLOCK_ID, FsErrorKind, GenStamp, InodeId, Millis, StorageId,
+    BlockId, DatanodeUuid, FIRST_BLOCK_ID, FsErrorKind, FsResult, GenStamp, InodeId, Millis, StorageId,
 };
 
 use super::*;
@@ -157,7 +157,7 @@ impl World {
         let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
         assert!(self.map.report(who, what, replicas, &facts, self.now).unwrap().is_empty());
         while !self.map.compare(who, what, replicas, BlockId(u64::MAX), 3, self.now).unwrap() {}
-        self.map.storage_reported(who, storage(node), self.now).unwrap();
+        self.map.storage_reported(who, what, self.now).unwrap();
     }
 
     pub(super) fn change(&mut self, node: u32, block: BlockRef, kind: ChangeKind) {

@@ -157,7 +157,7 @@ impl World {
         while !done {
             done = self.map.compare(who, what, &[], BlockId(u64::MAX), 2, self.now).unwrap();
         }
-        self.map.storage_reported(who, storage(at), self.now).unwrap();
+        self.map.storage_reported(who, what, self.now).unwrap();
     }
 
     fn tell(&mut self, at: u32) {

@@ -27,6 +27,8 @@ pub const MAX_VOLUMES: usize = 256;
 pub const MAX_STORAGES: usize = 1 << 16;
 /// Earlier lives of a datanode that are remembered, to refuse them.
 const MAX_SESSIONS: usize = 16;
+/// Reports of one volume that broke off, as far as they are remembered.
+const MAX_BROKEN_OFF: usize = 4;
 /// The rack of a datanode that names none.
 pub const DEFAULT_RACK: &str = "/default-rack";
 
@@ -188,7 +190,22 @@ pub struct Storage {
     /// Gone: its replicas are being forgotten.
     pub(super) dropped: bool,
     pub(super) progress: Option<ReportProgress>,
+    /// The last reports that did not come to their end. Slices of theirs that waited for their turn are not taken: they would
+    /// be compared as if they began at the first block, and take away what lies before them.
+    pub(super) broken_off: SmallVec<[u64; MAX_BROKEN_OFF]>,
     pub(super) recent: Recent,
+}
+
+impl Storage {
+    /// The report under way, if there is one, will not come to its end.
+    pub(super) fn break_report_off(&mut self) {
+        if let Some(progress) = self.progress.take() {
+            if self.broken_off.len() >= MAX_BROKEN_OFF {
+                self.broken_off.remove(0);
+            }
+            self.broken_off.push(progress.report);
+        }
+    }
 }
 
 /// All known datanodes and their volumes.
@@ -491,6 +508,7 @@ impl Datanodes {
             reported: false,
             dropped: false,
             progress: None,
+            broken_off: SmallVec::new(),
             recent: Recent::default(),
         });
         self.by_storage.insert(report.id, at);

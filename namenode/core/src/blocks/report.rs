@@ -96,7 +96,7 @@ impl BlockMap {
     ///
     /// # Errors
     /// [`FsErrorKind::NotRegistered`] for another life of the datanode; [`FsErrorKind::InvalidRequest`] for ids that
-    /// are not in order or a volume that is not the datanode's.
+    /// are not in order, a volume that is not the datanode's, or a report in whose place another one has begun.
     pub fn report(
         &mut self,
         (uuid, session): (DatanodeUuid, u64),
@@ -106,7 +106,7 @@ impl BlockMap {
         now: Millis,
     ) -> FsResult<Vec<Replica>> {
         let at = self.reported_storage(uuid, session, storage)?;
-        let progress = self.progress(at, report, now);
+        let progress = self.progress(at, report, now)?;
         let first = progress.next.unwrap_or(BlockId(u64::MAX));
         let ordered = replicas.windows(2).all(|pair| pair[0].block.id < pair[1].block.id);
         if !ordered
@@ -155,7 +155,7 @@ impl BlockMap {
         now: Millis,
     ) -> FsResult<bool> {
         let at = self.reported_storage(uuid, session, storage)?;
-        let progress = self.progress(at, report, now);
+        let progress = self.progress(at, report, now)?;
         let Some(first) = progress.next.filter(|first| *first <= last) else { return Ok(true) };
         let listed = |id: &BlockId| replicas.binary_search_by_key(id, |replica| replica.block.id).is_ok();
         let mut stopped = None;
@@ -209,13 +209,14 @@ impl BlockMap {
     pub fn storage_reported(
         &mut self,
         (uuid, session): (DatanodeUuid, u64),
-        storage: StorageId,
+        (report, storage): (u64, StorageId),
         now: Millis,
     ) -> FsResult<()> {
         let at = self.reported_storage(uuid, session, storage)?;
+        let progress = self.progress(at, report, now)?;
         let entry = self.nodes.storage_mut(at);
-        let progress = entry.progress.take();
-        let doubtful = progress.is_some_and(|progress| entry.recent.doubts(progress.began));
+        entry.progress = None;
+        let doubtful = entry.recent.doubts(progress.began);
         let again = doubtful && !entry.reported;
         entry.reported |= !doubtful;
         let node = entry.node;
@@ -236,7 +237,8 @@ impl BlockMap {
         Ok(())
     }
 
-    /// Takes what came and went since the last call. Gives back what must be repeated with newer facts.
+    /// Takes what came and went since the last call. Gives back what must be repeated with newer facts, and all that follows
+    /// it: of one block the later word counts.
     ///
     /// # Errors
     /// [`FsErrorKind::NotRegistered`] for another life of the datanode.
@@ -248,8 +250,7 @@ impl BlockMap {
         now: Millis,
     ) -> FsResult<Vec<Change>> {
         let node = self.reporter(uuid, session)?;
-        let mut again = Vec::new();
-        for change in changes {
+        for (nth, change) in changes.iter().enumerate() {
             let found = self.nodes.find_storage(change.storage);
             let Some(at) = found.filter(|at| self.nodes.storage(*at).node == node) else { continue };
             if self.nodes.storage(at).dropped {
@@ -270,13 +271,12 @@ impl BlockMap {
             // Something new is there: what was to be deleted is not it.
             self.nodes.node_mut(node).orders.keep(id);
             let replica = Replica { block: change.block, state };
-            if self.note(at, replica, facts, now) {
-                self.nodes.storage_mut(at).recent.note(id, now);
-            } else {
-                again.push(*change);
+            if !self.note(at, replica, facts, now) {
+                return Ok(changes[nth..].to_vec());
             }
+            self.nodes.storage_mut(at).recent.note(id, now);
         }
-        Ok(again)
+        Ok(Vec::new())
     }
 
     /// A volume holds one replica of a block: whatever its stamp was, there is nothing left to delete.
@@ -314,12 +314,19 @@ impl BlockMap {
     }
 
     /// How far this report is; a new one begins at the first block.
-    fn progress(&mut self, at: StorageIndex, report: u64, now: Millis) -> ReportProgress {
+    fn progress(&mut self, at: StorageIndex, report: u64, now: Millis) -> FsResult<ReportProgress> {
         let storage = self.nodes.storage_mut(at);
+        if let Some(progress) = storage.progress.filter(|progress| progress.report == report) {
+            return Ok(progress);
+        }
+        if storage.broken_off.contains(&report) {
+            let id = storage.report.id;
+            return Err(invalid(format!("this report of volume {id} is over: another one has begun since")));
+        }
+        storage.break_report_off();
         let fresh = ReportProgress { report, began: now, next: Some(BlockId(0)) };
-        let progress = storage.progress.filter(|old| old.report == report).unwrap_or(fresh);
-        storage.progress = Some(progress);
-        progress
+        storage.progress = Some(fresh);
+        Ok(fresh)
     }
 
     /// Notes one replica; false if the facts that it needs are too old.

@@ -10,7 +10,7 @@ impl World {
         let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
         assert!(self.map.report(who, what, replicas, &facts, self.now).unwrap().is_empty());
         while !self.map.compare(who, what, replicas, BlockId(u64::MAX), 3, self.now).unwrap() {}
-        self.map.storage_reported(who, storage(node), self.now).unwrap();
+        self.map.storage_reported(who, what, self.now).unwrap();
     }
 
     /// Some seconds in which `node` is in its second life. What all are told.
@@ -58,6 +58,48 @@ fn a_copy_that_nobody_was_told_of_is_not_ordered_twice() {
         orders.extend(transfers(&world.pass_with(1, 1)));
     }
     assert_eq!(orders, [(0, id(1), vec![storage(1)])]);
+}
+
+impl World {
+    /// One slice of a report of the first datanode's volume.
+    fn slice(&mut self, report: u64, numbers: &[u64]) -> FsResult<()> {
+        let (who, what) = ((uuid(0), 1), (report, storage(0)));
+        let replicas: Vec<Replica> = numbers.iter().copied().map(finalized).collect();
+        let last = replicas.last().map_or(BlockId(u64::MAX), |replica| replica.block.id);
+        let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
+        assert!(self.map.report(who, what, &replicas, &facts, self.now)?.is_empty());
+        while !self.map.compare(who, what, &replicas, last, 3, self.now)? {}
+        if numbers.is_empty() {
+            self.map.storage_reported(who, what, self.now)?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_left_of_a_report_that_broke_off_does_not_disturb_the_next() {
+    let mut world = World::running(1);
+    for number in 1..=8 {
+        world.written(number, 1, &[0]);
+    }
+    world.now = world.now.plus(Duration::from_secs(300));
+    let all = |world: &World| (1..=8).all(|number| world.live(number) == 1);
+    world.slice(1, &[1, 2]).unwrap();
+    world.slice(2, &[1, 2, 3]).unwrap();
+    // It had come before the connection broke, and waited for its turn.
+    let over = [world.slice(1, &[3, 4]), world.slice(1, &[])];
+    world.slice(2, &[4, 5, 6, 7, 8]).unwrap();
+    world.slice(2, &[]).unwrap();
+    assert!(all(&world));
+    assert!(over.iter().all(|over| over.as_ref().is_err_and(|error| error.to_string().contains("is over"))));
+    // Likewise if it registers again in the middle.
+    world.slice(3, &[1, 2]).unwrap();
+    world.map.register(registration(0, 1), world.now).unwrap();
+    let over = world.slice(3, &[3, 4]);
+    for numbers in [&[1, 2, 3, 4, 5, 6][..], &[7, 8], &[]] {
+        world.slice(4, numbers).unwrap();
+    }
+    assert!(all(&world) && over.is_err());
 }
 
 #[test]
