@@ -20,6 +20,7 @@ mod nothing_left;
 mod recoveries;
 mod spread;
 mod stuck;
+mod volumes;
 
 const LENGTH: u64 = 1_000;
 const STAMP: GenStamp = GenStamp(1_001);

@@ -1,6 +1,7 @@
 //! What datanodes say of their replicas.
 
-use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsResult, Millis, StorageId};
+use smallvec::SmallVec;
+use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsResult, GenStamp, Millis, StorageId};
 
 use super::bad::{Bad, Cause};
 use super::map::{BlockMap, Building, Reported};
@@ -387,7 +388,7 @@ impl BlockMap {
                 unsure,
                 since: None,
                 primary: None,
-                tried: smallvec::SmallVec::new(),
+                tried: SmallVec::new(),
             };
             self.recoveries.entry(block.id).or_insert(work);
         }
@@ -432,6 +433,7 @@ impl BlockMap {
                     self.is_bad(id, at).is_some_and(|mark| mark.stamp == stamp && mark.length == length);
                 if !spoilt {
                     self.clear_bad(id, at);
+                    self.clear_former(id, at, stamp);
                     self.put_place(id, at);
                 }
             }
@@ -440,6 +442,29 @@ impl BlockMap {
             _ => self.mark_bad(id, Bad { storage: at, stamp, length, cause: Cause::Proven }),
         }
         self.evaluate(id);
+    }
+}
+
+impl BlockMap {
+    /// A datanode has one replica of a block: a good one ends what an older stamp left on another of its volumes, and what was
+    /// ordered about that.
+    fn clear_former(&mut self, id: BlockId, at: StorageIndex, stamp: GenStamp) {
+        let node = self.nodes.storage(at).node;
+        let marks: SmallVec<[StorageIndex; 2]> = self
+            .bad
+            .get(&id)
+            .into_iter()
+            .flatten()
+            .filter(|mark| mark.stamp < stamp && self.nodes.storage(mark.storage).node == node)
+            .map(|mark| mark.storage)
+            .collect();
+        for storage in marks {
+            self.clear_bad(id, storage);
+            let orders = &mut self.nodes.node_mut(node).orders;
+            if orders.invalid(id).is_some_and(|order| order.storage == storage) {
+                orders.keep(id);
+            }
+        }
     }
 }
 
