@@ -209,6 +209,36 @@ async fn two_writers_exclude_each_other_and_a_rename_does_not_disturb() -> anyho
     Ok(())
 }
 
+/// Who lost the file while it stood still writes and closes nothing any more, whatever datanodes it still holds on to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_comes_back_late_is_fenced() -> anyhow::Result<()> {
+    let test = TestCluster::in_process(3).await?;
+    let (client, other) = (test.client().await?, test.client().await?);
+    let mut late = client.create("/file").await?;
+    late.write_all("synced ").await?;
+    late.hsync().await?;
+    let mut closing = client.create("/closing").await?;
+    closing.write_all("synced").await?;
+    closing.hsync().await?;
+    for path in ["/file", "/closing"] {
+        eventually("it is taken over", async || Ok(other.recover_lease(path).await?)).await?;
+    }
+    let mut next = other.append("/file").await?;
+    next.write_all("next").await?;
+    next.close().await?;
+    let written = async move {
+        late.write_all("late").await?;
+        late.hsync().await?;
+        late.close().await
+    };
+    assert!(written.await.is_err(), "it was told that its bytes are safe");
+    let closed = closing.close().await;
+    assert_eq!(other.read("/file", 100).await?, "synced next");
+    assert_eq!(other.read("/closing", 100).await?, "synced", "closed: {closed:?}");
+    test.stop().await;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn checksums_depend_on_the_content_and_how_it_was_written() -> anyhow::Result<()> {
     let test = TestCluster::in_process(3).await?;
