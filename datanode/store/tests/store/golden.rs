@@ -28,9 +28,10 @@ fn open(root: &Path) -> Result<Arc<Store>, StoreError> {
 fn volumes_of_every_layout_are_read() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     let keep = tempfile::tempdir().unwrap();
-    for layout in ["layout-1"] {
-        let root = keep.path().join(layout);
-        copy(&golden.join(layout), &root);
+    let layouts = std::fs::read_dir(golden).unwrap().map(|item| item.unwrap().path());
+    for layout in layouts.filter(|path| path.is_dir()) {
+        let root = keep.path().join(layout.file_name().unwrap());
+        copy(&layout, &root);
         let store = open(&root).unwrap();
         let identity = store.identity();
         assert_eq!(identity.uuid.to_string(), "bdd18e62-0fc9-4152-a169-32ce466d0fa7");
