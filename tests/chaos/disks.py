@@ -68,6 +68,7 @@ class Bench:
         self.environment = {**os.environ, "STEADFS_URL": cluster.endpoints["hdfs"]}
         self.endpoint = cluster.endpoints["datanodes"][0]
         self.written = {}
+        self.names = 0
 
     def run(self, *words):
         command = [self.binary, *[str(word) for word in words]]
@@ -102,9 +103,12 @@ class Bench:
             data = random.randbytes(FILE_BYTES)
             source = self.root / "source"
             source.write_bytes(data)
-            done = self.run("fs", "put", source, f"/{name}-{number}")
-            assert done.returncode == 0, (name, number, done.stderr)
-            self.written[f"/{name}-{number}"] = hashlib.md5(data).hexdigest()
+            # A later round writes its files beside those of the one before.
+            self.names += 1
+            path = f"/{name}-{self.names}"
+            done = self.run("fs", "put", source, path)
+            assert done.returncode == 0, (path, number, done.stderr)
+            self.written[path] = hashlib.md5(data).hexdigest()
 
     def read_all(self):
         for path, digest in self.written.items():
