@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::calls::Calls;
 use crate::data::IdleConnections;
+use crate::landing::Pages;
 use crate::lease::Leases;
 use crate::read::Reader;
 use crate::types::foreign;
@@ -56,6 +57,7 @@ pub(crate) struct Inner {
     /// The holder of this client's leases.
     pub(crate) name: String,
     pub(crate) idle: IdleConnections,
+    pub(crate) pages: Pages,
     pub(crate) leases: Leases,
     /// Second tries of slow reads that may be under way at a time.
     pub(crate) hedges: Semaphore,
@@ -111,7 +113,8 @@ impl Client {
         let name = name.unwrap_or_else(|| format!("steadfs-client_{}", uuid::Uuid::new_v4()));
         let (idle, leases) = (IdleConnections::default(), Leases::default());
         let hedges = Semaphore::new(MAX_HEDGES);
-        Self { inner: Arc::new(Inner { calls, options, defaults, name, idle, leases, hedges }) }
+        let pages = Pages::default();
+        Self { inner: Arc::new(Inner { calls, options, defaults, name, idle, pages, leases, hedges }) }
     }
 
     /// The same cluster as another user, over the same connection.
@@ -125,6 +128,7 @@ impl Client {
             defaults: self.inner.defaults.clone(),
             name: self.inner.name.clone(),
             idle: IdleConnections::default(),
+            pages: self.inner.pages.clone(),
             leases: Leases::default(),
             hedges: Semaphore::new(MAX_HEDGES),
         };

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::Replica;
+use crate::landing::{Expected, Found, Landed, Landing};
 
 /// Connections kept for the next read, at most; and how long: datanodes close an idle one after four seconds.
 const MAX_IDLE: usize = 64;
@@ -174,6 +175,32 @@ impl DataConnection {
         }
     }
 
+    /// The next packet of many if it looks as `expected`, in memory of `landing`; otherwise none, and [`packet`](Self::packet) has it.
+    pub(crate) async fn landed(
+        &mut self,
+        landing: &mut Landing,
+        expected: &Expected,
+    ) -> Result<Option<Landed>, DataError> {
+        if !landing.prepare(expected, &mut self.buffer) {
+            return Ok(None);
+        }
+        loop {
+            match landing.take(expected) {
+                Found::Packet(packet) => return Ok(Some(packet)),
+                Found::Other(bytes) => {
+                    self.buffer = bytes;
+                    return Ok(None);
+                }
+                Found::Part => {}
+            }
+            let read = timeout(self.limit, read_into(&self.stream, landing));
+            match read.await.map_err(|_| DataError::Silent(self.limit))?? {
+                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                bytes => landing.came(bytes),
+            }
+        }
+    }
+
     /// Sends `op` and reads its answer; anything but success is an error.
     pub(crate) async fn ask(&mut self, op: &Op) -> Result<OpResponse, DataError> {
         self.write(&op.encode()).await?;
@@ -192,6 +219,18 @@ impl DataConnection {
     /// The two directions, for tasks of their own, and what has arrived already.
     pub(crate) fn into_parts(self) -> (TcpStream, BytesMut) {
         (self.stream, self.buffer)
+    }
+}
+
+async fn read_into(stream: &TcpStream, landing: &mut Landing) -> io::Result<usize> {
+    // Whoever always finds something there lets others have their turn.
+    tokio::task::coop::consume_budget().await;
+    loop {
+        stream.readable().await?;
+        match stream.try_read_vectored(&mut landing.room()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
     }
 }
 

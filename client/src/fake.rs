@@ -42,6 +42,8 @@ pub(crate) struct Faults {
     pub(crate) corrupt: bool,
     /// Refuses every read.
     pub(crate) refuse_reads: bool,
+    /// Sends packets of 64 KiB (which is no fault).
+    pub(crate) large_packets: bool,
 }
 
 #[derive(Clone, Default, Debug)]
@@ -405,7 +407,6 @@ impl Fake {
         stream: &mut TcpStream,
         buffer: &mut BytesMut,
     ) -> Option<()> {
-        const PACKET: usize = 1_024;
         let (replica, faults) = {
             let mut node = self.nodes[node].lock();
             node.reads += 1;
@@ -429,7 +430,8 @@ impl Fake {
         answer.read_checksum = Some(ReadChecksum { spec, chunk_offset: start });
         stream.write_all(&answer.to_bytes()).await.ok()?;
         let mut seqno = 0;
-        for (index, data) in replica.data[start as usize..end as usize].chunks(PACKET).enumerate() {
+        let packet = if faults.large_packets { 64 << 10 } else { 1_024 };
+        for (index, data) in replica.data[start as usize..end as usize].chunks(packet).enumerate() {
             if faults.stall_read_after == Some(index) {
                 std::future::pending::<()>().await;
             }
@@ -442,7 +444,7 @@ impl Fake {
             if faults.corrupt {
                 data[0] ^= 1;
             }
-            let offset = start + (index * PACKET) as u64;
+            let offset = start + (index * packet) as u64;
             let header =
                 PacketHeader { offset, seqno, last: false, data_len: data.len() as u32, sync: false };
             stream.write_all(Packet::build(header, &sums, &data).frame()).await.ok()?;

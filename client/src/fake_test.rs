@@ -74,6 +74,63 @@ async fn a_stream_reads_in_order_and_seeks() {
     assert!(stream.seek(std::io::SeekFrom::Current(-60_000)).await.is_err());
 }
 
+/// A cluster that sends large packets, with a file of five blocks on all of its three nodes.
+async fn large(each: impl Fn(usize) -> Faults) -> (Fake, Bytes) {
+    let fake = Fake::start(3).await;
+    let content = bytes(4_500_001);
+    let mut writer = fake.client().await.create("/l").block_size(1_000_448).await.unwrap();
+    writer.write_all(content.clone()).await.unwrap();
+    writer.close().await.unwrap();
+    for node in 0..3 {
+        fake.faults(node, Faults { large_packets: true, ..each(node) });
+    }
+    (fake, content)
+}
+
+#[tokio::test]
+async fn large_packets_come_right_wherever_a_read_begins_and_whatever_breaks() {
+    for corrupt in [false, true] {
+        let (fake, content) = large(|node| Faults {
+            break_read_after: (node == 0).then_some(5),
+            corrupt: corrupt && node == 1,
+            ..Faults::default()
+        })
+        .await;
+        let reader = fake.client().await.open("/l").await.unwrap();
+        for start in [0, 1, 65_536, 999_999, 1_000_448, 4_500_000] {
+            let mut stream = reader.pull_from(start);
+            let mut read = Vec::new();
+            while let Some(bytes) = stream.next_chunk().await.unwrap() {
+                read.extend_from_slice(&bytes);
+                assert_eq!(stream.position(), start + read.len() as u64);
+            }
+            assert_eq!(read, content[start as usize..], "from {start}");
+            let length = content.len() - start as usize;
+            assert_eq!(reader.read_at(start, length).await.unwrap(), content[start as usize..]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_of_a_pulled_stream_may_be_dropped_half_way() {
+    let (fake, content) =
+        large(|node| Faults { stall_read_after: (node == 0).then_some(3), ..Faults::default() }).await;
+    let reader = fake.client().await.open("/l").await.unwrap();
+    let (mut stream, mut read, mut dropped) = (reader.pull_from(0), Vec::new(), 0);
+    while read.len() < content.len() {
+        // Shorter than another datanode is waited for.
+        match tokio::time::timeout(std::time::Duration::from_millis(50), stream.next_chunk()).await {
+            Ok(bytes) => read.extend_from_slice(&bytes.unwrap().unwrap()),
+            Err(_) => {
+                dropped += 1;
+                fake.faults(0, Faults { large_packets: true, ..Faults::default() });
+            }
+        }
+    }
+    assert!(dropped > 0 && read == content);
+    assert_eq!(stream.next_chunk().await.unwrap(), None);
+}
+
 #[tokio::test]
 async fn replicas_that_break_are_read_around_and_damaged_ones_reported() {
     let fake = Fake::start(3).await;

@@ -52,6 +52,7 @@ mod fake_namenode;
 mod fake_test;
 mod inodes;
 mod keep;
+mod landing;
 mod lease;
 mod list;
 mod local;
@@ -82,7 +83,7 @@ pub use nodes::{BalanceStatus, NodeNames, NodeStop, NodeWish, StopAnswer};
 pub use operate::{NodeState, OpenFile};
 pub use options::{ClientOptions, ReplaceDatanode, current_user};
 pub use quotas::{Bound, ContentSummary, TypeUsage};
-pub use read::{FileChecksum, FileStream, Reader};
+pub use read::{FileChecksum, FileStream, PulledStream, Reader};
 pub use steadfs_common::acl::AclChange;
 pub use steadfs_common::{
     ChecksumKind, ChecksumSpec, FsError, FsErrorKind, FsPath, FsResult, InodeId, Millis,

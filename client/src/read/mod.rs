@@ -2,6 +2,7 @@
 
 mod checksum;
 mod locations;
+mod pull;
 mod range;
 mod reader;
 mod replica;
@@ -10,5 +11,6 @@ mod visible;
 
 pub use checksum::FileChecksum;
 pub(crate) use checksum::checksum;
+pub use pull::PulledStream;
 pub use reader::Reader;
 pub use stream::FileStream;

@@ -59,6 +59,11 @@ impl RangeReader {
         Self { locations, block, part, source: None, rounds: 0, waits, failure: None }
     }
 
+    /// Whether all its bytes were given.
+    pub(crate) fn is_read(&self) -> bool {
+        self.part.len() == 0
+    }
+
     /// The next bytes of the part; `None` at its end.
     pub(crate) async fn next(&mut self) -> FsResult<Option<Bytes>> {
         while self.part.len() > 0 {

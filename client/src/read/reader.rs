@@ -8,6 +8,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use steadfs_common::{FsPath, FsResult};
 
 use super::locations::Locations;
+use super::pull::PulledStream;
 use super::range::{Part, RangeReader};
 use super::stream::FileStream;
 use crate::client::Inner;
@@ -139,10 +140,10 @@ impl Reader {
         FileStream::new(self.clone(), offset, self.locations.inner().options.read_ahead)
     }
 
-    /// As [`Reader::stream_from`], with at most `ahead` bytes fetched ahead.
+    /// Reads the file from `offset` to its end in order, by the calls of whoever reads it.
     #[must_use]
-    pub fn stream_ahead(&self, offset: u64, ahead: usize) -> FileStream {
-        FileStream::new(self.clone(), offset, ahead)
+    pub fn pull_from(&self, offset: u64) -> PulledStream {
+        PulledStream::new(self.clone(), offset)
     }
 
     /// Reads the whole file in order, fetching ahead.

@@ -11,14 +11,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use steadfs_client::{FileStream, FsResult, Reader};
+use steadfs_client::{FsResult, PulledStream, Reader};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::locals::{LocalBlocks, Locals};
 use crate::budget::{Budget, Share};
 
-/// Bytes that a stream fetches ahead, and what it takes of memory with what is handed on.
-const AHEAD: usize = 2 << 20;
+/// What a stream takes of memory: what is being received, what was read past, and what is handed on.
 const STREAM: usize = 4 << 20;
 /// A read this far from where the last one ended still belongs to the same pass: the kernel's requests overtake each
 /// other. So far back what nobody has asked for yet is kept for those.
@@ -59,7 +58,7 @@ struct Stream {
 }
 
 struct Flow {
-    source: FileStream,
+    source: PulledStream,
     /// What came and nobody has read yet: where each piece begins, and the piece.
     held: VecDeque<(u64, Bytes)>,
 }
@@ -117,7 +116,7 @@ impl Window {
             return Some(stream.clone());
         }
         let share = self.budget.try_take_all_of(STREAM)?;
-        let source = self.reader.stream_ahead(start, AHEAD);
+        let source = self.reader.pull_from(start);
         let flow = AsyncMutex::new(Flow { source, held: VecDeque::new() });
         let stream = Arc::new(Stream { flow, _share: share });
         state.stream = Some(stream.clone());
