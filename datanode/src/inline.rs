@@ -120,6 +120,7 @@ impl InlineDatanode {
             session: self.session,
             changes: batch.iter().map(to_change).collect(),
             moves: Vec::new(),
+            end: Some(end),
         };
         (!batch.is_empty()).then_some((request, end))
     }

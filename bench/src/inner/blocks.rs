@@ -155,7 +155,7 @@ fn report_of(map: &mut BlockMap, node: u32, number: u64, blocks: &[Block], repli
     let all = BlockId(u64::MAX - 1);
     let done = map.compare(who, (number, storage(node)), replicas, all, usize::MAX, NOW).expect("a report");
     assert!(done, "no bound on what is looked at");
-    map.storage_reported(who, storage(node), NOW).expect("a report");
+    map.storage_reported(who, (number, storage(node)), NOW).expect("a report");
 }
 
 pub(super) fn report(_: &Path) -> Run {

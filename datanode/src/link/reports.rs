@@ -61,6 +61,7 @@ impl Link {
                 session: self.session,
                 changes: batch.iter().map(to_change).collect(),
                 moves: batch.iter().filter_map(|change| self.move_of(change)).collect(),
+                end: Some(end),
             };
             match call(CALL_TIMEOUT, self.client.clone().blocks_changed(request)).await {
                 Ok(_) => {

@@ -109,13 +109,17 @@ impl Shared {
         }
     }
 
-    fn note_changes(&self, who: (DatanodeUuid, u64), changes: Vec<Change>) -> FsResult<()> {
+    fn note_changes(
+        &self,
+        who: (DatanodeUuid, u64),
+        (changes, end): (Vec<Change>, Option<u64>),
+    ) -> FsResult<()> {
         let mut rest = changes;
         for _ in 0..TRIES {
             let known = self.known(rest.iter().map(|change| change.block.id));
             let now = self.now();
             let (again, received) = self.owner.write(|map| {
-                let again = map.changed(who, &rest, &known.facts(), now);
+                let again = map.changed(who, (&rest, end), &known.facts(), now);
                 (again, map.take_received())
             });
             self.announce(received);
@@ -129,7 +133,11 @@ impl Shared {
     }
 
     /// Notes changes of which all blocks are known, so that nothing is read. Gives back the others.
-    fn note_known(&self, who: (DatanodeUuid, u64), changes: Vec<Change>) -> FsResult<Vec<Change>> {
+    fn note_known(
+        &self,
+        who: (DatanodeUuid, u64),
+        (changes, end): (Vec<Change>, Option<u64>),
+    ) -> FsResult<Vec<Change>> {
         let ids = || changes.iter().map(|change| change.block.id);
         let (version, unknown) = self.owner.read(|map| (map.version(), map.unknown(ids())));
         if !unknown.is_empty() {
@@ -139,7 +147,7 @@ impl Shared {
         let (again, received) = self.owner.write(|map| {
             // A block that was removed since is not judged by these facts: they are older.
             let facts = Facts { version, blocks: &[], next_block: BlockId(0) };
-            let again = map.changed(who, &changes, &facts, now);
+            let again = map.changed(who, (&changes, end), &facts, now);
             (again, map.take_received())
         });
         self.announce(received);
@@ -186,19 +194,24 @@ impl Blocks {
             .await
     }
 
-    /// Takes what came and went at a datanode.
+    /// Takes what came and went at a datanode: changes, the last of them before number `end` of its session.
     ///
     /// # Errors
     /// [`FsErrorKind::NotRegistered`] for another life of the datanode; [`FsErrorKind::Retriable`] if it must be sent
     /// again.
-    pub async fn changed(&self, uuid: DatanodeUuid, session: u64, changes: Vec<Change>) -> FsResult<()> {
+    pub async fn changed(
+        &self,
+        (uuid, session): (DatanodeUuid, u64),
+        changes: Vec<Change>,
+        end: Option<u64>,
+    ) -> FsResult<()> {
         // A file's last replicas come here while its writer waits: no hop to another thread for them.
-        let rest = self.shared.note_known((uuid, session), changes)?;
+        let rest = self.shared.note_known((uuid, session), (changes, end))?;
         if rest.is_empty() {
             return Ok(());
         }
         let shared = Arc::clone(&self.shared);
-        self.shared.pool.run(move || shared.note_changes((uuid, session), rest)).await
+        self.shared.pool.run(move || shared.note_changes((uuid, session), (rest, end))).await
     }
 
     /// A balancer moved a replica of `block`: what another datanode has of it is the first to go.

@@ -254,6 +254,7 @@ impl FakeDatanode {
             session: self.session,
             changes: vec![change],
             moves: Vec::new(),
+            end: None,
         };
         self.link.blocks_changed(request).await.unwrap();
     }

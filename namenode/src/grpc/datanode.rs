@@ -355,7 +355,7 @@ impl DatanodeLink for DatanodeDoor {
                 let instead_of = datanode_uuid("moves.instead_of", &moved.instead_of)?;
                 self.blocks.moving(BlockId(moved.block_id), instead_of);
             }
-            self.blocks.changed(uuid, message.session, changes).await?;
+            self.blocks.changed((uuid, message.session), changes, message.end).await?;
             Ok(pb::Empty {})
         };
         reply(work.await)

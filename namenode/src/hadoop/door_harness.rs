@@ -316,6 +316,7 @@ impl Pretender {
             session: SESSION,
             changes: vec![change],
             moves: Vec::new(),
+            end: None,
         };
         self.link.blocks_changed(request).await.unwrap();
     }

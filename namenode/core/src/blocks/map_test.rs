@@ -164,7 +164,7 @@ impl World {
     pub(super) fn change(&mut self, node: u32, block: BlockRef, kind: ChangeKind) {
         let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
         let change = Change { storage: storage(node), block, kind };
-        let again = self.map.changed((uuid(node), 1), &[change], &facts, self.now).unwrap();
+        let again = self.map.changed((uuid(node), 1), (&[change], None), &facts, self.now).unwrap();
         assert!(again.is_empty());
     }
 
@@ -332,7 +332,12 @@ impl World {
             let change = Change { storage: storage(node), block: named(number), kind: ChangeKind::Received };
             let session = if node == 0 { 2 } else { 1 };
             let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
-            assert!(self.map.changed((uuid(node), session), &[change], &facts, self.now).unwrap().is_empty());
+            assert!(
+                self.map
+                    .changed((uuid(node), session), (&[change], None), &facts, self.now)
+                    .unwrap()
+                    .is_empty()
+            );
         }
         let effect = Effect::Completed { block: id(number), stamp: STAMP, length: LENGTH, replication };
         self.map.apply(effect, self.now);
@@ -360,7 +365,7 @@ fn an_earlier_life_is_refused_everywhere() {
     refused(world.map.heartbeat(heartbeat(0, 1), world.now).map(drop));
     refused(world.map.register(registration(0, 1), world.now));
     let facts = Facts { version: 0, blocks: &[], next_block: id(0) };
-    refused(world.map.changed((uuid(0), 1), &[], &facts, world.now).map(drop));
+    refused(world.map.changed((uuid(0), 1), (&[], None), &facts, world.now).map(drop));
     refused(world.map.report((uuid(0), 1), (1, storage(0)), &[], &facts, world.now).map(drop));
     assert_eq!(world.map.heartbeat(heartbeat(9, 1), world.now).unwrap(), [NodeCommand::Register]);
 }
@@ -428,11 +433,11 @@ fn facts_from_before_a_change_are_not_used() {
     let old = [complete(1, 1)];
     let facts = Facts { version: facts_version, blocks: &old, next_block: id(1_000) };
     let change = Change { storage: storage(0), block: named(1), kind: ChangeKind::Received };
-    let again = world.map.changed((uuid(0), 1), &[change], &facts, world.now).unwrap();
+    let again = world.map.changed((uuid(0), 1), (&[change], None), &facts, world.now).unwrap();
     assert_eq!(again, [change], "the facts may be older than the removal");
     assert_eq!(world.map.counts().known, 0);
     let facts = Facts { version: world.map.version(), blocks: &[], next_block: id(1_000) };
-    assert!(world.map.changed((uuid(0), 1), &[change], &facts, world.now).unwrap().is_empty());
+    assert!(world.map.changed((uuid(0), 1), (&[change], None), &facts, world.now).unwrap().is_empty());
     assert_eq!(invalidated(&world.pass(1, &[])), [(0, id(1))]);
 }
 

@@ -170,7 +170,7 @@ impl World {
         let session = node.session;
         let (version, blocks, next_block) = self.facts_of();
         let facts = Facts { version, blocks: &blocks, next_block };
-        if let Ok(again) = self.map.changed((uuid(at), session), &changes, &facts, self.now) {
+        if let Ok(again) = self.map.changed((uuid(at), session), (&changes, None), &facts, self.now) {
             assert!(again.is_empty());
             self.nodes[at as usize].untold.clear();
         }

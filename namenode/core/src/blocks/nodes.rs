@@ -148,6 +148,8 @@ pub struct Datanode {
     /// What the operator wants of it.
     pub(super) wish: Wish,
     pub(super) session: u64,
+    /// The session's changes before this number were taken.
+    pub(super) taken: u64,
     /// Sessions that were replaced.
     retired: VecDeque<u64>,
     /// Others that asked to be it.
@@ -436,6 +438,7 @@ impl Datanodes {
             latencies: BTreeMap::new(),
             wish: Wish::InService,
             session,
+            taken: 0,
             retired: VecDeque::new(),
             doubles: Doubles::default(),
             storages: SmallVec::new(),
@@ -449,7 +452,9 @@ impl Datanodes {
                 (node.admin, node.wish, node.lacking) = (old.admin, old.wish, old.lacking);
                 (node.slow, node.latency, node.latencies) = (old.slow, old.latency, old.latencies);
                 node.retired = old.retired;
-                if old.session != session {
+                if old.session == session {
+                    node.taken = old.taken;
+                } else {
                     node.retired.push_back(old.session);
                     let extra = node.retired.len().saturating_sub(MAX_SESSIONS);
                     node.retired.drain(..extra);

@@ -238,19 +238,23 @@ impl BlockMap {
         Ok(())
     }
 
-    /// Takes what came and went since the last call. Gives back what must be repeated with newer facts, and all that follows
-    /// it: of one block the later word counts.
+    /// Takes what came and went since the last call, up to the change before number `end` of the session. Gives back what must
+    /// be repeated with newer facts, and all that follows it: of one block the later word counts. A call that was overtaken by
+    /// its own repetition is passed over: it would bring back what is gone by now.
     ///
     /// # Errors
     /// [`FsErrorKind::NotRegistered`] for another life of the datanode.
     pub fn changed(
         &mut self,
         (uuid, session): (DatanodeUuid, u64),
-        changes: &[Change],
+        (changes, end): (&[Change], Option<u64>),
         facts: &Facts<'_>,
         now: Millis,
     ) -> FsResult<Vec<Change>> {
         let node = self.reporter(uuid, session)?;
+        if end.is_some_and(|end| end <= self.nodes.node(node).taken) {
+            return Ok(Vec::new());
+        }
         for (nth, change) in changes.iter().enumerate() {
             let found = self.nodes.find_storage(change.storage);
             let Some(at) = found.filter(|at| self.nodes.storage(*at).node == node) else { continue };
@@ -276,6 +280,9 @@ impl BlockMap {
                 return Ok(changes[nth..].to_vec());
             }
             self.nodes.storage_mut(at).recent.note(id, now);
+        }
+        if let Some(end) = end {
+            self.nodes.node_mut(node).taken = end;
         }
         Ok(Vec::new())
     }

@@ -105,3 +105,24 @@ fn an_order_for_an_older_stamp_is_given_anew_for_what_turns_out_to_be_there() {
     world.change(0, at(6), ChangeKind::Deleted);
     assert_eq!(world.map.counts().corrupt, 0);
 }
+
+#[test]
+fn a_call_that_comes_after_its_repetition_brings_nothing_back() {
+    let mut world = World::running(3);
+    world.written(1, 2, &[0]);
+    let of = |kind| Change { storage: storage(1), block: named(1), kind };
+    let (came, went) = (of(ChangeKind::Received), of(ChangeKind::Deleted));
+    let tell = |world: &mut World, changes: &[Change], end| {
+        let facts = Facts { version: world.map.version(), blocks: &world.blocks, next_block: id(1_000) };
+        let again = world.map.changed((uuid(1), 1), (changes, Some(end)), &facts, world.now).unwrap();
+        assert!(again.is_empty());
+        world.live(1)
+    };
+    assert_eq!(tell(&mut world, &[came, went], 2), 1);
+    assert_eq!(tell(&mut world, &[came], 1), 1, "of the two it was the first: it came late");
+    assert_eq!(tell(&mut world, &[came], 3), 2, "another one came");
+    // Known by the same session again, the datanode goes on with its numbers; another begins anew.
+    world.map.register(registration(1, 1), world.now).unwrap();
+    assert_eq!(tell(&mut world, &[went], 3), 2);
+    assert_eq!(tell(&mut world, &[went], 4), 1);
+}

@@ -27,7 +27,7 @@ fn on_volume(world: &mut World, number: u32, replicas: &[Replica]) {
 fn change(world: &mut World, number: u32, block: BlockRef, kind: ChangeKind) {
     let change = Change { storage: storage(number), block, kind };
     let facts = Facts { version: world.map.version(), blocks: &world.blocks, next_block: id(1_000) };
-    assert!(world.map.changed((uuid(1), 1), &[change], &facts, world.now).unwrap().is_empty());
+    assert!(world.map.changed((uuid(1), 1), (&[change], None), &facts, world.now).unwrap().is_empty());
 }
 
 /// A pipeline met a full volume, went on without that datanode, and a copy went to another volume of it, where nobody tells
