@@ -177,7 +177,8 @@ impl Client {
     /// Finds out what became of what the one before had begun.
     async fn take_over(&self) {
         self.world.exec.sleep(SETTLED).await;
-        let doubt = self.tree().doubt.take();
+        // Kept until it is known: this one may be killed, too.
+        let doubt = self.tree().doubt.clone();
         if let Some(doubt) = doubt {
             let before: Vec<String> = self.tree().nodes.keys().cloned().collect();
             let after: Vec<String> = doubt.after.keys().cloned().collect();
@@ -190,6 +191,7 @@ impl Client {
                     self.number
                 ));
             }
+            self.tree().doubt = None;
         }
         // Files that it wrote are nobody's now: the namenode closes them in time.
         let open: Vec<String> = {

@@ -131,8 +131,10 @@ impl Service {
             let (give, scrubbed) = oneshot::channel();
             // It takes hours, on a thread of its own, and goes on if who asked is gone.
             let run = move || {
-                let _busy = busy;
-                let _ = give.send(upkeep.renew().and_then(|()| upkeep.scrub()));
+                let scrubbed = upkeep.renew().and_then(|()| upkeep.scrub());
+                // Who has the answer may ask for the next one.
+                drop(busy);
+                let _ = give.send(scrubbed);
             };
             let io = |text: String| FsError::new(FsErrorKind::Io, text);
             let started = thread::Builder::new().name("scrub".into()).spawn(run);

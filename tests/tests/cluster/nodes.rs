@@ -133,7 +133,7 @@ async fn balance_is_ordered_watched_and_taken_back() -> anyhow::Result<()> {
     let (code, text) = admin(&url, &["balance", "--threshold", "5"]).await?;
     assert!(code == 0 && text.contains("balanced"), "{text}");
     let (code, text) = admin(&url, &["balance", "--threshold", "0.01"]).await?;
-    assert!(code == 1 && text.contains("0.1 to 100"), "{text}");
+    assert!(code == 2 && text.contains("0.1 to 100"), "{text}");
     let (code, text) = admin(&url, &["balance", "--no-wait"]).await?;
     assert_eq!(code, 0, "{text}");
     let status = client.stop_balance().await?;
