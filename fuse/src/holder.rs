@@ -33,8 +33,8 @@ const LAST_REQUESTS: Duration = Duration::from_secs(1);
 /// A server that may take less than this gives back at once what it frees, at some cost in speed: what the allocator keeps
 /// for later in each of its arenas took 35 MiB and more beside what is counted.
 const MUCH_MEMORY: u64 = 192 << 20;
-/// By this the allocator is told so.
-const ALLOCATOR: &str = "_RJEM_MALLOC_CONF";
+/// By this the allocator is told so; a build of it with a prefix would want another name (`Cargo.toml`).
+const ALLOCATOR: &str = "MALLOC_CONF";
 const SPARING: &str = "narenas:2,dirty_decay_ms:0,muzzy_decay_ms:0";
 /// How far ahead the kernel reads.
 const READ_AHEAD_KB: &str = "2048";
