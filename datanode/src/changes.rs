@@ -68,12 +68,15 @@ impl Changes {
         self.sent.send_replace(pending.first);
     }
 
+    /// The number of the next change.
+    pub(crate) fn end(&self) -> u64 {
+        let pending = self.pending.lock();
+        pending.first + pending.changes.len() as u64
+    }
+
     /// Returns when everything that happened before this call was sent. Safe to cancel.
     pub(crate) async fn all_sent(&self) {
-        let end = {
-            let pending = self.pending.lock();
-            pending.first + pending.changes.len() as u64
-        };
+        let end = self.end();
         self.wake.notify_one();
         // The sender lives in `self`, so waiting cannot fail.
         let _ = self.sent.subscribe().wait_for(|sent| *sent >= end).await;
@@ -104,8 +107,9 @@ impl Listener for Changes {
             self.report.notify_one();
         }
         drop(pending);
-        // Whoever closes a file waits for this one. The others go with it, or with the next heartbeat.
-        if change.kind == ChangeKind::Received {
+        // Whoever closes a file waits for the one, whoever lacks a good replica for the other. The rest goes with these, or with
+        // the next heartbeat.
+        if matches!(change.kind, ChangeKind::Received | ChangeKind::Verified) {
             self.wake.notify_one();
         }
     }

@@ -52,6 +52,7 @@ pub(crate) fn to_change(change: &ReplicaChange) -> pb::blocks_changed_request::C
         ChangeKind::Receiving => Kind::Receiving,
         ChangeKind::Received => Kind::Received,
         ChangeKind::Deleted => Kind::Deleted,
+        ChangeKind::Verified => Kind::Verified,
     };
     Change { storage_id: change.storage.to_string(), block: Some(to_block(change.block)), kind: kind as i32 }
 }

@@ -122,6 +122,16 @@ impl Disks {
             + self.shared.in_flight()
     }
 
+    /// Ends once a volume is out of service; never for a storage that is none of ours.
+    pub(crate) async fn gone(&self, storage: StorageId) {
+        let closed = self.desk(storage).map(|desk| desk.closed.subscribe());
+        match closed {
+            // An error says that its desk was cleared away, since it was closed.
+            Some(mut closed) => drop(closed.wait_for(|closed| *closed).await),
+            None => std::future::pending().await,
+        }
+    }
+
     fn desk(&self, storage: StorageId) -> Option<Arc<Desk>> {
         self.volumes.read().get(&storage).cloned()
     }
@@ -229,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn threads_of_a_volume_that_is_gone_end_with_what_is_under_way() {
-        let [first, second, _] = storages();
+        let [first, second, foreign] = storages();
         let disks = Disks::new(1, 2).unwrap();
         disks.add([first, second]).unwrap();
         let (release, gate) = mpsc::channel::<()>();
@@ -255,8 +265,14 @@ mod tests {
         disks.tidy();
         assert_eq!(disks.desks(), 2, "somebody sits there");
         seat.leave();
+        let (mut left, mut serving) = (Box::pin(disks.gone(second)), Box::pin(disks.gone(first)));
+        assert!(futures::poll!(&mut left).is_ready() && futures::poll!(&mut serving).is_pending());
+        drop(left);
         disks.tidy();
         assert_eq!(disks.desks(), 1);
+        disks.close(first);
+        serving.await;
+        assert!(disks.gone(foreign).now_or_never().is_none(), "nothing is known of it");
     }
 
     #[tokio::test]

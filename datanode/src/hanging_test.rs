@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use steadfs_common::{BlockId, ChecksumSpec, StorageId};
@@ -10,9 +11,12 @@ use steadfs_datanode_store::{Block, CreateOptions, DiskOp, Faults};
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::blocks_changed_request::Kind;
 use steadfs_proto::steadfs::command::Command;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 use crate::convert::to_block;
-use crate::link_test::{G1, ID, Namenode, Running, config};
+use crate::link_test::{G1, ID, LONG, Namenode, Running, config};
+use crate::local::LocalDoor;
 use crate::volumes_test::reconfigure;
 use crate::{Config, VolumeSettings};
 
@@ -118,5 +122,57 @@ async fn a_disk_that_hangs_holds_up_neither_registration_nor_copies_nor_operator
     assert_eq!(node.store.statuses().iter().filter(|volume| !volume.failed).count(), 2, "{changes:?}");
     drop(answers);
     second.stop().await;
+    running.stop().await;
+}
+
+/// As many readers as the local door serves at once.
+const READERS: usize = 256;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_hangs_takes_the_short_way_from_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut namenode = Namenode::start().await;
+    let hanging = Arc::new(Hanging::default());
+    let running = Running::start_on(config(&namenode, folder.path()), None, Some(hanging.clone())).await;
+    namenode.report().await;
+    let node = running.datanode.node().clone();
+    let statuses = node.store.statuses();
+    let of = |name: &str| statuses.iter().find(|v| v.path.ends_with(name)).unwrap().storage;
+    let stuck = put(&running, ID, of("a")).await;
+    let served = put(&running, ID.next(), of("b")).await;
+    let doors = tempfile::tempdir().unwrap();
+    let door = LocalDoor::open(&node, doors.path()).unwrap();
+    running.shutdown.spawn(door.serve(node.clone(), running.shutdown.clone()));
+    let ask = |block: Block| {
+        let path = doors.path().join(node.uuid.to_string());
+        async move {
+            let mut stream = UnixStream::connect(path).await?;
+            let mut question = b"SFLOCAL1".to_vec();
+            question.extend_from_slice(&block.id.0.to_le_bytes());
+            question.extend_from_slice(&block.stamp.0.to_le_bytes());
+            stream.write_all(&question).await?;
+            Ok::<_, io::Error>(stream)
+        }
+    };
+    let _answers = Answers(hanging.clone());
+    hanging.set(Some(folder.path().join("a")));
+    // They ask and go away again.
+    for _ in 0..READERS {
+        drop(ask(stuck).await.unwrap());
+    }
+    let short_way = async {
+        loop {
+            let mut answer = [0; 16];
+            // While all places are taken it is sent away.
+            if let Ok(mut stream) = ask(served).await
+                && stream.read_exact(&mut answer).await.is_ok()
+            {
+                return answer[0];
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert_eq!(tokio::time::timeout(LONG, short_way).await, Ok(0));
+    hanging.set(None);
     running.stop().await;
 }

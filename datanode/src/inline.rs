@@ -156,7 +156,7 @@ impl InlineDatanode {
     /// A full report, in slices. All changes must have been told before.
     #[must_use]
     pub fn report(&self) -> Vec<pb::BlockReportSlice> {
-        let mut report = Report::begin(self.store.clone(), self.uuid(), self.session);
+        let mut report = Report::begin(self.store.clone(), self.changes.clone(), self.uuid(), self.session);
         std::iter::from_fn(|| report.next()).collect()
     }
 
@@ -238,7 +238,7 @@ impl InlineRecovery {
         Ok(match decision {
             Decision::Delete => InlineUpdate { len: 0, who: Vec::new(), delete: true },
             Decision::Keep { len, who } => {
-                let chosen = self.answers.replicas.iter().filter(|(index, _)| who.contains(index));
+                let chosen = self.answers.usable().iter().filter(|(index, _)| who.contains(index));
                 let who = chosen.map(|(index, replica)| (*index, replica.block)).collect();
                 InlineUpdate { len, who, delete: false }
             }

@@ -49,6 +49,8 @@ struct Answers {
     commands: VecDeque<(u64, Command)>,
     heartbeat_error: Option<FsErrorKind>,
     changes_error: Option<FsErrorKind>,
+    /// To what is told of copies, one after the other.
+    copy_errors: VecDeque<FsErrorKind>,
 }
 
 #[derive(Clone)]
@@ -143,7 +145,10 @@ impl DatanodeLink for Fake {
         request: Request<pb::CopyFailedRequest>,
     ) -> Result<Response<pb::Empty>, Status> {
         self.tell(Told::CopyFailed(request.into_inner())).await;
-        Ok(Response::new(pb::Empty {}))
+        match self.answers.lock().copy_errors.pop_front() {
+            Some(kind) => Err(failing(kind)),
+            None => Ok(Response::new(pb::Empty {})),
+        }
     }
 }
 
@@ -164,6 +169,7 @@ impl Namenode {
             commands: VecDeque::new(),
             heartbeat_error: None,
             changes_error: None,
+            copy_errors: VecDeque::new(),
         };
         let fake = Fake { told, answers: Arc::new(Mutex::new(answers)) };
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -207,6 +213,11 @@ impl Namenode {
             changes.into_iter().find(|change| change.kind() == kind).and_then(|change| change.block)
         })
         .await
+    }
+
+    /// What it answers to the next failed copies it is told.
+    pub(crate) fn refuse_copies(&self, errors: impl IntoIterator<Item = FsErrorKind>) {
+        self.answers().copy_errors.extend(errors);
     }
 
     pub(crate) fn command(&self, command: Command) {
@@ -389,6 +400,8 @@ async fn changes_survive_a_namenode_that_fails_and_end_in_a_report_if_refused() 
     running.finalized(ID.next(), b"abc").await;
     let report = namenode.report().await;
     assert_eq!(report.iter().map(|slice| slice.replicas.len()).sum::<usize>(), 2);
+    // The first came and was finalized, the second came.
+    assert!(report.iter().all(|slice| slice.knows >= Some(3)), "{report:?}");
     running.stop().await;
 }
 

@@ -26,6 +26,7 @@ use steadfs_datanode_store::ReplicaReader;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::node::Node;
 
@@ -39,8 +40,12 @@ const NONE: u8 = 2;
 const MAX_CONNECTIONS: usize = 256;
 /// Replicas of one volume verified at the same time: a disk that does not answer holds up those of no other.
 const MAX_VERIFICATIONS: usize = 2;
-/// Replicas that are or wait to be verified, at most: each is held open. Whoever asks for another one comes again.
-const MAX_WAITING: usize = 64;
+/// Replicas of one volume that are or wait to be verified, at most: each is held open. Whoever asks for another one comes again.
+const MAX_WAITING: usize = 32;
+/// Questions about replicas of one volume that wait for its disk.
+const MAX_QUESTIONS: usize = 64;
+/// How long a disk may take for an answer: nobody waits longer for a descriptor. A disk that hangs must not keep connections.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Replicas known to be good, at most; then they are forgotten, and verified anew when they are asked for.
 const MAX_VERIFIED: usize = 1 << 16;
 /// A replica so small is verified while the reader waits.
@@ -68,13 +73,23 @@ impl Drop for LocalDoor {
 #[derive(Default)]
 struct Known {
     verified: BTreeSet<Replica>,
-    being_verified: BTreeSet<Replica>,
+    being_verified: BTreeMap<StorageId, BTreeSet<Replica>>,
 }
 
 impl Known {
-    /// Whether a replica is to be verified now: it is not yet, and there is room for one more.
-    fn begin(&mut self, replica: Replica) -> bool {
-        self.being_verified.len() < MAX_WAITING && self.being_verified.insert(replica)
+    /// Whether a replica is to be verified now: it is not yet, and its volume has room for one more.
+    fn begin(&mut self, storage: StorageId, replica: Replica) -> bool {
+        let waiting = self.being_verified.entry(storage).or_default();
+        waiting.len() < MAX_WAITING && waiting.insert(replica)
+    }
+
+    fn end(&mut self, storage: StorageId, replica: Replica) {
+        if let Some(waiting) = self.being_verified.get_mut(&storage) {
+            waiting.remove(&replica);
+            if waiting.is_empty() {
+                self.being_verified.remove(&storage);
+            }
+        }
     }
 
     /// A replica was found to be good.
@@ -89,8 +104,15 @@ impl Known {
 struct Shared {
     node: Arc<Node>,
     known: Mutex<Known>,
-    /// Turns of each volume.
-    verifications: Mutex<BTreeMap<StorageId, Arc<Semaphore>>>,
+    /// Turns at each volume.
+    turns: Mutex<BTreeMap<StorageId, Turns>>,
+}
+
+/// Turns at one volume. Who has one keeps it until the disk has answered.
+#[derive(Clone)]
+struct Turns {
+    questions: Arc<Semaphore>,
+    verifications: Arc<Semaphore>,
 }
 
 impl LocalDoor {
@@ -110,7 +132,7 @@ impl LocalDoor {
 
     /// Answers until `shutdown`.
     pub(crate) async fn serve(self, node: Arc<Node>, shutdown: Shutdown) {
-        let shared = Arc::new(Shared { node, known: Mutex::default(), verifications: Mutex::default() });
+        let shared = Arc::new(Shared { node, known: Mutex::default(), turns: Mutex::default() });
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let accepted = tokio::select! {
@@ -141,7 +163,7 @@ impl Shared {
         }
         loop {
             let mut question = [0; 24];
-            match tokio::time::timeout(IDLE, stream.read_exact(&mut question)).await {
+            match timeout(IDLE, stream.read_exact(&mut question)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
                 Ok(Err(error)) => return Err(error),
@@ -171,8 +193,11 @@ impl Shared {
         shutdown: &Shutdown,
     ) -> (u8, u64, Option<File>) {
         let store = self.node.store.clone();
-        let disk = self.node.disk_of(id);
+        let Some(storage) = store.status(id).map(|replica| replica.storage) else { return (NONE, 0, None) };
+        let Ok(turn) = self.turns(storage).questions.try_acquire_owned() else { return (NOT_YET, 0, None) };
+        let disk = self.node.disks.of(storage);
         let opened = disk.run(move || {
+            let _turn = turn;
             let reader = store.open_for_read(id, stamp).ok()?;
             // An appended replica has a newer stamp: what was verified then is not what is there now.
             if !reader.is_finalized() || reader.block().stamp != stamp {
@@ -181,7 +206,11 @@ impl Shared {
             let file = read_only(&reader)?;
             Some((Arc::new(reader), file))
         });
-        let Some((reader, file)) = opened.await else { return (NONE, 0, None) };
+        let (reader, file) = match timeout(PATIENCE, opened).await {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return (NONE, 0, None),
+            Err(_) => return (NOT_YET, 0, None),
+        };
         let (replica, length) = ((id, stamp), reader.block().len);
         if reader.is_bad() {
             // Found since it was verified. What takes its place is verified anew.
@@ -192,44 +221,57 @@ impl Shared {
             return (HERE, length, Some(file));
         }
         if length <= SMALL {
-            return if self.verify(replica, reader).await {
-                (HERE, length, Some(file))
-            } else {
-                (NONE, 0, None)
-            };
+            match timeout(PATIENCE, self.verify(replica, reader.clone())).await {
+                Ok(true) => return (HERE, length, Some(file)),
+                Ok(false) => return (NONE, 0, None),
+                // A slow disk: it is verified while nobody waits.
+                Err(_) => {}
+            }
         }
-        if self.known.lock().begin(replica) {
-            let shared = self.clone();
-            shutdown.spawn(async move { shared.verify(replica, reader).await });
+        let storage = reader.storage();
+        if self.known.lock().begin(storage, replica) {
+            let (shared, ended) = (self.clone(), shutdown.clone());
+            shutdown.spawn(async move {
+                tokio::select! {
+                    _ = shared.verify(replica, reader) => {}
+                    // Of a disk that hangs nothing more is heard.
+                    () = shared.node.disks.gone(storage) => {}
+                    () = ended.triggered() => {}
+                }
+                shared.known.lock().end(storage, replica);
+            });
         }
         (NOT_YET, length, None)
     }
 
-    fn turns(&self, storage: StorageId) -> Arc<Semaphore> {
-        let mut all = self.verifications.lock();
-        all.entry(storage).or_insert_with(|| Arc::new(Semaphore::new(MAX_VERIFICATIONS))).clone()
+    fn turns(&self, storage: StorageId) -> Turns {
+        let new = || Turns {
+            questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
+            verifications: Arc::new(Semaphore::new(MAX_VERIFICATIONS)),
+        };
+        self.turns.lock().entry(storage).or_insert_with(new).clone()
     }
 
     /// Compares a whole replica with its checksums, a step at a time.
     async fn verify(&self, replica: Replica, reader: Arc<ReplicaReader>) -> bool {
-        let turns = self.turns(reader.storage());
-        let turn = turns.acquire().await;
+        let Ok(turn) = self.turns(reader.storage()).verifications.acquire_owned().await else { return false };
+        let turn = Arc::new(turn);
         let disk = self.node.disks.of(reader.storage());
         let length = reader.block().len;
         let mut at = 0;
-        let mut good = turn.is_ok();
+        let mut good = true;
         while good && at < length {
-            let (step, end) = (reader.clone(), length.min(at + STEP));
+            let (step, end, turn) = (reader.clone(), length.min(at + STEP), turn.clone());
             // Once more if the store finds nothing wrong: then it could not be read just now, or could not be found out.
-            let fits =
-                move || step.verify(at, end).is_ok() || (!step.suspect() && step.verify(at, end).is_ok());
+            let fits = move || {
+                let _turn = turn;
+                step.verify(at, end).is_ok() || (!step.suspect() && step.verify(at, end).is_ok())
+            };
             good = disk.run(fits).await;
             at = end;
         }
-        let mut known = self.known.lock();
-        known.being_verified.remove(&replica);
         if good {
-            known.note(replica);
+            self.known.lock().note(replica);
         }
         good
     }
@@ -262,13 +304,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_wait_to_be_verified_and_no_more() {
+    fn so_many_of_a_volume_wait_to_be_verified_and_keep_no_others_waiting() {
         let mut known = Known::default();
+        let [hung, good] = [1, 2].map(|number| StorageId(uuid::Uuid::from_u128(number)));
         let replica = |id| (BlockId(id), GenStamp(1));
         let most = MAX_WAITING as u64;
-        assert_eq!((0..2 * most).filter(|id| known.begin(replica(*id))).count(), MAX_WAITING);
-        assert!(!known.begin(replica(0)) && !known.begin(replica(most)));
-        known.being_verified.remove(&replica(0));
-        assert!(known.begin(replica(most)));
+        assert_eq!((0..2 * most).filter(|id| known.begin(hung, replica(*id))).count(), MAX_WAITING);
+        assert!(!known.begin(hung, replica(0)) && !known.begin(hung, replica(most)));
+        assert!(known.begin(good, replica(most)) && !known.begin(good, replica(most)));
+        known.end(hung, replica(0));
+        assert!(known.begin(hung, replica(most)));
+        (1..=most).for_each(|id| known.end(hung, replica(id)));
+        known.end(good, replica(most));
+        assert!(known.being_verified.is_empty());
     }
 }

@@ -1,5 +1,6 @@
 //! What a datanode tells of orders that come to nothing, and of replicas that a reader called bad.
 
+use steadfs_common::FsErrorKind;
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::blocks_changed_request::Kind;
 use steadfs_proto::steadfs::command::Command;
@@ -11,15 +12,11 @@ async fn failed(namenode: &mut Namenode) -> pb::CopyFailedRequest {
     namenode.wait(|told| if let Told::CopyFailed(failed) = told { Some(failed) } else { None }).await
 }
 
-#[tokio::test]
-async fn a_copy_that_fails_is_told_and_can_be_ordered_again_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut namenode = Namenode::start().await;
-    let running = Running::start(&namenode, folder.path()).await;
+/// An order to copy a replica to where nobody listens, and what is told of it.
+async fn hopeless(namenode: &mut Namenode, running: &Running) -> (pb::Transfer, pb::CopyFailedRequest) {
     let session = namenode.registration().await.session;
     let block = running.finalized(ID, b"abc").await;
     namenode.change(Kind::Received).await;
-    // Nobody listens there.
     let mut target = running.location();
     target.datanode.as_mut().unwrap().data_port = 1;
     target.storage_id = "DS-00000000-0000-0000-0000-000000000001".into();
@@ -34,8 +31,31 @@ async fn a_copy_that_fails_is_told_and_can_be_ordered_again_at_once() {
         block: Some(to_block(block)),
         storage_ids: vec![target.storage_id],
     };
+    (order, wanted)
+}
+
+#[tokio::test]
+async fn a_copy_that_fails_is_told_and_can_be_ordered_again_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut namenode = Namenode::start().await;
+    let running = Running::start(&namenode, folder.path()).await;
+    let (order, wanted) = hopeless(&mut namenode, &running).await;
     for _ in 0..2 {
         namenode.command(Command::Transfer(order.clone()));
+        assert_eq!(failed(&mut namenode).await, wanted);
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn that_a_copy_failed_is_told_until_it_is_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut namenode = Namenode::start().await;
+    let running = Running::start(&namenode, folder.path()).await;
+    let (order, wanted) = hopeless(&mut namenode, &running).await;
+    namenode.refuse_copies([FsErrorKind::Timeout, FsErrorKind::Retriable]);
+    namenode.command(Command::Transfer(order));
+    for _ in 0..3 {
         assert_eq!(failed(&mut namenode).await, wanted);
     }
     running.stop().await;
@@ -50,7 +70,7 @@ async fn a_replica_that_a_reader_called_bad_is_read_at_once_and_told_as_it_is() 
     namenode.change(Kind::Received).await;
     let check = || Command::Check(pb::Check { blocks: vec![to_block(block)] });
     namenode.command(check());
-    assert_eq!(namenode.change(Kind::Deleted).await, to_block(block), "so that nothing is held against it");
+    assert_eq!(namenode.change(Kind::Verified).await, to_block(block), "so that nothing is held against it");
     let store = running.datanode.node().store.clone();
     let storage = store.status(ID).unwrap().storage;
     assert!(!store.status(ID).unwrap().bad);

@@ -46,6 +46,7 @@ impl Door {
             block: Some(to_block(replica.block)),
             state: to_state(replica.state) as i32,
             storage_id: replica.storage.to_string(),
+            bad: replica.bad,
         })
     }
 

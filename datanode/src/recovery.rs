@@ -12,6 +12,8 @@
 //! has no byte, or every storage that may hold one was asked and none has any. Where nothing can have been synced, storages
 //! that could not be asked for long enough count as asked: their disks were exchanged, or lost for good.
 //!
+//! Replicas that are known to be damaged count only if no other is there and everybody was asked.
+//!
 //! A recovery may have ended on some datanodes, or on all, without the namenode having heard of it. Then it is led again:
 //! the length that it came to the first time stays.
 
@@ -85,6 +87,7 @@ impl Peer {
                     block: block("block", answer.block)?,
                     state: state(answer.state)?,
                     storage: storage_id("storage_id", &answer.storage_id)?,
+                    bad: answer.bad,
                 }))
             }
         }
@@ -131,7 +134,9 @@ pub(crate) enum Decision {
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
     /// Replicas that hold something, each with the number of its datanode.
-    pub(crate) replicas: Vec<(usize, RecoveryReplica)>,
+    replicas: Vec<(usize, RecoveryReplica)>,
+    /// As `replicas`, those that are known to be damaged.
+    bad: Vec<(usize, RecoveryReplica)>,
     /// Storages that may hold one and could not be asked.
     left_out: usize,
     /// Storages that were asked and did not answer.
@@ -146,6 +151,12 @@ impl Answers {
     /// Of a recovery of which the order says how many storages it left out.
     pub(crate) fn with_left_out(storages: usize) -> Self {
         Self { left_out: storages, ..Self::default() }
+    }
+
+    /// Those that the block may be made of. Damaged ones only if there is no other, and everybody was asked: whole ones on the
+    /// others would be outdated for them.
+    pub(crate) fn usable(&self) -> &[(usize, RecoveryReplica)] {
+        if self.replicas.is_empty() && self.unheard() == 0 { &self.bad } else { &self.replicas }
     }
 
     fn unheard(&self) -> usize {
@@ -163,7 +174,10 @@ impl Answers {
         old: Block,
     ) -> FsResult<()> {
         match answer {
-            Ok(Some(replica)) if replica.block.len > 0 => self.replicas.push((index, replica)),
+            Ok(Some(replica)) if replica.block.len > 0 => {
+                let list = if replica.bad { &mut self.bad } else { &mut self.replicas };
+                list.push((index, replica));
+            }
             Ok(Some(replica)) => {
                 self.untouched |= replica.state == ReplicaState::Rbw && replica.block.stamp >= old.stamp;
             }
@@ -216,15 +230,22 @@ impl Bounds {
 /// Decides over the answers.
 pub(crate) fn decide(answers: &Answers, recovery: GenStamp, bounds: Bounds) -> Result<Decision, String> {
     let Bounds { acknowledged: least, synced, waited, unsure, truncate_to } = bounds;
+    if answers.usable().is_empty() && !answers.bad.is_empty() {
+        let Answers { left_out, silent, .. } = answers;
+        return Err(format!(
+            "only damaged replicas were found; of the storages that may hold a whole one {left_out} cannot be asked and {silent} \
+             did not answer"
+        ));
+    }
     let having = |least: u64| -> Vec<_> {
-        answers.replicas.iter().filter(|(_, replica)| replica.block.len >= least).copied().collect()
+        answers.usable().iter().filter(|(_, replica)| replica.block.len >= least).copied().collect()
     };
     let replicas = having(least);
     if replicas.is_empty() {
         let unheard = answers.unheard();
         let gone = answers.untouched && least == 0 || waited && answers.silent == 0;
         // One that did not answer may hold the only bytes there are; what is truncated holds some for certain.
-        let nothing = answers.replicas.is_empty() && (gone || unheard == 0);
+        let nothing = answers.usable().is_empty() && (gone || unheard == 0);
         if nothing && synced == 0 && truncate_to.is_none() {
             return Ok(Decision::Delete);
         }
@@ -327,7 +348,7 @@ pub(crate) async fn recover(
     let (len, storage_ids) = match &decision {
         Decision::Delete => (0, Vec::new()),
         Decision::Keep { len, who } => {
-            (*len, update_all(&peers, &answers.replicas, who, old, recovery, *len).await?)
+            (*len, update_all(&peers, answers.usable(), who, old, recovery, *len).await?)
         }
     };
     let request = pb::CommitBlockSynchronizationRequest {

@@ -253,13 +253,20 @@ async fn check_replica(
     (at, good.then_some(reader))
 }
 
-/// Checks a replica that a reader called bad, and tells the namenode what it finds.
+/// Checks a replica that the namenode asks about, and tells it what is found.
 pub(crate) async fn check_doubted(node: &Node, block: Block) {
     let Some(here) = node.store.status(block.id) else { return };
     let (what, most) = ((block.id, block.stamp), node.config.scan_bytes_per_second);
-    if let (_, Some(reader)) = check_replica(node, here.storage, what, most).await {
-        tracing::info!(block = %block.id, "a replica that a reader called bad verifies");
-        node.disks.of(here.storage).run(move || reader.vouch()).await;
+    let check = async {
+        if let (_, Some(reader)) = check_replica(node, here.storage, what, most).await {
+            tracing::info!(block = %block.id, "a replica that was to be looked at verifies");
+            node.disks.of(here.storage).run(move || reader.vouch()).await;
+        }
+    };
+    tokio::select! {
+        () = check => {}
+        // A disk that hangs never answers.
+        () = node.disks.gone(here.storage) => {}
     }
 }
 

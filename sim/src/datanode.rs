@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::future::{FutureExt as _, select_all};
 use steadfs_common::{BlockId, FsError, FsErrorKind, FsResult, GenStamp};
 use steadfs_datanode::inline::{InlineDatanode, InlineRecovery};
-use steadfs_datanode_store::{ReplicaState, StoreOptions, VolumeConfig};
+use steadfs_datanode_store::{Faults, ReplicaState, StoreOptions, VolumeConfig};
 use steadfs_proto::steadfs as pb;
 use steadfs_proto::steadfs::command::Command;
 use steadfs_proto::steadfs::datanode_link_server::DatanodeLink as _;
@@ -20,6 +20,7 @@ use crate::disk::{Disk, Trouble};
 use crate::exec::Life;
 use crate::net::Place;
 use crate::pipeline;
+use crate::verdict;
 use crate::world::{Shared, plain};
 
 /// Bytes that a datanode says it has room for.
@@ -46,6 +47,8 @@ pub struct Running {
     pub core: RefCell<InlineDatanode>,
     /// Its disk.
     pub disk: Arc<Disk>,
+    /// Whether all its replicas were checked since all goes well.
+    pub checked: Cell<bool>,
     report_wanted: Cell<bool>,
     busy: RefCell<BTreeSet<(BlockId, u64)>>,
 }
@@ -116,7 +119,9 @@ pub fn start(world: &Shared, number: usize) {
     };
     let volume =
         VolumeConfig { path: root.join("volume"), kind: steadfs_common::StorageType::Disk, reserved: 0 };
-    let options = StoreOptions { faults: Some(disk.clone()), ..StoreOptions::new(vec![volume]) };
+    let faults: Option<Arc<dyn Faults>> = Some(disk.clone());
+    // Bytes rot within its two minutes.
+    let options = StoreOptions { faults, verified_for: Duration::ZERO, ..StoreOptions::new(vec![volume]) };
     let core = match InlineDatanode::open(options, address(number), world.random.draw()) {
         Ok(core) => core,
         Err(error) => return world.fail(format!("dn{number} does not start: {error}")),
@@ -128,6 +133,7 @@ pub fn start(world: &Shared, number: usize) {
         life,
         core: RefCell::new(core),
         disk,
+        checked: Cell::new(false),
         report_wanted: Cell::new(false),
         busy: RefCell::default(),
     });
@@ -138,7 +144,17 @@ pub fn start(world: &Shared, number: usize) {
 }
 
 /// Stops a datanode where it is. Its files are then what the disk kept.
+///
+/// What a disk lied about goes with the power only where each block has a good copy elsewhere: more is not promised.
 pub fn stop(world: &Shared, number: usize, how: Stop) {
+    let disk = world.datanodes[number].borrow().running.as_ref().map(|running| running.disk.clone());
+    if let Some(disk) = disk.filter(|disk| disk.has_lied() && (how == Stop::Power || disk.is_off())) {
+        if verdict::is_spare(world, number) {
+            world.note(|| format!("dn{number} keeps little of what its disk lied about"));
+        } else {
+            disk.make_good();
+        }
+    }
     let Some(running) = world.datanodes[number].borrow_mut().running.take() else { return };
     world.note(|| format!("dn{number} stops: {how:?}"));
     world.net.serve(Place::Datanode(number), None);
@@ -376,7 +392,7 @@ async fn copy_failed(world: &Shared, me: &Rc<Running>, order: pb::Transfer) {
     let _ = told.await;
 }
 
-/// Reads replicas that a reader called bad, and tells which are not.
+/// Reads replicas, and tells which are not bad.
 fn check(me: &Rc<Running>, order: &pb::Check) {
     let core = me.core.borrow();
     for block in &order.blocks {
@@ -468,6 +484,7 @@ async fn scan(world: Shared, me: Rc<Running>) {
                 }
             }
         }
+        me.checked.set(world.quiet.get());
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Trouble {
     OneSync,
     /// No room: what needs some fails.
     Full,
+    /// Syncs say yes and keep nothing.
+    Lying,
 }
 
 #[derive(Default)]
@@ -53,6 +55,8 @@ struct State {
     trouble: Option<Trouble>,
     /// Something failed while it was broken.
     failed: bool,
+    /// A sync said yes and kept nothing.
+    lied: bool,
     folders: BTreeSet<PathBuf>,
     base: BTreeMap<PathBuf, FileId>,
     ops: Vec<NameOp>,
@@ -133,6 +137,7 @@ impl Disk {
             durable: state.durable,
             synced: state.synced.clone(),
             files: state.files,
+            lied: state.lied,
             ..State::default()
         };
         Ok(Self { root: to.to_owned(), state: Mutex::new(next) })
@@ -164,6 +169,20 @@ impl Disk {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.state.lock().failed
+    }
+
+    /// Whether syncs that said yes kept nothing.
+    #[must_use]
+    pub fn has_lied(&self) -> bool {
+        self.state.lock().lied
+    }
+
+    /// It keeps all that it lied about, so that a power cut takes nothing that was synced.
+    pub fn make_good(&self) {
+        let mut state = self.state.lock();
+        if std::mem::take(&mut state.lied) {
+            state.keep_all();
+        }
     }
 
     /// Nothing more succeeds.
@@ -214,6 +233,20 @@ impl Disk {
 }
 
 impl State {
+    fn keep_all(&mut self) {
+        self.durable = self.ops.len();
+        let made = self.ops.iter().filter_map(|op| match op {
+            NameOp::Make(folder) => Some(folder.clone()),
+            _ => None,
+        });
+        self.folders.extend(made);
+        for (name, id) in &self.names {
+            if let Ok(bytes) = fs::read(name) {
+                self.synced.insert(*id, bytes);
+            }
+        }
+    }
+
     /// The bytes of a file after a power cut.
     fn bytes(&self, id: FileId, random: &Random) -> Vec<u8> {
         let synced = self.synced.get(&id).cloned().unwrap_or_default();
@@ -247,7 +280,7 @@ impl State {
             return Some(io::Error::other("the power is gone"));
         }
         let failed = match self.trouble? {
-            Trouble::None => false,
+            Trouble::None | Trouble::Lying => false,
             Trouble::Broken => changes,
             Trouble::OneSync => op == DiskOp::Sync,
             Trouble::Full => matches!(op, DiskOp::Write | DiskOp::Create | DiskOp::MakeDir),
@@ -271,6 +304,10 @@ impl Faults for Disk {
     fn after(&self, op: DiskOp, path: &Path, to: Option<&Path>) {
         let mut state = self.state.lock();
         let path = path.to_path_buf();
+        if matches!(op, DiskOp::Sync | DiskOp::SyncDir) && state.trouble == Some(Trouble::Lying) {
+            state.lied = true;
+            return;
+        }
         match op {
             DiskOp::Create => {
                 state.files += 1;

@@ -63,6 +63,7 @@ fn mend(world: &Shared) {
         // trusted until then.
         let broken = world.datanodes[number].borrow().running.as_ref().is_some_and(|running| {
             running.disk.fail_power_after(None);
+            running.disk.make_good();
             running.disk.is_off()
                 || running.disk.has_failed()
                 || !running.core.borrow().store().failures().is_empty()
@@ -82,7 +83,7 @@ fn places(world: &World) -> Vec<Place> {
 }
 
 /// The last two are the same: it can be done seldom enough.
-const KINDS: u64 = 18;
+const KINDS: u64 = 19;
 
 fn inject(world: &Shared, kind: u64, lost_at: &mut Option<Duration>) {
     let random = &world.random;
@@ -137,6 +138,7 @@ fn inject(world: &Shared, kind: u64, lost_at: &mut Option<Duration>) {
         }
         14 => disk_trouble(world, node),
         15 => power_fails_while_it_writes(world, node),
+        16 => lie(world, node),
         _ => lose_replicas(world, node, lost_at),
     }
 }
@@ -267,6 +269,22 @@ fn lose_replicas(world: &Shared, number: usize, lost_at: &mut Option<Duration>) 
     }
     *lost_at = Some(now);
     start_later(world, number, secs(&world.random, 1, 30));
+}
+
+/// The disk of one datanode says yes to syncs and keeps nothing, until the power fails at a moment when that is to be borne.
+fn lie(world: &Shared, number: usize) {
+    datanode::trouble(world, number, Trouble::Lying);
+    let world = world.clone();
+    world.clone().exec.spawn(OUTSIDE, async move {
+        world.exec.sleep(secs(&world.random, 3, 20)).await;
+        while !world.quiet.get() && !verdict::is_spare(&world, number) {
+            world.exec.sleep(secs(&world.random, 1, 3)).await;
+        }
+        if !world.quiet.get() {
+            datanode::stop(&world, number, Stop::Power);
+            start_later(&world, number, secs(&world.random, 1, 20));
+        }
+    });
 }
 
 /// A byte of a finalized replica flips.

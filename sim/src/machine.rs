@@ -273,23 +273,28 @@ pub fn start(root: &Path) -> io::Result<()> {
 /// # Errors
 /// The real disk.
 pub fn stop(to: &Path, power: Option<u64>) -> io::Result<()> {
-    let Some(mut machine) = MACHINE.lock().take() else { return Ok(()) };
-    WATCHING.store(false, Ordering::SeqCst);
     FAULTY.store(false, Ordering::SeqCst);
-    fs::create_dir_all(to)?;
-    match power {
-        Some(seed) => machine.rebuild(&machine.root, to, seed),
-        None => {
-            let mut numbers = BTreeMap::new();
-            copy_numbered(&machine.root, to, &mut numbers)?;
-            machine.carry_over(to, &numbers);
-            *CARRIED.lock() = Some(machine);
-            Ok(())
-        }
-    }
+    // Held while files are copied: a thread of the store waits at its next sync, so the list of tables never gets a table
+    // that was made after the names were read, and no table goes that the list still names.
+    let mut slot = MACHINE.lock();
+    let copied = slot.take().map_or(Ok(()), |machine| machine.leave(to, power));
+    WATCHING.store(false, Ordering::SeqCst);
+    copied
 }
 
 impl Machine {
+    fn leave(mut self, to: &Path, power: Option<u64>) -> io::Result<()> {
+        fs::create_dir_all(to)?;
+        if let Some(seed) = power {
+            return self.rebuild(&self.root, to, seed);
+        }
+        let mut numbers = BTreeMap::new();
+        copy_numbered(&self.root, to, &mut numbers)?;
+        self.carry_over(to, &numbers);
+        *CARRIED.lock() = Some(self);
+        Ok(())
+    }
+
     /// The same disk with its files under other names and numbers.
     fn carry_over(&mut self, to: &Path, numbers: &BTreeMap<u64, u64>) {
         // What is only durable, and not there any more, keeps its number where no file has one.

@@ -86,6 +86,10 @@ fn on_disks(world: &Shared, unrest: &mut Vec<String>) -> OnDisks {
             unrest.push(format!("dn{number} is not up"));
             continue;
         };
+        if !running.checked.get() {
+            // What rotted, or was lied about, is found by that at the latest.
+            unrest.push(format!("dn{number} has not checked its replicas"));
+        }
         let core = running.core.borrow();
         for storage in core.store().volumes_in_service() {
             for replica in core.store().report_page(storage, None, usize::MAX) {

@@ -82,11 +82,11 @@ class Hand:
         return process.pid if process and process.poll() is None else None
 
     def kill(self):
-        with self.lock:
-            process = self.process
-            if process and process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
+        # Without the lock: who asks may hold it, writing to a program that reads no further while it waits for a dead server.
+        process = self.process
+        if process and process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
 
     def end(self):
         """It ends as a program does whose work is done."""

@@ -10,8 +10,8 @@ use steadfs_common::{
     BlockId, DatanodeUuid, FIRST_BLOCK_ID, GenStamp, InodeId, Millis, StorageId, StorageType,
 };
 use steadfs_namenode_core::blocks::{
-    Address, BlockMap, BlockSettings, Facts, Registration, Replica, ReplicaState, SafeModeSettings,
-    VolumeReport,
+    Address, BlockMap, BlockSettings, Facts, Registration, Replica, ReplicaState, ReportPart,
+    SafeModeSettings, VolumeReport,
 };
 use steadfs_namenode_core::command::BlockRef;
 use steadfs_namenode_core::placement::{Machine, PlacementRequest, Topology, Volume};
@@ -150,12 +150,13 @@ fn reported(nodes: u32) -> (BlockMap, Vec<Block>, Vec<Replica>) {
 fn report_of(map: &mut BlockMap, node: u32, number: u64, blocks: &[Block], replicas: &[Replica]) {
     let facts = Facts { version: map.version(), blocks, next_block: BlockId(FIRST_BLOCK_ID.0 + REPLICAS) };
     let who = (uuid(node), 1);
-    let again = map.report(who, (number, storage(node)), replicas, &facts, NOW).expect("a report");
+    let part = ReportPart { report: number, storage: storage(node), knows: None };
+    let again = map.report(who, part, replicas, &facts, NOW).expect("a report");
     assert!(again.is_empty(), "facts that are new enough");
     let all = BlockId(u64::MAX - 1);
-    let done = map.compare(who, (number, storage(node)), replicas, all, usize::MAX, NOW).expect("a report");
+    let done = map.compare(who, part, replicas, all, usize::MAX, NOW).expect("a report");
     assert!(done, "no bound on what is looked at");
-    map.storage_reported(who, (number, storage(node)), NOW).expect("a report");
+    map.storage_reported(who, part, NOW).expect("a report");
 }
 
 pub(super) fn report(_: &Path) -> Run {

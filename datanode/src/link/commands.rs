@@ -18,7 +18,7 @@ use steadfs_proto::steadfs::datanode_link_client::DatanodeLinkClient;
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 
-use super::{CALL_TIMEOUT, call};
+use super::failed;
 use crate::TransferTimeouts;
 use crate::changes::Changes;
 use crate::connection::LinkError;
@@ -33,8 +33,10 @@ use crate::send::{Pace, send_replica};
 const MAX_WAITING: usize = 4_096;
 /// Recoveries at the same time.
 const MAX_RECOVERIES: usize = 16;
-/// Checks of replicas that a reader called bad at the same time.
+/// Checks of replicas at the same time.
 const MAX_CHECKS: usize = 2;
+/// Checks that wait: more are dropped, and asked for again. They must not keep recoveries and copies out.
+const MAX_WAITING_CHECKS: usize = 256;
 /// Copies for the sake of balance at the same time.
 const MAX_MOVES: usize = 2;
 /// Deletions that wait for one volume; more are dropped.
@@ -47,7 +49,7 @@ const DELETIONS_PER_JOB: usize = 64;
 
 /// A command that must not run twice at once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Key {
+pub(super) enum Key {
     /// To which storages, as a hash: the same block may be on its way to others.
     Transfer(BlockId, u64),
     Recover(BlockId, GenStamp),
@@ -60,7 +62,7 @@ pub(crate) struct Commands {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     node: Arc<Node>,
     session: u64,
     changes: Arc<Changes>,
@@ -72,6 +74,9 @@ struct Shared {
     moves: Semaphore,
     recoveries: Semaphore,
     checks: Semaphore,
+    waiting_checks: Arc<Semaphore>,
+    /// Failed copies that are told again.
+    pub(super) told_again: Semaphore,
     /// Of each volume.
     deletions: Mutex<BTreeMap<StorageId, Deletions>>,
 }
@@ -111,6 +116,8 @@ impl Commands {
             moves: Semaphore::new(MAX_MOVES),
             recoveries: Semaphore::new(MAX_RECOVERIES),
             checks: Semaphore::new(MAX_CHECKS),
+            waiting_checks: Arc::new(Semaphore::new(MAX_WAITING_CHECKS)),
+            told_again: failed::places(),
             deletions: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -179,7 +186,8 @@ impl Commands {
             block: command.block,
             storage_ids: command.targets.iter().map(|target| target.storage_id.clone()).collect(),
         };
-        let done = match self.place(Key::Transfer(block.id, hash_of(&failed.storage_ids))) {
+        let key = Key::Transfer(block.id, hash_of(&failed.storage_ids));
+        let done = match self.place(key) {
             Place::Free(done) => Some(done),
             Place::Full => None,
             // It is under way.
@@ -192,8 +200,8 @@ impl Commands {
             };
             // Its place is free before the namenode can order it again.
             drop(done);
-            if !sent && let Err(error) = call(CALL_TIMEOUT, shared.client.clone().copy_failed(failed)).await {
-                tracing::debug!(block = %block.id, %error, "that a copy failed could not be told");
+            if !sent {
+                shared.tell_failed(key, failed).await;
             }
         });
         Ok(())
@@ -203,7 +211,9 @@ impl Commands {
         for wire in command.blocks {
             let block = block("blocks", Some(wire))?;
             let shared = self.shared.clone();
+            let Ok(place) = shared.waiting_checks.clone().try_acquire_owned() else { break };
             self.start(Key::Check(block.id), async move {
+                let _place = place;
                 let Ok(_worker) = shared.checks.acquire().await else { return };
                 check_doubted(&shared.node, block).await;
             });
@@ -245,6 +255,15 @@ impl Commands {
 }
 
 impl Shared {
+    pub(super) fn client(&self) -> DatanodeLinkClient<Channel> {
+        self.client.clone()
+    }
+
+    /// Whether a command is under way.
+    pub(super) fn is_busy(&self, key: Key) -> bool {
+        self.busy.lock().contains(&key)
+    }
+
     /// Copies a replica to other datanodes. Says whether that went well.
     async fn copy(&self, block: Block, command: pb::Transfer) -> bool {
         let workers = if command.for_balance { &self.moves } else { &self.copies };

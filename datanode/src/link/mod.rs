@@ -5,6 +5,7 @@
 
 pub(crate) mod beats;
 pub(crate) mod commands;
+mod failed;
 mod heard;
 pub(crate) mod reports;
 

@@ -11,6 +11,7 @@ use steadfs_proto::steadfs as pb;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{CALL_TIMEOUT, End, Link, RETRY_FIRST, RETRY_MOST, call};
+use crate::changes::Changes;
 use crate::convert::{to_block, to_change, to_replica};
 
 /// Changes in one message.
@@ -121,7 +122,8 @@ impl Link {
     async fn send_report(&self) -> FsResult<()> {
         // So that no change from before the report reaches the namenode after it.
         self.changes.all_sent().await;
-        let report = Report::begin(self.node.store.clone(), self.node.uuid, self.session);
+        let report =
+            Report::begin(self.node.store.clone(), self.changes.clone(), self.node.uuid, self.session);
         call(REPORT_TIMEOUT, self.client.clone().block_report(report.stream())).await?;
         self.metrics.reports.inc();
         Ok(())
@@ -136,6 +138,7 @@ pub(crate) fn may_pass(error: &FsError) -> bool {
 /// A full report under way: slices are made as the connection takes them.
 pub(crate) struct Report {
     store: Arc<Store>,
+    changes: Arc<Changes>,
     uuid: String,
     session: u64,
     report_id: u64,
@@ -146,10 +149,11 @@ pub(crate) struct Report {
 
 impl Report {
     /// A report of everything that lies on the volumes.
-    pub(crate) fn begin(store: Arc<Store>, uuid: DatanodeUuid, session: u64) -> Self {
+    pub(crate) fn begin(store: Arc<Store>, changes: Arc<Changes>, uuid: DatanodeUuid, session: u64) -> Self {
         Self {
             storages: store.volumes_in_service().into(),
             store,
+            changes,
             uuid: uuid.to_string(),
             session,
             report_id: uuid::Uuid::new_v4().as_u64_pair().0,
@@ -164,6 +168,8 @@ impl Report {
     /// The next slice; none at the end.
     pub(crate) fn next(&mut self) -> Option<pb::BlockReportSlice> {
         let storage = *self.storages.front()?;
+        // First the number: a change is in the store before it is told here.
+        let knows = self.changes.end();
         let page = self.store.report_page(storage, self.after, REPLICAS_PER_SLICE);
         self.after = page.last().map(|replica| replica.block.id);
         let storage_done = page.is_empty();
@@ -177,6 +183,7 @@ impl Report {
             storage_id: storage.to_string(),
             replicas: page.iter().map(to_replica).collect(),
             storage_done,
+            knows: Some(knows),
         })
     }
 }

@@ -203,6 +203,15 @@ fn makes_replica(stage: Stage) -> bool {
     matches!(stage, Stage::SetupCreate | Stage::TransferRbw | Stage::TransferFinalized)
 }
 
+/// Whether a request makes this replica the only one with what will follow.
+fn is_extended_alone(request: &WriteBlock) -> bool {
+    let extends = matches!(
+        request.stage,
+        Stage::SetupAppend | Stage::SetupAppendRecovery | Stage::SetupStreamingRecovery
+    );
+    extends && request.targets.is_empty() && request.pipeline_size <= 1
+}
+
 /// [`open`]'s part on a disk thread.
 fn open_replica(
     store: &Arc<steadfs_datanode_store::Store>,
@@ -218,6 +227,9 @@ fn open_replica(
     };
     let old = Block { id: header.id, stamp: header.stamp, len: request.min_bytes };
     let (new, spec) = (request.latest_stamp, request.checksum);
+    if is_extended_alone(request) {
+        store.verify_alone(header.id, header.stamp)?;
+    }
     let writer = match request.stage {
         Stage::SetupCreate if acks == Acks::EachPacket => store.create_rbw(create)?,
         Stage::SetupCreate | Stage::TransferRbw | Stage::TransferFinalized => {

@@ -15,7 +15,7 @@ const NOTHING_KNOWN: Bounds =
 fn stamped(list: &[(GenStamp, ReplicaState, u64)]) -> Vec<(usize, RecoveryReplica)> {
     let replica = |(index, (stamp, state, len)): (usize, &(GenStamp, ReplicaState, u64))| {
         let block = Block { id: BlockId(1), stamp: *stamp, len: *len };
-        (index, RecoveryReplica { block, state: *state, storage: StorageId(Uuid::nil()) })
+        (index, RecoveryReplica { block, state: *state, storage: StorageId(Uuid::nil()), bad: false })
     };
     list.iter().enumerate().map(replica).collect()
 }
@@ -115,7 +115,7 @@ fn a_block_of_which_only_flushed_bytes_were_known_may_go() {
 #[test]
 fn a_block_that_nobody_ever_wrote_to_goes_when_the_lost_storage_was_waited_for() {
     let decide = |list: &[_], left_out, silent, bounds| {
-        let answers = Answers { replicas: replicas(list), left_out, silent, untouched: false };
+        let answers = Answers { replicas: replicas(list), left_out, silent, ..Answers::default() };
         super::decide(&answers, NEW, bounds)
     };
     let waited = Bounds { waited: true, ..NOTHING_KNOWN };
@@ -134,7 +134,7 @@ fn a_block_that_nobody_ever_wrote_to_goes_when_the_lost_storage_was_waited_for()
 fn what_may_be_synced_is_not_where_one_of_the_pipeline_does_not_have_it() {
     let decide = |list: &[_], silent, waited| {
         let bounds = Bounds { acknowledged: 700, waited, unsure: true, ..NOTHING_KNOWN };
-        let answers = Answers { replicas: replicas(list), left_out: 1, silent, untouched: false };
+        let answers = Answers { replicas: replicas(list), left_out: 1, silent, ..Answers::default() };
         super::decide(&answers, NEW, bounds)
     };
     assert!(decide(&[(Rwr, 600)], 0, false).is_err(), "the other may come back with it");
@@ -188,4 +188,32 @@ fn a_recovery_that_broke_off_decides_nothing_yet() {
     assert_eq!(decide(&with_a_better, 0, None), keep(900, &[1]));
     let cut = stamped(&[(NEW, Rwr, 5), (OLD, Rwr, 800)]);
     assert_eq!(decide(&cut, 0, Some(5)), keep(5, &[0, 1]));
+}
+
+#[test]
+fn damaged_replicas_count_only_if_there_is_no_other_and_everybody_was_asked() {
+    let damaged = |number: usize| {
+        let (_, replica) = replicas(&[(Finalized, 900)])[0];
+        Ok(Some(RecoveryReplica {
+            bad: true,
+            storage: StorageId(Uuid::from_u128(number as u128)),
+            ..replica
+        }))
+    };
+    let whole = |len| Ok(Some(replicas(&[(Rwr, len)])[0].1));
+    let old = Block { id: BlockId(1), stamp: OLD, len: 700 };
+    let of = |left_out, answers: Vec<FsResult<Option<RecoveryReplica>>>| {
+        let mut heard = Answers::with_left_out(left_out);
+        for (index, answer) in answers.into_iter().enumerate() {
+            heard.take(index, answer, old).unwrap();
+        }
+        super::decide(&heard, NEW, Bounds { acknowledged: 700, synced: 700, ..NOTHING_KNOWN })
+    };
+    assert_eq!(of(0, vec![damaged(0), whole(800), whole(700)]), keep(700, &[1, 2]));
+    assert_eq!(of(2, vec![damaged(0), whole(800)]), keep(800, &[1]));
+    assert_eq!(of(0, vec![damaged(0), Ok(None), damaged(2)]), keep(900, &[0, 2]), "nothing better will come");
+    let silent = || Err(FsError::new(FsErrorKind::Timeout, "it is away"));
+    for answer in [of(1, vec![damaged(0)]), of(0, vec![damaged(0), silent()])] {
+        assert!(answer.unwrap_err().starts_with("only damaged replicas were found"));
+    }
 }

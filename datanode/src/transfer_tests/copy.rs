@@ -5,7 +5,6 @@ use steadfs_common::{FsErrorKind, FsResult};
 use steadfs_proto::steadfs::{DatanodeAddress, Location};
 use steadfs_wire::transfer::{BlockChecksum, BlockChecksumKind, BlockChecksumReply, TransferBlock};
 
-use super::read::file_of;
 use super::*;
 use crate::disks::Seat;
 use crate::send::{Pace, send_replica};
@@ -97,10 +96,7 @@ async fn what_is_not_final_or_of_another_life_is_not_replicated() {
 async fn rot_is_found_by_the_sender_and_never_copied() {
     let nodes = [TestNode::start().await, TestNode::start().await];
     nodes[0].put(&pattern(200_000), SPEC).await;
-    let file = file_of(nodes[0].dir.path());
-    let mut bytes = std::fs::read(&file).unwrap();
-    bytes[123_456] ^= 1;
-    std::fs::write(&file, bytes).unwrap();
+    nodes[0].rot(123_456);
     let error = replicate(&nodes[0], STAMP, &[location(&nodes[1])]).await.unwrap_err();
     assert_eq!(error.kind(), FsErrorKind::Checksum);
     assert_eq!(nodes[0].heard.bad.lock()[0].id, BLOCK);

@@ -10,6 +10,7 @@ mod read;
 mod write;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -139,6 +140,15 @@ impl TestNode {
         let mut data = vec![0; reader.block().len as usize];
         reader.read_data(0, &mut data).unwrap();
         data
+    }
+
+    /// Changes a byte of the replica on the disk.
+    fn rot(&self, at: u64) {
+        let path = read::file_of(self.dir.path());
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[!byte[0]], at).unwrap();
     }
 
     async fn connect(&self) -> Connection {

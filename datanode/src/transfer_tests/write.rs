@@ -136,6 +136,40 @@ async fn an_append_to_another_stamp_length_or_chunk_size_is_refused() {
 }
 
 #[tokio::test]
+async fn a_rotten_replica_is_not_extended_alone() {
+    let nodes = [TestNode::start().await, TestNode::start().await];
+    let mut writer = Writer::open(&[&nodes[0], &nodes[1]], |_| ()).await.unwrap();
+    writer.write(&pattern(2_000)).await;
+    assert!(writer.finish().await.is_success());
+    nodes[0].rot(100);
+    let append = |stage, old, new| {
+        move |request: &mut WriteBlock| {
+            request.stage = stage;
+            (request.block.stamp, request.block.length) = (GenStamp(old), 2_000);
+            (request.min_bytes, request.max_bytes) = (2_000, 2_000);
+            request.latest_stamp = GenStamp(new);
+        }
+    };
+    // While another has what it lacks, nobody reads it; left alone it is refused.
+    drop(Writer::open(&[&nodes[1], &nodes[0]], append(Stage::SetupAppend, 1_001, 1_002)).await.unwrap());
+    for stage in [Stage::SetupAppendRecovery, Stage::SetupStreamingRecovery] {
+        let answer = Writer::open(&[&nodes[0]], append(stage, 1_002, 1_003)).await.err().unwrap();
+        let message = answer.message.unwrap();
+        assert!(message.contains("Checksum error"), "{message}");
+        nodes[0].expect(ReplicaState::Rbw, GenStamp(1_002), 2_000);
+    }
+    Writer::open(&[&nodes[1]], append(Stage::SetupAppendRecovery, 1_002, 1_003)).await.unwrap();
+
+    let node = TestNode::start().await;
+    node.put(&pattern(2_000), SPEC).await;
+    node.rot(100);
+    let answer = Writer::open(&[&node], append(Stage::SetupAppend, 1_001, 1_002)).await.err().unwrap();
+    assert!(answer.message.unwrap().contains("Checksum error"));
+    node.expect(ReplicaState::Finalized, STAMP, 2_000);
+    assert!(node.status().unwrap().bad);
+}
+
+#[tokio::test]
 async fn a_second_replica_of_a_block_is_refused() {
     let node = TestNode::start().await;
     node.put(&pattern(10), SPEC).await;

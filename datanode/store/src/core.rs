@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use steadfs_common::{BlockId, ChecksumSpec, GenStamp};
 
+use crate::alone::Alone;
 use crate::disk::NamedFile;
 use crate::error::{is_full, is_ours};
 use crate::layout::{self, Place};
@@ -37,6 +38,8 @@ pub(crate) struct Core {
     pub(crate) identity: RwLock<Identity>,
     /// Replicas to be looked at before all others.
     pub(crate) suspects: Suspects,
+    /// Replicas that were verified before they were extended here only.
+    pub(crate) alone: Alone,
 }
 
 /// Bytes on disk that a replica of `len` bytes is counted as: with checksums of the usual kind, whatever it has.
@@ -176,12 +179,12 @@ impl Core {
         }
         let block = finished?;
         self.recount(open);
-        if !self.map.settle(open.volume.index, open, block.stamp, block.len) {
+        let tell = || self.tell(&open.volume, block, ChangeKind::Received);
+        if !self.map.settle_and(open.volume.index, open, (block.stamp, block.len), tell) {
             return Err(StoreError::Superseded { block: open.id });
         }
         open.state.lock().gone = true;
         open.release_room();
-        self.tell(&open.volume, block, ChangeKind::Received);
         Ok(block)
     }
 
@@ -194,11 +197,12 @@ impl Core {
         };
         self.check_lengths(open, &files, spec, block.len)?;
         open.sync_files(&files)?;
-        if place != Place::Finalized {
+        if place == Place::Finalized {
+            open.volume.sync_folder(place, open.id)?;
+        } else {
             open.volume.ensure_folder(Place::Finalized, open.id)?;
-            self.move_files(open, place, Place::Finalized, block.stamp)?;
+            self.move_files(open, Place::Finalized)?;
         }
-        open.volume.sync_folder(Place::Finalized, open.id)?;
         Ok(block)
     }
 
@@ -223,20 +227,11 @@ impl Core {
         Err(StoreError::io(&files.data.path, io::Error::new(io::ErrorKind::InvalidData, why)))
     }
 
-    /// Renames both files of a replica. The checksum file first: at start a data file finds it in either folder.
-    fn move_files(&self, open: &OpenReplica, from: Place, to: Place, stamp: GenStamp) -> StoreResult<()> {
-        let disk = &open.volume.disk;
-        disk.rename(&open.meta_path(from, stamp), &open.meta_path(to, stamp))?;
-        disk.rename(&open.data_path(from), &open.data_path(to))
-    }
-
     /// Moves a temporary replica to those being written, durably.
     pub(crate) fn move_to_rbw(&self, open: &OpenReplica, io: &mut Io) -> StoreResult<()> {
         open.flush(io, true)?;
         open.sync_files(&open.files()?)?;
-        let stamp = open.state.lock().stamp;
-        self.move_files(open, Place::Tmp, Place::Rbw, stamp)?;
-        open.volume.sync_folder(Place::Rbw, open.id)?;
+        self.move_files(open, Place::Rbw)?;
         io.names_unsynced = false;
         io.synced();
         let mut state = open.state.lock();
@@ -340,8 +335,20 @@ impl Core {
         stamp: GenStamp,
         write: bool,
     ) -> StoreResult<(Files, ChecksumSpec)> {
-        let data = volume.disk.open(layout::data_path(&volume.root, place, id), write)?;
-        let meta = volume.disk.open(layout::meta_path(&volume.root, place, id, stamp), write)?;
+        self.open_files_in(volume, (place, place), id, stamp, write)
+    }
+
+    /// As [`Self::open_files`], of one whose data file lies in one folder and its checksum file in another.
+    pub(crate) fn open_files_in(
+        &self,
+        volume: &Volume,
+        (data, meta): (Place, Place),
+        id: BlockId,
+        stamp: GenStamp,
+        write: bool,
+    ) -> StoreResult<(Files, ChecksumSpec)> {
+        let data = volume.disk.open(layout::data_path(&volume.root, data, id), write)?;
+        let meta = volume.disk.open(layout::meta_path(&volume.root, meta, id, stamp), write)?;
         let spec = self.read_header(volume, &meta)?;
         bound::check(&meta, id)?;
         Ok((Files { data, meta }, spec))
@@ -375,14 +382,15 @@ impl Core {
     /// Removes an open replica's files and takes it out of the map. The caller holds its `io`. In this order: whoever makes
     /// a new replica of the block, which may bear the same names, waits for the end of this one.
     pub(crate) fn remove_open(&self, open: &Arc<OpenReplica>) -> StoreResult<()> {
-        let (place, stamp, counted) = {
+        let (place, stamp, counted, strayed) = {
             let mut state = open.state.lock();
             state.gone = true;
             state.owner += 1;
             state.files = None;
-            (state.place(), state.stamp, std::mem::take(&mut state.counted))
+            (state.place(), state.stamp, std::mem::take(&mut state.counted), state.strayed.take())
         };
         let removed = self.remove_files(&open.volume, place, open.id, stamp);
+        let removed = removed.and(self.watch(&open.volume, self.remove_strayed(open, strayed)));
         self.map.remove_open(open.volume.index, open);
         open.volume.remove_used(counted);
         open.release_room();

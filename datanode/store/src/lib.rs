@@ -13,6 +13,7 @@
 //!
 //! Lock order: a replica's `io`, then its `state`, or the map; the map's lock is never held during I/O.
 
+mod alone;
 mod bound;
 mod chunks;
 mod compare;
@@ -25,6 +26,7 @@ mod identity;
 mod layout;
 mod map;
 mod meta;
+mod moves;
 mod opening;
 mod pipeline;
 mod progress;
@@ -40,6 +42,7 @@ mod volumes;
 mod worker;
 mod writer;
 
+pub use alone::VERIFIED_FOR;
 pub use compare::Differences;
 pub use disk::{DiskOp, Faults};
 pub use error::{StoreError, StoreResult};

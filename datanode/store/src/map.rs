@@ -103,13 +103,41 @@ impl ReplicaMap {
 
     /// Turns an open replica into a finalized one; false if it is no longer in the map.
     pub(crate) fn settle(&self, volume: usize, open: &Arc<OpenReplica>, stamp: GenStamp, len: u64) -> bool {
+        self.settle_and(volume, open, (stamp, len), || ())
+    }
+
+    /// As [`ReplicaMap::settle`]; tells of it before anybody can delete the replica, and tell of that.
+    pub(crate) fn settle_and(
+        &self,
+        volume: usize,
+        open: &Arc<OpenReplica>,
+        (stamp, len): (GenStamp, u64),
+        tell: impl FnOnce(),
+    ) -> bool {
         match self.volumes.write()[volume].get_mut(&open.id) {
             Some(slot) if slot.is(open) => {
                 *slot = Slot::Finalized { stamp, len };
+                tell();
                 true
             }
             _ => false,
         }
+    }
+
+    /// Tells of a finalized replica if it is there, before anybody can delete it, and tell of that. Says whether it is.
+    pub(crate) fn tell_finalized(
+        &self,
+        volume: usize,
+        id: BlockId,
+        (stamp, len): (GenStamp, u64),
+        tell: impl FnOnce(),
+    ) -> bool {
+        let volumes = self.volumes.read();
+        let there = matches!(volumes[volume].get(&id), Some(Slot::Finalized { stamp: s, len: l }) if (*s, *l) == (stamp, len));
+        if there {
+            tell();
+        }
+        there
     }
 
     /// Removes an open replica; false if it is no longer in the map.

@@ -73,11 +73,12 @@ impl Core {
             }
         }
         let writer = ReplicaWriter::new(self.clone(), open.clone(), options.spec.kind);
-        drop(io);
-        self.recount(&open);
         if role == ReplicaState::Rbw {
+            // Before anything can take its place, and tell that it has gone.
             self.tell(volume, Block { id, stamp, len: 0 }, ChangeKind::Receiving);
         }
+        drop(io);
+        self.recount(&open);
         Ok(writer)
     }
 
@@ -109,21 +110,27 @@ impl Core {
                 Some((_, Slot::Finalized { .. })) => return Err(exists(ReplicaState::Finalized)),
                 Some((_, Slot::Open(open))) => {
                     let _io = open.io.lock();
-                    let (state, old, gone) = {
+                    let (state, gone) = {
                         let state = open.state.lock();
-                        (state.role, state.stamp, state.gone)
+                        (state.role, state.gone)
                     };
                     if gone {
                         continue;
                     }
-                    let replaces = old < stamp
-                        || (role == ReplicaState::Temporary
-                            && state == ReplicaState::Temporary
-                            && old == stamp);
+                    let former = open.block();
+                    let is_copy = state == ReplicaState::Temporary;
+                    let replaces = former.stamp < stamp
+                        || (role == ReplicaState::Temporary && is_copy && former.stamp == stamp);
                     if !replaces {
                         return Err(exists(state));
                     }
-                    return self.remove_open(&open);
+                    let removed = self.remove_open(&open);
+                    if !is_copy {
+                        // The new replica may fail, or lie on another volume: what the namenode holds against this one
+                        // would keep every copy away from here.
+                        self.tell(&open.volume, former, ChangeKind::Deleted);
+                    }
+                    return removed;
                 }
             }
         }
@@ -267,7 +274,8 @@ impl Core {
         volume.disk.write_at(&meta, &sums, 0)?;
         volume.disk.sync(&meta)?;
         volume.sync_folder(Place::Rbw, old.id)?;
-        volume.disk.rename(&open.data_path(Place::Finalized), &open.data_path(Place::Rbw))?;
+        let moved = volume.disk.rename(&open.data_path(Place::Finalized), &open.data_path(Place::Rbw));
+        moved.inspect_err(|_| drop(volume.disk.remove(&open.meta_path(Place::Rbw, new_stamp))))?;
         // From here on the replica lies among those being written: what fails now fails the replica.
         let mut state = open.state.lock();
         state.stamp = new_stamp;
@@ -282,7 +290,7 @@ impl Core {
             .sync_folder(Place::Rbw, old.id)
             .and_then(|()| volume.sync_folder(Place::Finalized, old.id))
             .and_then(|()| volume.disk.remove(&open.meta_path(Place::Finalized, old.stamp)))
-            .inspect_err(|error| open.fail(error))
+            .inspect_err(|error| open.give_up(error))
     }
 
     /// Before its data was moved the replica is as it was; after that it has failed and stays so.
@@ -421,7 +429,7 @@ impl Core {
         }
         let restamped = self.restamp(&open, stamp);
         if let Err(error) = &restamped {
-            open.fail(error);
+            self.restamp_failed(&open, old, error);
         } else {
             self.map.settle(volume.index, &open, stamp, old.len);
             open.state.lock().gone = true;
@@ -430,6 +438,21 @@ impl Core {
         drop(io);
         self.watch(&volume, restamped)?;
         Ok(Some(volume.storage))
+    }
+
+    /// For want of something the replica is as it was, under its old stamp, and the next try finds it so.
+    fn restamp_failed(&self, open: &Arc<OpenReplica>, old: Block, error: &StoreError) {
+        let now = open.state.lock().stamp;
+        let name = |stamp| open.meta_path(Place::Finalized, stamp);
+        let as_it_was = error.is_shortage()
+            && (now == old.stamp || open.volume.disk.rename(&name(now), &name(old.stamp)).is_ok());
+        if as_it_was {
+            open.state.lock().stamp = old.stamp;
+            self.map.settle(open.volume.index, open, old.stamp, old.len);
+            open.state.lock().gone = true;
+        } else {
+            open.give_up(error);
+        }
     }
 
     pub(crate) fn delete(&self, id: BlockId, stamp: GenStamp) -> StoreResult<bool> {

@@ -180,33 +180,27 @@ impl ReplicaReader {
     }
 
     /// Tells the store that all bytes of this replica were found to match their checksums. One that was known to be bad is
-    /// good again, and the namenode hears of it as of a new one. Says whether it was.
+    /// good again, and the namenode hears of it. Says whether it was.
     pub fn found_good(&self) -> bool {
         if !self.is_bad() || !self.core.clear_mark(&self.volume, self.block.id, self.block.stamp) {
             return false;
         }
         tracing::info!(block = %self.block.id, "a replica that was known to be bad verifies: it counts again");
-        self.core.tell(&self.volume, self.block, ChangeKind::Deleted);
-        self.core.tell(&self.volume, self.block, ChangeKind::Received);
+        self.tell_good();
         true
     }
 
-    /// As [`ReplicaReader::found_good`], where somebody else doubts the replica: the namenode hears of it as of a new one even
-    /// if nothing was held against it here. Says whether it was told.
+    /// As [`ReplicaReader::found_good`], where somebody else doubts the replica: the namenode hears of it even if nothing was held
+    /// against it here. Says whether it was told.
     pub fn vouch(&self) -> bool {
-        if self.found_good() {
-            return true;
-        }
-        let here = self.core.map.places(self.block.id).into_iter().any(|(index, slot)| {
-            let Slot::Finalized { stamp, len } = slot else { return false };
-            index == self.volume.index && (stamp, len) == (self.block.stamp, self.block.len)
-        });
-        if !self.finalized || !here || self.is_bad() {
-            return false;
-        }
-        self.core.tell(&self.volume, self.block, ChangeKind::Deleted);
-        self.core.tell(&self.volume, self.block, ChangeKind::Received);
-        true
+        self.found_good() || (self.finalized && !self.is_bad() && self.tell_good())
+    }
+
+    /// Not if it was deleted meanwhile: a replica that is gone would count until the next full report.
+    fn tell_good(&self) -> bool {
+        let Block { id, stamp, len } = self.block;
+        let tell = || self.core.tell(&self.volume, self.block, ChangeKind::Verified);
+        self.core.map.tell_finalized(self.volume.index, id, (stamp, len), tell)
     }
 
     /// Asks the operating system to forget what it has of the files in memory, from byte `start` of the block to `end`: what
@@ -303,7 +297,12 @@ impl Core {
             ReplicaState::Rwr | ReplicaState::Rur => return Err(StoreError::NotReadable { block: open.id }),
             ReplicaState::Finalized => {
                 let block = Block { id: open.id, stamp: state.stamp, len: state.received };
-                return self.open_settled(open, block);
+                // Half way through a truncation the checksum file is still to come.
+                let meta = state
+                    .strayed
+                    .filter(|strayed| strayed.meta)
+                    .map_or(Place::Finalized, |strayed| strayed.place);
+                return self.open_settled(open, block, meta);
             }
             ReplicaState::Rbw => {}
         }
@@ -330,14 +329,15 @@ impl Core {
         }))
     }
 
-    /// A finalized replica with a recovery or a change of stamp under way: its files lie where they always did.
+    /// A finalized replica with a recovery or a change of stamp under way: its data file lies where it always did.
     fn open_settled(
         self: &Arc<Self>,
         open: &OpenReplica,
         block: Block,
+        meta: Place,
     ) -> StoreResult<Option<ReplicaReader>> {
         let volume = &open.volume;
-        match self.open_files(volume, Place::Finalized, block.id, block.stamp, false) {
+        match self.open_files_in(volume, (Place::Finalized, meta), block.id, block.stamp, false) {
             Ok((files, spec)) => Ok(Some(ReplicaReader {
                 core: self.clone(),
                 volume: volume.clone(),

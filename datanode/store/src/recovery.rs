@@ -8,6 +8,7 @@ use crate::chunks::Chunks;
 use crate::core::{Core, LOOKUPS, footprint};
 use crate::layout::Place;
 use crate::map::Slot;
+use crate::moves::Strayed;
 use crate::replica::{Files, Io, OpenReplica, State};
 use crate::{Block, ReplicaState, Store, StoreError, StoreResult, bound, meta};
 
@@ -23,6 +24,8 @@ pub struct RecoveryReplica {
     pub state: ReplicaState,
     /// Where it lies.
     pub storage: StorageId,
+    /// It is known that not all its bytes match their checksums.
+    pub bad: bool,
 }
 
 impl Store {
@@ -56,7 +59,8 @@ impl Core {
                     volume.alive()?;
                     let block = Block { id: block.id, stamp, len };
                     let state = ReplicaState::Finalized;
-                    return Ok(Some(RecoveryReplica { block, state, storage: volume.storage }));
+                    let bad = self.map.is_bad(volume.index, block.id, stamp);
+                    return Ok(Some(RecoveryReplica { block, state, storage: volume.storage, bad }));
                 }
                 Some((volume, Slot::Finalized { stamp, len })) => {
                     check_recovery_stamp(block, stamp, recovery)?;
@@ -68,7 +72,7 @@ impl Core {
                     state.counted = footprint(len);
                     let open = OpenReplica::new(block.id, volume.clone(), state);
                     if self.map.reopen(volume.index, stamp, len, &open) {
-                        return Ok(Some(told(&open)));
+                        return Ok(Some(self.told(&open)));
                     }
                 }
                 Some((_, Slot::Open(open))) => {
@@ -119,7 +123,14 @@ impl Core {
         state.recovery = recovery;
         state.owner += 1;
         drop(state);
-        Ok(Some(told(open)))
+        Ok(Some(self.told(open)))
+    }
+
+    fn told(&self, open: &OpenReplica) -> RecoveryReplica {
+        let (block, state) = (open.block(), open.state.lock().before);
+        let bad =
+            state == ReplicaState::Finalized && self.map.is_bad(open.volume.index, open.id, block.stamp);
+        RecoveryReplica { block, state, storage: open.volume.storage, bad }
     }
 
     fn update_replica(&self, old: Block, recovery: GenStamp, len: u64) -> StoreResult<StorageId> {
@@ -229,13 +240,7 @@ impl Core {
         state: &State,
         len: u64,
     ) -> StoreResult<Files> {
-        let disk = &open.volume.disk;
-        self.write_shorter(open, files, spec, state, len).inspect_err(|_| {
-            for path in [open.data_path(Place::Tmp), open.meta_path(Place::Rbw, state.recovery)] {
-                // The error that is told is the one to mend; the next start clears what is left.
-                let _ = disk.remove(&path);
-            }
-        })
+        self.write_shorter(open, files, spec, state, len).inspect_err(|_| remove_copy(open, state.recovery))
     }
 
     fn write_shorter(
@@ -271,7 +276,7 @@ impl Core {
         Ok(Files { data, meta })
     }
 
-    /// The data file takes its place last but one, so that after a crash in between it goes with the checksum file of its length.
+    /// The data file takes its place first: after a crash behind it, it goes with the checksum file of its length.
     fn put_in_place(
         &self,
         open: &OpenReplica,
@@ -281,13 +286,10 @@ impl Core {
         len: u64,
     ) -> StoreResult<()> {
         let disk = &open.volume.disk;
-        disk.rename(&open.data_path(Place::Tmp), &open.data_path(Place::Finalized))?;
-        disk.rename(
-            &open.meta_path(Place::Rbw, state.recovery),
-            &open.meta_path(Place::Finalized, state.recovery),
-        )?;
+        disk.rename(&open.data_path(Place::Tmp), &open.data_path(Place::Finalized))
+            .inspect_err(|_| remove_copy(open, state.recovery))?;
+        // From here on it is the shorter one: its checksum file is on its way, and comes with the next try if not with this.
         self.doubt(open, Place::Finalized, state.stamp);
-        disk.remove(&open.meta_path(Place::Finalized, state.stamp))?;
         let mut now = open.state.lock();
         now.stamp = state.recovery;
         now.received = len;
@@ -295,7 +297,24 @@ impl Core {
         now.acked = len;
         now.spec = spec;
         now.files = Some(copy);
+        now.strayed = Some(Strayed { place: Place::Rbw, data: false, meta: true });
+        drop(now);
+        self.rename_home(open)?;
+        // Its folder is synced at the end of the recovery.
+        open.state.lock().strayed = None;
+        if let Err(error) = disk.remove(&open.meta_path(Place::Finalized, state.stamp)) {
+            // The next comparison of the folder finds it, or the next start.
+            tracing::warn!(block = %open.id, %error, "the checksum file of a replica before its truncation is left");
+        }
         Ok(())
+    }
+}
+
+/// Removes the shorter copy of a replica that could not take its place.
+fn remove_copy(open: &OpenReplica, recovery: GenStamp) {
+    for path in [open.data_path(Place::Tmp), open.meta_path(Place::Rbw, recovery)] {
+        // The error that is told is the one to mend; the next start clears what is left.
+        let _ = open.volume.disk.remove(&path);
     }
 }
 
@@ -310,10 +329,4 @@ fn check_recovery_stamp(block: Block, found: GenStamp, recovery: GenStamp) -> St
     }
     let expected = format!("{} or newer and older than the recovery {recovery}", block.stamp);
     Err(StoreError::Stamp { block: block.id, found, expected })
-}
-
-fn told(open: &OpenReplica) -> RecoveryReplica {
-    let state = open.state.lock();
-    let block = Block { id: open.id, stamp: state.stamp, len: state.received };
-    RecoveryReplica { block, state: state.before, storage: open.volume.storage }
 }

@@ -9,6 +9,7 @@ use steadfs_common::{BlockId, ChecksumSpec, GenStamp};
 use crate::chunks::Chunks;
 use crate::disk::NamedFile;
 use crate::layout::{self, Place};
+use crate::moves::Strayed;
 use crate::volume::Volume;
 use crate::{StoreError, StoreResult, meta};
 
@@ -88,6 +89,8 @@ pub(crate) struct State {
     pub(crate) failed: Option<String>,
     /// What a recovery can do with it although it failed.
     pub(crate) salvage: Option<Salvage>,
+    /// Its files that are not where they should be.
+    pub(crate) strayed: Option<Strayed>,
     /// It was written again once after a failed sync.
     pub(crate) rewritten: bool,
     /// It is no longer this: finalized, deleted, or its volume failed.
@@ -151,6 +154,7 @@ impl State {
             owner: 0,
             failed: None,
             salvage: None,
+            strayed: None,
             rewritten: false,
             gone: false,
             files: None,

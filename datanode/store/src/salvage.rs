@@ -11,24 +11,41 @@ use crate::{ReplicaState, StoreResult, meta};
 const STEP_BYTES: u64 = 1 << 20;
 
 impl Core {
-    /// A replica that was being written and failed takes part in recoveries again, as one that waits, since it may lack bytes
-    /// that were acknowledged.
-    ///
-    /// If a write failed, it has what had been written before. If a sync did, the bytes that had been synced are certain; the
-    /// others are read, compared with their checksums and written again, so that the sync which ends the recovery tells the
-    /// truth about them. That is tried once: if a sync fails again, only what was synced counts. The caller holds `io`.
+    /// A replica that failed takes part in recoveries again, if it can. The caller holds `io`.
     ///
     /// # Errors
-    /// The disk, or the end does not match its checksum: the replica stays failed.
+    /// The disk, or the end does not match its checksum: the replica stays failed. For want of room it is tried again the next
+    /// time.
     pub(crate) fn salvage(&self, open: &OpenReplica, io: &mut Io) -> StoreResult<()> {
-        let how = {
+        let (how, finalized) = {
             let mut state = open.state.lock();
-            let being_written = matches!(state.effective(), ReplicaState::Rbw | ReplicaState::Rwr);
+            let known = state.effective() != ReplicaState::Temporary && !state.gone;
             match state.salvage.take() {
-                Some(how) if being_written && !state.gone => how,
+                Some(how) if known => (how, state.effective() == ReplicaState::Finalized),
                 _ => return Ok(()),
             }
         };
+        let salvaged = self.bring_home(open).and_then(|()| match finalized {
+            // Its bytes were synced before it was finalized, and have not changed since.
+            true => {
+                open.state.lock().failed = None;
+                Ok(())
+            }
+            false => self.salvage_written(open, io, how),
+        });
+        salvaged.inspect_err(|error| {
+            if error.is_shortage() {
+                open.state.lock().salvage.get_or_insert(how);
+            }
+        })
+    }
+
+    /// One that was being written counts as one that waits, since it may lack bytes that were acknowledged.
+    ///
+    /// If a write failed, it has what had been written before. If a sync did, the bytes that had been synced are certain; the
+    /// others are read, compared with their checksums and written again, so that the sync which ends the recovery tells the
+    /// truth about them. That is tried once: if a sync fails again, only what was synced counts.
+    fn salvage_written(&self, open: &OpenReplica, io: &mut Io, how: Salvage) -> StoreResult<()> {
         if how == Salvage::Unsynced {
             // What it had received was not at fault. If it cannot be written, it is not counted.
             let _ = open.flush(io, true);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use steadfs_common::{BlockId, ChecksumSpec, GenStamp, StorageId};
 
+use crate::alone::{Alone, VERIFIED_FOR};
 use crate::core::{Core, LOOKUPS, footprint};
 use crate::disk::Disk;
 use crate::identity;
@@ -30,13 +31,16 @@ pub struct StoreOptions {
     pub faults: Option<Arc<dyn Faults>>,
     /// How long a volume may take for a small file to be written and read before it counts as failed.
     pub check_timeout: Duration,
+    /// How long a replica that was verified because its block was to be extended here only ([`Store::verify_alone`]) counts as
+    /// verified.
+    pub verified_for: Duration,
 }
 
 impl StoreOptions {
     /// Volumes with all else as usual.
     #[must_use]
     pub fn new(volumes: Vec<VolumeConfig>) -> Self {
-        Self { volumes, faults: None, check_timeout: CHECK_TIMEOUT }
+        Self { volumes, faults: None, check_timeout: CHECK_TIMEOUT, verified_for: VERIFIED_FOR }
     }
 }
 
@@ -63,6 +67,8 @@ pub enum ChangeKind {
     Received,
     /// It was deleted.
     Deleted,
+    /// It was there already, and the namenode wants to know: all its bytes match their checksums.
+    Verified,
 }
 
 /// A replica that changed: the namenode wants to know.
@@ -185,6 +191,7 @@ impl Store {
             turn: AtomicUsize::new(0),
             identity: RwLock::new(node),
             suspects: Suspects::default(),
+            alone: Alone::new(options.verified_for),
         };
         for (volume, id, stamp) in bad {
             core.know_bad(&volume, id, stamp);
@@ -480,6 +487,16 @@ impl Store {
     /// A stamp outside `block.stamp..=new_stamp`, another length; the disk.
     pub fn recover_close(&self, block: Block, new_stamp: GenStamp, len: u64) -> StoreResult<StorageId> {
         self.core.recover_close(block, new_stamp, len)
+    }
+
+    /// To be called before a replica of stamp `stamp` or newer is extended while no other datanode is in the pipeline: it is
+    /// read, for half a minute at most, unless that was done a short while ago or another one of its volume is being read.
+    /// Whether it can be extended at all is not asked.
+    ///
+    /// # Errors
+    /// [`StoreError::Checksum`]: it is bad; a finalized one is known as that from now on. The disk.
+    pub fn verify_alone(&self, id: BlockId, stamp: GenStamp) -> StoreResult<()> {
+        self.core.verify_alone(id, stamp)
     }
 
     /// Opens a replica with stamp `stamp` or newer.

@@ -141,7 +141,7 @@ impl ReplicaWriter {
             if io.names_unsynced {
                 let place = self.replica.state.lock().place();
                 let synced = self.replica.volume.sync_folder(place, self.replica.id);
-                synced.inspect_err(|error| self.replica.fail(error))?;
+                synced.inspect_err(|error| self.replica.give_up(error))?;
                 io.names_unsynced = false;
             }
             io.synced();

@@ -56,7 +56,7 @@ pub use nodes::{
     NodeIndex, Registration, Storage, VolumeReport,
 };
 pub use places::StorageIndex;
-pub use report::{Change, ChangeKind, Facts, Replica, ReplicaState};
+pub use report::{Change, ChangeKind, Facts, Replica, ReplicaState, ReportPart};
 pub use roster::{Host, Roster, Wish};
 pub use safe_mode::{SafeCounts, SafeMode, SafeModeSettings};
 pub use slow::{MAX_PEERS, PeerLatency};

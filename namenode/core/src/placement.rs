@@ -15,9 +15,12 @@ pub use topology::{Machine, Topology, Volume};
 pub(crate) use topology::{host_of, zone_of};
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, DatanodeUuid, GenStamp, StorageId};
+
+use crate::namespace::lease::RECOVERY_RETRY;
 
 /// What placement is asked for.
 #[derive(Clone, Debug)]
@@ -50,4 +53,8 @@ pub trait Cluster {
     fn live(&self, block: BlockId, stamp: GenStamp) -> SmallVec<[StorageId; 3]>;
     /// Live datanodes, and how many of them `excluded` names: for the message when none can be found.
     fn datanodes(&self) -> usize;
+    /// How long a recovery of `block` that runs is left alone before it is asked for again, under a new stamp.
+    fn recovery_wait(&self, _block: BlockId) -> Duration {
+        RECOVERY_RETRY
+    }
 }

@@ -30,7 +30,7 @@ fn report_of(storage: &Storage) -> StorageReport {
     }
 }
 
-fn node_of(node: &Datanode, storages: &[StorageReport], topology: &Topology) -> Node {
+fn node_of(map: &BlockMap, node: &Datanode, storages: &[StorageReport], topology: &Topology) -> Node {
     let machine = storages.iter().find_map(|storage| topology.machine_of(storage.storage));
     let sum = |what: fn(&StorageReport) -> u64| {
         storages.iter().filter(|storage| !storage.failed).map(what).fold(0, u64::saturating_add)
@@ -47,7 +47,7 @@ fn node_of(node: &Datanode, storages: &[StorageReport], topology: &Topology) -> 
         node: node.node.clone(),
         live: node.live,
         admin: node.admin,
-        lacking: node.lacking,
+        lacking: map.lacking_of(node.uuid),
         stale: machine.is_some_and(|machine| machine.stale),
         slow: node.slow,
         latency: node.latency,
@@ -67,7 +67,7 @@ impl Directory {
         for (node, storages) in map.datanodes().iter() {
             let mut storages: Vec<StorageReport> = storages.map(report_of).collect();
             storages.sort_by_key(|storage| storage.storage);
-            let node = Arc::new(node_of(node, &storages, &directory.topology));
+            let node = Arc::new(node_of(map, node, &storages, &directory.topology));
             let places = storages.iter().map(|storage| (storage.storage, (Arc::clone(&node), storage.kind)));
             directory.storages.extend(places);
             directory.reports.push(NodeReport { node, storages });

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use steadfs_common::{BlockId, DatanodeUuid, FsError, FsErrorKind, FsResult, StorageId};
 use steadfs_namenode_core::View as _;
-use steadfs_namenode_core::blocks::{Change, Facts, Heartbeat, NodeCommand, Registration, Replica};
+use steadfs_namenode_core::blocks::{
+    Change, Facts, Heartbeat, NodeCommand, Registration, Replica, ReportPart,
+};
 use steadfs_namenode_core::command::BlockRef;
 use steadfs_namenode_core::record::Block;
 
@@ -34,6 +36,14 @@ pub struct ReportSlice {
     pub replicas: Vec<Replica>,
     /// There are no more on this volume.
     pub last: bool,
+    /// It knows of the session's changes before this number. None: its datanode does not say.
+    pub knows: Option<u64>,
+}
+
+impl ReportSlice {
+    const fn part(&self) -> ReportPart {
+        ReportPart { report: self.report, storage: self.storage, knows: self.knows }
+    }
 }
 
 /// The facts of some blocks, as read.
@@ -47,6 +57,22 @@ impl Known {
     fn facts(&self) -> Facts<'_> {
         Facts { version: self.version, blocks: &self.blocks, next_block: self.next_block }
     }
+}
+
+/// Takes what a datanode tells, by facts that are read anew for what `take` gives back because its blocks changed meanwhile.
+///
+/// # Errors
+/// As `take`; [`FsErrorKind::Retriable`] if some of it could not be taken: nothing is left out in silence. The datanode sends
+/// it again, after a wait that grows.
+fn settle<T>(told: Vec<T>, mut take: impl FnMut(Vec<T>) -> FsResult<Vec<T>>) -> FsResult<()> {
+    let mut rest = told;
+    for _ in 0..TRIES {
+        rest = take(rest)?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(FsError::new(FsErrorKind::Retriable, "the blocks change too fast to take this report of them"))
 }
 
 impl Shared {
@@ -76,17 +102,13 @@ impl Shared {
 
     fn note_slice(&self, slice: &ReportSlice) -> FsResult<()> {
         let who = (slice.uuid, slice.session);
-        let what = (slice.report, slice.storage);
+        let what = slice.part();
         for part in slice.replicas.chunks(STEP) {
-            let mut rest = part.to_vec();
-            for _ in 0..TRIES {
+            settle(part.to_vec(), |rest| {
                 let known = self.known(rest.iter().map(|replica| replica.block.id));
                 let now = self.now();
-                rest = self.owner.write(|map| map.report(who, what, &rest, &known.facts(), now))?;
-                if rest.is_empty() {
-                    break;
-                }
-            }
+                self.owner.write(|map| map.report(who, what, &rest, &known.facts(), now))
+            })?;
             let last = part[part.len() - 1].block.id;
             self.compare(slice, part, last)?;
         }
@@ -100,7 +122,7 @@ impl Shared {
 
     fn compare(&self, slice: &ReportSlice, part: &[Replica], last: BlockId) -> FsResult<()> {
         let who = (slice.uuid, slice.session);
-        let what = (slice.report, slice.storage);
+        let what = slice.part();
         loop {
             let now = self.now();
             if self.owner.write(|map| map.compare(who, what, part, last, COMPARE_STEP, now))? {
@@ -114,8 +136,7 @@ impl Shared {
         who: (DatanodeUuid, u64),
         (changes, end): (Vec<Change>, Option<u64>),
     ) -> FsResult<()> {
-        let mut rest = changes;
-        for _ in 0..TRIES {
+        settle(changes, |rest| {
             let known = self.known(rest.iter().map(|change| change.block.id));
             let now = self.now();
             let (again, received) = self.owner.write(|map| {
@@ -123,13 +144,8 @@ impl Shared {
                 (again, map.take_received())
             });
             self.announce(received);
-            rest = again?;
-            if rest.is_empty() {
-                return Ok(());
-            }
-        }
-        // The datanode sends them again.
-        Err(FsError::new(FsErrorKind::Retriable, "the blocks change too fast to take this report of them"))
+            again
+        })
     }
 
     /// Notes changes of which all blocks are known, so that nothing is read. Gives back the others.
@@ -253,5 +269,25 @@ impl Blocks {
         let (good, bad) = self.shared.owner.read(|map| map.replicas(block));
         let directory = self.shared.directory.load();
         (directory.locations(&good), directory.locations(&bad))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_newer_facts_is_tried_again_and_never_left_out_in_silence() {
+        let mut tries = 0;
+        let slow = settle(vec![1, 2, 3, 4], |rest| {
+            tries += 1;
+            Ok(rest[1..].to_vec())
+        });
+        assert_eq!((slow, tries), (Ok(()), 4));
+        let never = settle(vec![1], Ok).unwrap_err();
+        assert_eq!(never.kind(), FsErrorKind::Retriable);
+        assert_eq!(settle(Vec::<u64>::new(), Ok), Ok(()));
+        let refused = settle(vec![1], |_| Err(FsError::new(FsErrorKind::NotRegistered, "an earlier life")));
+        assert_eq!(refused.unwrap_err().kind(), FsErrorKind::NotRegistered);
     }
 }

@@ -43,6 +43,10 @@ impl Cluster for Picture {
     fn datanodes(&self) -> usize {
         self.directory.topology.live()
     }
+
+    fn recovery_wait(&self, block: BlockId) -> Duration {
+        self.shared.owner.read(|map| map.recovery_wait(block))
+    }
 }
 
 impl EffectSink for Blocks {

@@ -237,6 +237,7 @@ impl FakeDatanode {
             storage_id: self.storage(),
             replicas,
             storage_done: last,
+            knows: None,
         }
     }
 

@@ -112,6 +112,7 @@ fn slice(message: pb::BlockReportSlice) -> FsResult<ReportSlice> {
         storage: storage_id("storage_id", &message.storage_id)?,
         replicas: message.replicas.into_iter().map(replica).collect::<FsResult<_>>()?,
         last: message.storage_done,
+        knows: message.knows,
     })
 }
 
@@ -120,6 +121,7 @@ fn change(message: pb::blocks_changed_request::Change) -> FsResult<Change> {
         Kind::Receiving => ChangeKind::Receiving,
         Kind::Received => ChangeKind::Received,
         Kind::Deleted => ChangeKind::Deleted,
+        Kind::Verified => ChangeKind::Verified,
     };
     let storage = storage_id("changes.storage_id", &message.storage_id)?;
     Ok(Change { storage, block: block_ref("changes.block", message.block)?, kind })

@@ -267,6 +267,7 @@ impl Pretender {
             storage_id: node.storage.clone(),
             replicas: Vec::new(),
             storage_done: true,
+            knows: None,
         };
         node.link.block_report(tokio_stream::iter([report])).await.unwrap();
         let beat = steadfs::HeartbeatRequest {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use steadfs_namenode_core::namespace::check as rules;
 use steadfs_namenode_core::record::{Block, Inode};
 use steadfs_namenode_core::{Key, Record, View as _};
@@ -245,7 +245,7 @@ fn check_store(path: &Path, sources: &Sources, sound: &mut Sound) -> Option<Posi
             .map_err(anyhow::Error::from)
             .and_then(|key| Ok((key, records::decode(table, value)?)));
         match row {
-            Ok((key, record)) => rows.row(&key, &record),
+            Ok((key, record)) => rows.row(&key, &record)?,
             Err(error) => rows.sound.found(
                 Gravity::Lost,
                 format!(
@@ -257,9 +257,10 @@ fn check_store(path: &Path, sources: &Sources, sound: &mut Sound) -> Option<Posi
         ensure!(!rows.sound.is_full(), "there is more to find");
         Ok(())
     });
-    match read.context("the check of the store did not come to its end") {
-        Ok(()) => rows.end(),
-        Err(_) if rows.sound.is_full() => {
+    let full = rows.sound.is_full();
+    match read.and_then(|()| rows.end()).context("the check of the store did not come to its end") {
+        Ok(()) => {}
+        Err(_) if full => {
             sound.fact(format!("{MAX_FINDINGS} things are wrong: what else may be was not looked for"));
         }
         // A start does not read everything, so it would not notice.
@@ -280,57 +281,57 @@ struct Rows<'a, 'b> {
 }
 
 impl Rows<'_, '_> {
-    fn row(&mut self, key: &Key, record: &Record) {
-        match (key, record) {
+    /// What is wrong with a row. Fails if one that it leads to cannot be read: then nothing is known of it, and all is to be read
+    /// from elsewhere.
+    fn row(&mut self, key: &Key, record: &Record) -> anyhow::Result<()> {
+        let problems = match (key, record) {
             (Key::Inode(_), Record::Inode(inode)) => self.inode(inode),
             (Key::Block(_), Record::Block(block)) => self.block(block),
             (Key::Entry(id, _) | Key::Totals(id) | Key::FileBlock(id, _) | Key::XAttrs(id) | Key::Lease(id), _)
                 // What is being reclaimed goes piece by piece.
                 if self.view.inode(*id).is_none() && self.view.reclaims(1).is_empty() =>
             {
-                self.repair(format!("{key:?} is of an inode that is not there"));
+                vec![format!("{key:?} is of an inode that is not there")]
             }
-            _ => {}
-        }
+            _ => Vec::new(),
+        };
         if let Some(failure) = self.view.take_failure() {
-            self.sound.found(Gravity::Lost, format!("a row that {key:?} leads to cannot be read: {failure}"));
+            bail!("a row that {key:?} leads to: {failure}");
         }
+        for text in problems {
+            self.repair(&text);
+        }
+        Ok(())
     }
 
-    fn repair(&mut self, text: String) {
+    fn repair(&mut self, text: &str) {
         self.sound.found(
             Gravity::Repair,
             format!("{text}. Start the namenode and run steadfs admin fsck --namespace --repair"),
         );
     }
 
-    fn inode(&mut self, inode: &Inode) {
+    fn inode(&mut self, inode: &Inode) -> Vec<String> {
         self.inodes += 1;
-        for problem in rules::inode(self.view, inode) {
-            self.repair(problem.text);
-        }
+        rules::inode(self.view, inode).into_iter().map(|problem| problem.text).collect()
     }
 
-    fn block(&mut self, block: &Block) {
+    fn block(&mut self, block: &Block) -> Vec<String> {
         self.blocks += 1;
         self.complete += u64::from(block.is_complete());
-        for problem in rules::block(self.view, block) {
-            self.repair(problem.text);
-        }
+        rules::block(self.view, block).into_iter().map(|problem| problem.text).collect()
     }
 
-    fn end(self) {
-        let Self { view, sound, inodes, blocks, complete } = self;
-        for problem in rules::counters(view, blocks, complete) {
-            sound.found(
-                Gravity::Repair,
-                format!(
-                    "{}. Start the namenode and run steadfs admin fsck --namespace --repair",
-                    problem.text
-                ),
-            );
+    fn end(mut self) -> anyhow::Result<()> {
+        let problems = rules::counters(self.view, self.blocks, self.complete);
+        if let Some(failure) = self.view.take_failure() {
+            bail!("the counters of the namespace: {failure}");
         }
-        sound.fact(format!("namespace: {inodes} inodes, {blocks} blocks"));
+        for problem in problems {
+            self.repair(&problem.text);
+        }
+        self.sound.fact(format!("namespace: {} inodes, {} blocks", self.inodes, self.blocks));
+        Ok(())
     }
 }
 

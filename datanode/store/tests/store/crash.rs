@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use steadfs_common::BlockId;
 use steadfs_datanode_store::{
-    Block, DiskOp, Faults, NoListener, ReplicaState, ReplicaWriter, Store, StoreOptions,
+    Block, DiskOp, Faults, NoListener, ReplicaState, ReplicaWriter, Store, StoreError, StoreOptions,
+    StoreResult,
 };
 
 use crate::fixture::*;
@@ -44,6 +45,8 @@ impl NameOp {
 #[derive(Default)]
 struct Recorded {
     left: Option<usize>,
+    /// So many steps pass, and for the next one there is no room.
+    lacks: Option<usize>,
     ops: Vec<NameOp>,
     /// Operations before this one are durable.
     durable: usize,
@@ -70,6 +73,15 @@ impl Faults for Recorder {
                 return Err(io::Error::other("the power is gone"));
             }
             *left -= 1;
+        }
+        let takes_room = matches!(op, DiskOp::Create | DiskOp::Write | DiskOp::Rename | DiskOp::Remove);
+        match state.lacks.filter(|_| takes_room) {
+            Some(0) => {
+                state.lacks = None;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Some(steps) => state.lacks = Some(steps - 1),
+            None => {}
         }
         Ok(())
     }
@@ -194,6 +206,8 @@ enum Step {
     Close,
     Delete,
     BlockRecovery(u16),
+    /// A recovery for a step of which there is no room, and the next one; what is finalized is truncated.
+    Lacking(u8, u16),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -208,6 +222,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Close),
         1 => Just(Step::Delete),
         1 => (0_u16..2_000).prop_map(Step::BlockRecovery),
+        2 => (0_u8..8, 0_u16..2_000).prop_map(|(after, len)| Step::Lacking(after, len)),
     ]
 }
 
@@ -226,6 +241,7 @@ struct Promise {
 }
 
 struct Run {
+    recorder: Arc<Recorder>,
     store: Arc<Store>,
     writer: Option<ReplicaWriter>,
     current: u64,
@@ -308,6 +324,37 @@ impl Run {
                 promise.durable = promise.data.len();
                 promise.stamp = self.stamp;
             }
+            (Step::Lacking(after, cut), _) => {
+                let kept = if promise.finalized { 0 } else { promise.durable as u64 };
+                let least = u64::from(*cut).max(kept);
+                promise.durable = promise.durable.min(least as usize);
+                let store = &self.store;
+                let recover = |stamp| -> StoreResult<u64> {
+                    // With the power the volume goes.
+                    let gone = || StoreError::NotFound { block: id, why: "it is gone".into() };
+                    let told = store.init_recovery(old, stamp)?.ok_or_else(gone)?;
+                    let len = told.block.len.min(least);
+                    store.update_replica(told.block, stamp, len).map(|_| len)
+                };
+                self.recorder.0.lock().lacks = Some(usize::from(*after));
+                let first = recover(new_stamp);
+                self.recorder.0.lock().lacks = None;
+                let len = match first {
+                    Ok(len) => len,
+                    Err(_) => {
+                        self.stamp += 1;
+                        let second = recover(steadfs_common::GenStamp(self.stamp));
+                        let gone = self.recorder.0.lock().left == Some(0);
+                        assert!(second.is_ok() || gone, "{second:?}");
+                        second.map_err(stop)?
+                    }
+                };
+                self.writer = None;
+                promise.data.truncate(len as usize);
+                promise.finalized = true;
+                promise.durable = promise.data.len();
+                promise.stamp = self.stamp;
+            }
             _ => {}
         }
         self.promises.get_mut(&self.current).unwrap().in_doubt = false;
@@ -366,6 +413,7 @@ fn crash_after(steps: &[Step], operations: usize, choices: u64) -> bool {
     let recorder = Arc::new(Recorder::default());
     let fixture = Fixture::with_faults(1, Some(recorder.clone()));
     let mut run = Run {
+        recorder: recorder.clone(),
         store: fixture.store().clone(),
         writer: None,
         current: ID.0,
@@ -439,7 +487,11 @@ fn every_operation_of_a_usual_life_may_be_the_last() {
             Finalize,
         ],
     ];
-    for life in lives {
+    let lacking = (0..8).map(|step| {
+        let (cut, truncate) = (Step::Lacking(step, 1_500), Step::Lacking(step, 700));
+        vec![Create, Write(1_400), Sync, Write(300), cut, truncate, Append, Write(3), Finalize]
+    });
+    for life in lives.into_iter().chain(lacking) {
         let mut operations = 0;
         while (0..4).all(|choices| crash_after(&life, operations, choices * 7_919 + operations as u64)) {
             operations += 1;

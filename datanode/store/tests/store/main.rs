@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
+mod alone;
 mod crash;
 mod faults;
 mod fixture;
 mod folders;
 mod golden;
 mod hot;
+mod lacking;
 mod matrix;
 mod model;
 mod packets;

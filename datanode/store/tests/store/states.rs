@@ -290,6 +290,23 @@ fn deleting_leaves_open_readers_alone() {
 }
 
 #[test]
+fn the_namenode_hears_that_an_unfinished_replica_made_way_for_a_copy() {
+    let fixture = Fixture::new(1);
+    let store = fixture.store();
+    let writer = store.create_rbw(create(ID, G1)).unwrap();
+    write(&writer, 0, b"abc").unwrap();
+    drop(writer);
+    let copy = store.create_temporary(create(ID, G2)).unwrap();
+    let told = fixture.heard.changes.lock().clone();
+    assert_eq!(
+        told,
+        [(ChangeKind::Receiving, block(ID, G1, 0)), (ChangeKind::Deleted, block(ID, G1, 3))],
+        "a copy that may still fail is told of when it is whole"
+    );
+    assert_eq!(copy.block().stamp, G2);
+}
+
+#[test]
 fn rot_is_found_on_reading_and_reported() {
     let fixture = Fixture::new(1);
     let store = fixture.store();

@@ -350,3 +350,67 @@ fn a_datanode_that_was_dead_when_it_was_to_leave_must_empty_itself_when_it_comes
     settle(&mut world, 3, &[]);
     assert_eq!(admin(&world, 0), AdminState::Decommissioned);
 }
+
+/// Datanode 0 leaves, with one block that is elsewhere and one that is not, while a third is missing for another reason.
+fn dies_while_it_leaves() -> World {
+    let mut world = World::running(4);
+    world.written(1, 2, &[0, 1]);
+    world.written(2, 1, &[3]);
+    world.written(3, 2, &[2, 3]);
+    wishing(&mut world, &[(0, Wish::Decommission)]);
+    settle(&mut world, 3, &[3]);
+    assert_eq!(lacking(&world), Lacking { blocks: 1, only_here: 0, open: 0 });
+    // The other is dead a moment later: its block is missing for good.
+    settle(&mut world, 120, &[0, 3]);
+    assert_eq!(world.map.missing(steadfs_common::BlockId(0), 10), [id(2)]);
+    world
+}
+
+fn lacking(world: &World) -> Lacking {
+    world.map.lacking_of(uuid(0))
+}
+
+#[test]
+fn a_datanode_that_dies_while_it_leaves_waits_for_its_own_blocks_only() {
+    let mut world = dies_while_it_leaves();
+    assert_eq!((admin(&world, 0), lacking(&world).blocks), (AdminState::Decommissioning, 1));
+    world.change(2, named(1), ChangeKind::Received);
+    settle(&mut world, 3, &[0, 3]);
+    assert_eq!((admin(&world, 0), lacking(&world)), (AdminState::Decommissioned, Lacking::default()));
+    world.map.check_leaving();
+}
+
+#[test]
+fn a_datanode_that_dies_with_all_others_that_have_a_block_does_not_leave_it_behind() {
+    let mut world = World::running(5);
+    world.written(1, 1, &[0]);
+    world.written(2, 2, &[0, 1, 2]);
+    wishing(&mut world, &[(0, Wish::Decommission)]);
+    world.pass(1, &[]);
+    assert_eq!(lacking(&world).blocks, 1, "block 2 is safe without it");
+    settle(&mut world, 120, &[0, 1, 2]);
+    world.change(3, named(1), ChangeKind::Received);
+    settle(&mut world, 3, &[0, 1, 2]);
+    assert_eq!((admin(&world, 0), lacking(&world).only_here), (AdminState::Decommissioning, 1));
+    world.map.check_leaving();
+}
+
+#[test]
+fn a_datanode_that_died_before_its_blocks_were_known_tells_what_it_waits_for() {
+    let mut world = dies_while_it_leaves();
+    world.map.register(registration(0, 1), world.now).unwrap();
+    assert_eq!(admin(&world, 0), AdminState::Decommissioning);
+    // It dies again before it could report.
+    settle(&mut world, 120, &[0, 3]);
+    world.change(2, named(1), ChangeKind::Received);
+    settle(&mut world, 3, &[0, 3]);
+    let waits = lacking(&world);
+    assert_eq!((admin(&world, 0), waits.only_here), (AdminState::Decommissioning, 1), "block 2 may be there");
+    assert!(waits.blocks >= 1);
+    world.map.check_leaving();
+    // Back again, it tells itself what it has.
+    world.map.register(registration(0, 1), world.now).unwrap();
+    world.report(0, &[finalized(1)]);
+    settle(&mut world, 3, &[3]);
+    assert_eq!((admin(&world, 0), lacking(&world)), (AdminState::Decommissioned, Lacking::default()));
+}

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, GenStamp, Millis, StorageId};
 
-use super::bad::{Bad, Cause};
+use super::bad::Bad;
 use super::map::{BlockMap, Building, Pending, Reported};
 use super::places::StorageIndex;
 use super::recover::RecoveryWork;
@@ -32,6 +32,7 @@ impl BlockMap {
                 self.changes.note(block.id);
                 let old = self.recoveries.remove(&block.id);
                 let since = old.as_ref().and_then(|old| old.since);
+                let repeats = old.as_ref().map_or(0, |old| old.repeats.saturating_add(1));
                 // Who was asked last may be the one that does not answer.
                 let tried = old.and_then(|old| old.primary).into_iter().map(|(node, _)| node).collect();
                 let id = block.id;
@@ -45,6 +46,8 @@ impl BlockMap {
                     since,
                     primary: None,
                     tried,
+                    led: false,
+                    repeats,
                 };
                 self.recoveries.insert(id, work);
                 if !self.safe_mode.is_on() {
@@ -58,7 +61,7 @@ impl BlockMap {
     /// The block as one that is not complete; what was known of it as a complete one is kept as reports.
     fn build(&mut self, block: BlockId) -> &mut Building {
         if let Some(entry) = self.take_entry(block) {
-            self.bad.remove(&block);
+            let bad = self.bad.remove(&block).unwrap_or_default();
             let report = |storage: &StorageIndex| Reported {
                 storage: *storage,
                 stamp: entry.stamp,
@@ -66,8 +69,8 @@ impl BlockMap {
                 state: ReplicaState::Finalized,
             };
             let reports = entry.places.as_slice().iter().map(report).collect();
-            self.building
-                .insert(block, Building { replication: entry.replication, reports, ..Building::default() });
+            let building = Building { replication: entry.replication, reports, bad, ..Building::default() };
+            self.building.insert(block, building);
         }
         self.building.entry(block).or_default()
     }
@@ -87,7 +90,7 @@ impl BlockMap {
             let found = self.nodes.find_storage(*storage);
             let Some(place) = found.filter(|place| self.nodes.counts(*place)) else { continue };
             self.note_building(place, Replica { block, state: ReplicaState::Finalized });
-            self.nodes.storage_mut(place).recent.note(block.id, now);
+            self.nodes.storage_mut(place).recent.note(block.id, None, now);
         }
     }
 
@@ -120,13 +123,25 @@ impl BlockMap {
         let known = std::mem::take(self.build(block));
         self.building.remove(&block);
         self.table.insert(block, stamp, length, replication);
+        let node_of = |storage: StorageIndex| self.nodes.storage(storage).node;
+        let former: SmallVec<[Bad; 1]> = known
+            .bad
+            .into_iter()
+            .filter(|mark| known.reports.iter().all(|other| node_of(other.storage) != node_of(mark.storage)))
+            .collect();
+        for Bad { storage, stamp, length, cause, .. } in former {
+            self.mark_bad(block, Bad::new(storage, (stamp, length), cause));
+        }
         for report in known.reports {
             let Reported { storage, stamp: its, length: bytes, state } = report;
             match state {
                 ReplicaState::Finalized if its == stamp && bytes == length => self.put_place(block, storage),
                 // Its last word may be on its way.
                 ReplicaState::BeingWritten if its == stamp => {}
-                _ => self.mark_bad(block, Bad { storage, stamp: its, length: bytes, cause: Cause::Proven }),
+                _ => {
+                    let cause = Self::cause_of(state);
+                    self.mark_bad(block, Bad::new(storage, (its, bytes), cause));
+                }
             }
         }
         self.await_pipeline(block, &known.expected, now);

@@ -6,7 +6,7 @@
 //! Whether datanodes that serve may be stopped is another question: it is answered by one look through all blocks, in
 //! steps, when somebody asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, DatanodeUuid, FsResult, Millis, StorageId};
@@ -21,7 +21,7 @@ use super::table::Entry;
 const EXAMPLES: usize = 10;
 
 /// A block that keeps datanodes from leaving.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Needed {
     /// Which ones.
     nodes: SmallVec<[NodeIndex; 2]>,
@@ -33,6 +33,8 @@ struct Needed {
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
     needed: BTreeMap<BlockId, Needed>,
+    /// Leaving datanodes all of whose blocks were judged: of one that dies, what it kept is known on.
+    judged: BTreeSet<NodeIndex>,
 }
 
 impl Leaving {
@@ -99,7 +101,34 @@ impl BlockMap {
             needed.nodes.retain(|node| *node != at);
             !needed.nodes.is_empty()
         });
+        self.leaving.judged.remove(&at);
         self.nodes.node_mut(at).lacking = Lacking::default();
+    }
+
+    /// What keeps a datanode from leaving. Of a dead one whose blocks were not all known, whatever lacks anywhere may have been
+    /// there.
+    #[must_use]
+    pub fn lacking_of(&self, uuid: DatanodeUuid) -> Lacking {
+        let Some(at) = self.nodes.find(uuid) else { return Lacking::default() };
+        let node = self.nodes.node(at);
+        if node.live || !node.admin.is_leaving() || self.knows_all_of(at) {
+            return node.lacking;
+        }
+        let missing = self.missing.len() as u64;
+        let waiting: usize = self.needed[..super::map::SPREAD].iter().map(BTreeSet::len).sum();
+        Lacking { blocks: missing + waiting as u64, only_here: missing, ..node.lacking }
+    }
+
+    /// A leaving datanode died with a replica of this block. Others may have died with it: it is judged as one that keeps it.
+    pub(super) fn had(&mut self, id: BlockId, at: NodeIndex) {
+        if !self.nodes.node(at).admin.is_leaving() {
+            return;
+        }
+        let mut needed = self.leaving.needed.get(&id).cloned().unwrap_or_default();
+        if !needed.nodes.contains(&at) {
+            needed.nodes.push(at);
+            self.leaving.note(id, needed, &mut self.nodes);
+        }
     }
 
     /// Notes which leaving datanodes a block keeps.
@@ -107,11 +136,23 @@ impl BlockMap {
         let Some(entry) = self.table.get(id) else { return };
         let places = entry.places.as_slice();
         let nodes = places.iter().map(|place| self.nodes.storage(*place).node);
-        let kept: SmallVec<[NodeIndex; 2]> = nodes
+        let mut kept: SmallVec<[NodeIndex; 2]> = nodes
             .filter(|node| self.nodes.node(*node).admin.is_leaving() && !self.is_safe_without(*node, entry))
             .collect();
         if kept.is_empty() && self.leaving.needed.is_empty() {
             return;
+        }
+        // What a dead one held is forgotten, but not that this block still lacks because of it.
+        let before = self.leaving.needed.get(&id).into_iter().flat_map(|needed| needed.nodes.iter().copied());
+        for at in before {
+            let node = self.nodes.node(at);
+            if !node.live
+                && node.admin.is_leaving()
+                && !kept.contains(&at)
+                && !self.is_safe_without(at, entry)
+            {
+                kept.push(at);
+            }
         }
         let only_here = self.tally(places).serving == 0;
         self.leaving.note(id, Needed { nodes: kept, only_here }, &mut self.nodes);
@@ -141,6 +182,13 @@ impl BlockMap {
         if self.sweep.is_under_way() {
             return;
         }
+        for at in leaving.iter().copied().filter(|at| self.nodes.node(*at).live) {
+            if self.has_reported(at) {
+                self.leaving.judged.insert(at);
+            } else {
+                self.leaving.judged.remove(&at);
+            }
+        }
         let mut left = false;
         for at in leaving {
             if self.nodes.node(at).lacking == Lacking::default() && self.knows_all_of(at) {
@@ -158,12 +206,13 @@ impl BlockMap {
         }
     }
 
-    /// Whether all replicas of a datanode are known. Of a dead one nobody knows what it held: it has left when nothing
-    /// lacks any more.
+    /// Whether all replicas of a datanode are known. Of one that died before nobody knows what it held: it has left when
+    /// nothing lacks any more.
     fn knows_all_of(&self, at: NodeIndex) -> bool {
         if !self.nodes.node(at).live {
-            return self.missing.is_empty()
-                && self.needed[..super::map::SPREAD].iter().all(std::collections::BTreeSet::is_empty);
+            return self.leaving.judged.contains(&at)
+                || (self.missing.is_empty()
+                    && self.needed[..super::map::SPREAD].iter().all(BTreeSet::is_empty));
         }
         self.has_reported(at)
     }

@@ -126,6 +126,8 @@ pub(super) struct Building {
     pub(super) replication: u16,
     pub(super) expected: SmallVec<[StorageId; 3]>,
     pub(super) reports: SmallVec<[Reported; 3]>,
+    /// Bad replicas from when it was complete: they are still there, and nobody copies over them unread.
+    pub(super) bad: SmallVec<[Bad; 1]>,
     /// Bytes that each of its replicas may come to.
     pub(super) room: u64,
 }
@@ -258,17 +260,21 @@ impl BlockMap {
         let volumes = registration.volumes.clone();
         let wish = self.wish(registration.uuid, &registration.address, &registration.node)?;
         let known = self.nodes.find(registration.uuid);
+        let buried = known.filter(|at| {
+            let node = self.nodes.node(*at);
+            !node.live && node.admin.is_leaving() && !node.admin.is_maintained()
+        });
         let renewed = known.is_some_and(|at| self.nodes.node(at).session != registration.session);
         let at = self.nodes.register(registration, now, self.settings.heartbeat)?;
         let node = self.nodes.node_mut(at);
         node.report_due = Some(now.plus(REPORT_PATIENCE));
         node.orders.resend();
-        let storages = node.storages.clone();
+        let (storages, taken) = (node.storages.clone(), node.taken);
         for storage in storages {
             let entry = self.nodes.storage_mut(storage);
             (entry.reported, entry.dropped) = (false, false);
             entry.break_report_off();
-            entry.recent.clear();
+            entry.recent.clear(taken);
             if !named.contains(&entry.report.id) {
                 self.drop_storage(storage);
                 // Taken out by its operator: it is no volume of this datanode's until it is named again.
@@ -282,6 +288,10 @@ impl BlockMap {
             self.break_off_copies(at, now);
         }
         self.pass_recoveries_on(at, now);
+        if let Some(at) = buried {
+            // It tells itself what it has.
+            self.release(at);
+        }
         self.doubt_departure(at);
         self.obey(at, wish, now);
         self.refresh(now);
@@ -465,7 +475,12 @@ impl BlockMap {
 
     /// How many of these replicas are on datanodes that serve, and were reported in the present life of theirs.
     pub(super) fn proven(&self, places: &[StorageIndex]) -> usize {
-        places.iter().filter(|place| self.serves(**place) && self.nodes.storage(**place).reported).count()
+        self.proven_places(places).len()
+    }
+
+    pub(super) fn proven_places(&self, places: &[StorageIndex]) -> SmallVec<[StorageIndex; 4]> {
+        let proven = |place: &StorageIndex| self.serves(*place) && self.nodes.storage(*place).reported;
+        places.iter().copied().filter(proven).collect()
     }
 
     /// A good replica is there. A datanode holds one replica of a block, so one on another of its volumes is forgotten.

@@ -18,8 +18,10 @@ mod failed;
 mod lives;
 mod nothing_left;
 mod recoveries;
+mod reports;
 mod spread;
 mod stuck;
+mod unfinished;
 mod volumes;
 
 const LENGTH: u64 = 1_000;
@@ -109,6 +111,11 @@ pub(super) fn finalized(number: u64) -> Replica {
     Replica { block: named(number), state: ReplicaState::Finalized }
 }
 
+/// Of a report that does not say which changes it knows of.
+pub(super) fn part(report: u64, storage: StorageId) -> ReportPart {
+    ReportPart { report, storage, knows: None }
+}
+
 fn complete(number: u64, replication: u16) -> Block {
     Block {
         id: id(number),
@@ -154,7 +161,7 @@ impl World {
     }
 
     pub(super) fn report(&mut self, node: u32, replicas: &[Replica]) {
-        let (who, what) = ((uuid(node), 1), (self.now.0, storage(node)));
+        let (who, what) = ((uuid(node), 1), part(self.now.0, storage(node)));
         let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
         assert!(self.map.report(who, what, replicas, &facts, self.now).unwrap().is_empty());
         while !self.map.compare(who, what, replicas, BlockId(u64::MAX), 3, self.now).unwrap() {}
@@ -293,7 +300,7 @@ fn a_report_that_drowned_in_changes_is_asked_for_again() {
     world.written(1, 2, &[0, 1]);
     world.pass(65, &[0]);
     world.map.register(registration(0, 1), world.now).unwrap();
-    for number in 2..20_000 {
+    for number in 2..70_000 {
         world.change(0, named(number), ChangeKind::Deleted);
     }
     world.report(0, &[finalized(1)]);
@@ -366,7 +373,7 @@ fn an_earlier_life_is_refused_everywhere() {
     refused(world.map.register(registration(0, 1), world.now));
     let facts = Facts { version: 0, blocks: &[], next_block: id(0) };
     refused(world.map.changed((uuid(0), 1), (&[], None), &facts, world.now).map(drop));
-    refused(world.map.report((uuid(0), 1), (1, storage(0)), &[], &facts, world.now).map(drop));
+    refused(world.map.report((uuid(0), 1), part(1, storage(0)), &[], &facts, world.now).map(drop));
     assert_eq!(world.map.heartbeat(heartbeat(9, 1), world.now).unwrap(), [NodeCommand::Register]);
 }
 
@@ -421,6 +428,8 @@ fn what_was_made_after_a_restored_state_is_kept_until_it_is_let_go() {
     assert!(world.pass(1, &[]).contains(&(0, NodeCommand::Report)));
     world.report(0, &replicas);
     let mut gone = invalidated(&world.pass(5, &[]));
+    world.change(1, named(3), ChangeKind::Verified);
+    gone.extend(invalidated(&world.pass(5, &[])));
     gone.sort_unstable();
     assert_eq!((gone, world.map.kept()), (vec![(0, id(3)), (0, id(600))], (0, 0)));
 }
@@ -469,13 +478,15 @@ fn reports_out_of_order_are_refused() {
     let mut world = World::running(1);
     let facts = Facts { version: 0, blocks: &[], next_block: id(0) };
     let who = (uuid(0), 1);
-    let error =
-        world.map.report(who, (7, storage(0)), &[finalized(2), finalized(1)], &facts, world.now).unwrap_err();
+    let error = world
+        .map
+        .report(who, part(7, storage(0)), &[finalized(2), finalized(1)], &facts, world.now)
+        .unwrap_err();
     assert_eq!(error.kind(), FsErrorKind::InvalidRequest);
-    assert!(world.map.compare(who, (7, storage(0)), &[], id(9), 10, world.now).unwrap());
-    let error = world.map.report(who, (7, storage(0)), &[finalized(9)], &facts, world.now).unwrap_err();
+    assert!(world.map.compare(who, part(7, storage(0)), &[], id(9), 10, world.now).unwrap());
+    let error = world.map.report(who, part(7, storage(0)), &[finalized(9)], &facts, world.now).unwrap_err();
     assert_eq!(error.kind(), FsErrorKind::InvalidRequest, "before what was compared already");
-    let error = world.map.report(who, (8, storage(3)), &[], &facts, world.now).unwrap_err();
+    let error = world.map.report(who, part(8, storage(3)), &[], &facts, world.now).unwrap_err();
     assert_eq!(error.kind(), FsErrorKind::InvalidRequest, "not its volume");
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use steadfs_common::{BlockId, FIRST_BLOCK_ID, GenStamp, InodeId, Millis};
 
-use super::map_test::{heartbeat, id, settings, storage, uuid};
+use super::map_test::{heartbeat, id, part, settings, storage, uuid};
 use super::*;
 use crate::command::{BlockRef, Effect};
 use crate::record::{Block, BlockState};
@@ -44,6 +44,8 @@ pub(super) struct World {
     next: u64,
     /// Replicas that readers call bad, and are.
     rotten: BTreeSet<(u32, BlockId)>,
+    /// Replicas that their datanodes were asked to read, and found good.
+    verified: BTreeSet<(u32, BlockId)>,
 }
 
 #[derive(Clone, Debug)]
@@ -98,6 +100,7 @@ impl World {
             blocks: BTreeMap::new(),
             next: 0,
             rotten: BTreeSet::new(),
+            verified: BTreeSet::new(),
         };
         for node in 0..NODES {
             world.start(node);
@@ -145,7 +148,7 @@ impl World {
             .collect();
         let (version, blocks, next_block) = self.facts_of();
         let facts = Facts { version, blocks: &blocks, next_block };
-        let what = (self.now.0, storage(at));
+        let what = part(self.now.0, storage(at));
         for part in replicas.chunks(3) {
             // Another life may be dead for the map: then it is told to register at its next heartbeat.
             let Ok(again) = self.map.report(who, what, part, &facts, self.now) else { return };
@@ -181,6 +184,16 @@ impl World {
         node.disk.insert(block.id, block);
         node.untold.push((block, ChangeKind::Received));
         self.rotten.remove(&(at, block.id));
+        self.verified.remove(&(at, block.id));
+    }
+
+    /// Reads a replica, and tells what it finds.
+    fn check(&mut self, at: u32, block: BlockRef) {
+        let node = &mut self.nodes[at as usize];
+        if node.disk.get(&block.id) == Some(&block) && !self.rotten.contains(&(at, block.id)) {
+            node.untold.push((block, ChangeKind::Verified));
+            self.verified.insert((at, block.id));
+        }
     }
 
     pub(super) fn write(&mut self, nodes: &[u32], replication: u16, late: bool) {
@@ -235,7 +248,8 @@ impl World {
         match command {
             NodeCommand::Register => self.register(at),
             NodeCommand::Report => self.report(at),
-            NodeCommand::Recover { .. } | NodeCommand::Bandwidth(_) | NodeCommand::Check(_) => {}
+            NodeCommand::Recover { .. } | NodeCommand::Bandwidth(_) => {}
+            NodeCommand::Check(blocks) => blocks.into_iter().for_each(|block| self.check(at, block)),
             NodeCommand::Transfer { block, targets, .. } => {
                 let held = self.nodes[at as usize].disk.get(&block.id) == Some(&block);
                 let rotten = self.rotten.contains(&(at, block.id));
@@ -276,11 +290,22 @@ impl World {
                 "{order:?} deleted at {at}: {left} good ones left, {wanted} wanted"
             );
             assert!(left > 0, "{order:?} was the last at {at}");
+            let read = |node: &u32| {
+                let held = self.nodes[*node as usize].disk.get(&block.id);
+                *node != at
+                    && held.is_some_and(|held| held.stamp == block.stamp)
+                    && self.verified.contains(&(*node, block.id))
+            };
+            assert!(
+                was_good || left > 1 || (0..NODES).any(|node| read(&node)),
+                "{order:?} at {at} went for one that nobody had read"
+            );
         }
         let node = &mut self.nodes[at as usize];
         node.disk.remove(&order.id);
         node.untold.push((held, ChangeKind::Deleted));
         self.rotten.remove(&(at, order.id));
+        self.verified.remove(&(at, order.id));
     }
 
     fn beat(&mut self, at: u32, obeys: bool) {
@@ -372,6 +397,7 @@ impl World {
             let known = self.map.live(block.id, block.stamp).contains(&storage(at));
             if known {
                 self.rotten.insert((at, block.id));
+                self.verified.remove(&(at, block.id));
                 self.map.report_bad(named, &[storage(at)], true);
             }
         }

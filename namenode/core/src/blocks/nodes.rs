@@ -493,6 +493,9 @@ impl Datanodes {
                     return None;
                 }
                 self.node_mut(owner).storages.retain(|storage| *storage != at);
+                // Each datanode numbers its changes by itself.
+                let taken = self.node(node).taken;
+                self.storage_mut(at).recent.clear(taken);
             }
             if !self.node(node).storages.contains(&at) {
                 self.node_mut(node).storages.push(at);

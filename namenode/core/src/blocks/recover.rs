@@ -1,5 +1,7 @@
 //! Recoveries of blocks: who leads them, who is asked, and how long who cannot be asked is waited for.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 use steadfs_common::{BlockId, GenStamp, Millis, StorageId};
 
@@ -7,10 +9,18 @@ use super::map::BlockMap;
 use super::nodes::NodeIndex;
 use super::work::{BLOCKS_PER_ROUND, NodeCommand};
 use crate::command::BlockRef;
+use crate::namespace::lease::RECOVERY_RETRY;
 
 /// Recoveries that one answer to a heartbeat orders. No more wait for a datanode: it would be told of them when others already
 /// lead them.
 const RECOVERS_PER_HEARTBEAT: usize = 64;
+/// The longest that a recovery which does not end is left alone before it is asked for again: who is cut off from the others and
+/// not from the namenode comes back without any news here, and its file is to be closed soon after.
+const LONGEST_RETRY: Duration = Duration::from_secs(120);
+/// The same where nobody can lead it: who comes is told at once.
+const UNLED_RETRY: Duration = Duration::from_secs(600);
+/// The wait doubles no more often.
+const MAX_DOUBLINGS: u32 = 8;
 /// Datanodes that may lead the recovery of a block of which nothing is left.
 const WITNESSES: usize = 8;
 
@@ -31,9 +41,34 @@ pub(super) struct RecoveryWork {
     pub(super) primary: Option<(NodeIndex, Millis)>,
     /// Primaries that did not come back.
     pub(super) tried: SmallVec<[NodeIndex; 3]>,
+    /// Somebody was told of it, under this stamp.
+    pub(super) led: bool,
+    /// How often it was asked for anew since there was news of one of its storages.
+    pub(super) repeats: u32,
 }
 
 impl BlockMap {
+    /// How long a block's recovery that runs is left alone before it is asked for again, under a new stamp. That helps only where
+    /// somebody could be told of the old one, and each time less, until there is news of one of its storages: whoever can lead
+    /// it is told at once, whatever its stamp.
+    #[must_use]
+    pub fn recovery_wait(&self, block: BlockId) -> Duration {
+        match self.recoveries.get(&block) {
+            None => RECOVERY_RETRY,
+            Some(work) if work.led => {
+                RECOVERY_RETRY.saturating_mul(1 << work.repeats.min(MAX_DOUBLINGS)).min(LONGEST_RETRY)
+            }
+            Some(_) => UNLED_RETRY,
+        }
+    }
+
+    /// A replica of a block was reported: a recovery of it that did not end may end now.
+    pub(super) fn news_for_recovery(&mut self, block: BlockId) {
+        if let Some(work) = self.recoveries.get_mut(&block) {
+            work.repeats = 0;
+        }
+    }
+
     /// Tells a datanode which recoveries it leads.
     pub(super) fn give_recovers(&mut self, at: NodeIndex, commands: &mut Vec<NodeCommand>, now: Millis) {
         for _ in 0..RECOVERS_PER_HEARTBEAT {
@@ -104,6 +139,12 @@ impl BlockMap {
             {
                 *until = now;
             }
+            let of_it = |id: &StorageId| {
+                self.nodes.find_storage(*id).is_some_and(|place| self.nodes.storage(place).node == at)
+            };
+            if work.storages.iter().any(of_it) {
+                work.repeats = 0;
+            }
         }
     }
 
@@ -147,6 +188,7 @@ impl BlockMap {
         }
         if let Some(node) = hands.iter().find(|node| !work.tried.contains(node)) {
             work.primary = Some((*node, until));
+            work.led = true;
             self.nodes.node_mut(*node).orders.recovers.push_back(id);
         }
     }

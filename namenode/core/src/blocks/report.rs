@@ -7,6 +7,7 @@ use super::bad::{Bad, Cause};
 use super::map::{BlockMap, Building, Reported};
 use super::nodes::{NodeIndex, ReportProgress};
 use super::places::StorageIndex;
+use super::recent::Age;
 use super::recover::RecoveryWork;
 use crate::command::BlockRef;
 use crate::record::{Block, BlockState};
@@ -42,6 +43,8 @@ pub enum ChangeKind {
     Received,
     /// It is gone.
     Deleted,
+    /// It was there already, and its datanode has found that all its bytes match their checksums.
+    Verified,
 }
 
 /// A replica that came or went.
@@ -53,6 +56,17 @@ pub struct Change {
     pub block: BlockRef,
     /// What happened.
     pub kind: ChangeKind,
+}
+
+/// Which part of a full report: one volume's.
+#[derive(Clone, Copy, Debug)]
+pub struct ReportPart {
+    /// Which report.
+    pub report: u64,
+    /// Which volume.
+    pub storage: StorageId,
+    /// The part knows of the session's changes before this number. None: its datanode does not say.
+    pub knows: Option<u64>,
 }
 
 /// What the namespace has of blocks, read after [`BlockMap::version`] said `version`.
@@ -97,17 +111,18 @@ impl BlockMap {
     ///
     /// # Errors
     /// [`FsErrorKind::NotRegistered`] for another life of the datanode; [`FsErrorKind::InvalidRequest`] for ids that
-    /// are not in order, a volume that is not the datanode's, or a report in whose place another one has begun.
+    /// are not in order, a volume that is not the datanode's, or a report in whose place another one has begun;
+    /// [`FsErrorKind::Retriable`] for a part so old that more changed since than is remembered.
     pub fn report(
         &mut self,
         (uuid, session): (DatanodeUuid, u64),
-        (report, storage): (u64, StorageId),
+        part: ReportPart,
         replicas: &[Replica],
         facts: &Facts<'_>,
         now: Millis,
     ) -> FsResult<Vec<Replica>> {
-        let at = self.reported_storage(uuid, session, storage)?;
-        let progress = self.progress(at, report, now)?;
+        let at = self.reported_storage(uuid, session, part.storage)?;
+        let progress = self.progress(at, part.report, now)?;
         let first = progress.next.unwrap_or(BlockId(u64::MAX));
         let ordered = replicas.windows(2).all(|pair| pair[0].block.id < pair[1].block.id);
         if !ordered
@@ -115,10 +130,11 @@ impl BlockMap {
         {
             return Err(invalid("a report's replicas are not in order of their block ids".into()));
         }
+        let age = self.age(at, part, progress)?;
         let mut again = Vec::new();
         for replica in replicas {
             let id = replica.block.id;
-            if self.nodes.storage(at).recent.outdates(id, progress.began) {
+            if self.nodes.storage(at).recent.outdates(id, age) {
                 continue;
             }
             let node = self.nodes.storage(at).node;
@@ -149,15 +165,16 @@ impl BlockMap {
     pub fn compare(
         &mut self,
         (uuid, session): (DatanodeUuid, u64),
-        (report, storage): (u64, StorageId),
+        part: ReportPart,
         replicas: &[Replica],
         last: BlockId,
         budget: usize,
         now: Millis,
     ) -> FsResult<bool> {
-        let at = self.reported_storage(uuid, session, storage)?;
-        let progress = self.progress(at, report, now)?;
+        let at = self.reported_storage(uuid, session, part.storage)?;
+        let progress = self.progress(at, part.report, now)?;
         let Some(first) = progress.next.filter(|first| *first <= last) else { return Ok(true) };
+        let age = self.age(at, part, progress)?;
         let listed = |id: &BlockId| replicas.binary_search_by_key(id, |replica| replica.block.id).is_ok();
         let mut stopped = None;
         let mut gone: Vec<BlockId> = Vec::new();
@@ -185,12 +202,12 @@ impl BlockMap {
         let deleted: Vec<BlockId> =
             self.nodes.node(node).orders.invalid_on(at, first..=until).filter(|id| !listed(id)).collect();
         for id in deleted {
-            if !self.nodes.storage(at).recent.outdates(id, progress.began) {
+            if !self.nodes.storage(at).recent.outdates(id, age) {
                 self.nodes.node_mut(node).orders.keep(id);
             }
         }
         for id in gone {
-            if !self.nodes.storage(at).recent.outdates(id, progress.began) {
+            if !self.nodes.storage(at).recent.outdates(id, age) {
                 self.forget(id, at);
             }
         }
@@ -210,14 +227,14 @@ impl BlockMap {
     pub fn storage_reported(
         &mut self,
         (uuid, session): (DatanodeUuid, u64),
-        (report, storage): (u64, StorageId),
+        part: ReportPart,
         now: Millis,
     ) -> FsResult<()> {
-        let at = self.reported_storage(uuid, session, storage)?;
-        let progress = self.progress(at, report, now)?;
+        let at = self.reported_storage(uuid, session, part.storage)?;
+        let progress = self.progress(at, part.report, now)?;
         let entry = self.nodes.storage_mut(at);
         entry.progress = None;
-        let doubtful = entry.recent.doubts(progress.began);
+        let doubtful = entry.recent.doubts(Age { began: progress.began, knows: part.knows });
         let again = doubtful && !entry.reported;
         entry.reported |= !doubtful;
         let node = entry.node;
@@ -235,6 +252,7 @@ impl BlockMap {
             let node = self.nodes.node_mut(self.nodes.storage(at).node);
             node.report_due = node.report_due.filter(|_| node.orders.report_again);
         }
+        self.judge_bad_beside(at);
         Ok(())
     }
 
@@ -262,24 +280,43 @@ impl BlockMap {
                 continue;
             }
             let id = change.block.id;
+            // They end with the last of the call's, also when the first ones were taken before.
+            let number = end.map(|end| end.saturating_sub((changes.len() - 1 - nth) as u64));
             let state = match change.kind {
                 ChangeKind::Receiving => ReplicaState::BeingWritten,
-                ChangeKind::Received => ReplicaState::Finalized,
+                ChangeKind::Received | ChangeKind::Verified => ReplicaState::Finalized,
                 ChangeKind::Deleted => {
-                    self.deleted(id, at, node, now);
+                    self.deleted(id, at, node, (number, now));
                     continue;
                 }
             };
+            let verified = change.kind == ChangeKind::Verified;
+            let doomed = if verified {
+                self.is_ordered_away(change.block, at)
+            } else {
+                self.is_doomed(change.block, at)
+            };
             if state == ReplicaState::Finalized {
+                if doomed {
+                    self.nodes.storage_mut(at).recent.note(id, number, now);
+                    continue;
+                }
                 self.arrived(id, at);
             }
-            // Something new is there: what was to be deleted is not it.
-            self.nodes.node_mut(node).orders.keep(id);
+            if verified {
+                self.absolve(change.block, at);
+            } else {
+                // Something new is there: what was to be deleted is not it.
+                self.nodes.node_mut(node).orders.keep(id);
+            }
             let replica = Replica { block: change.block, state };
             if !self.note(at, replica, facts, now) {
                 return Ok(changes[nth..].to_vec());
             }
-            self.nodes.storage_mut(at).recent.note(id, now);
+            if verified {
+                self.was_verified(change.block, at);
+            }
+            self.nodes.storage_mut(at).recent.note(id, number, now);
         }
         if let Some(end) = end {
             self.nodes.node_mut(node).taken = end;
@@ -288,12 +325,18 @@ impl BlockMap {
     }
 
     /// A volume holds one replica of a block: whatever its stamp was, there is nothing left to delete.
-    fn deleted(&mut self, id: BlockId, at: StorageIndex, node: NodeIndex, now: Millis) {
+    fn deleted(
+        &mut self,
+        id: BlockId,
+        at: StorageIndex,
+        node: NodeIndex,
+        (number, now): (Option<u64>, Millis),
+    ) {
         let orders = &mut self.nodes.node_mut(node).orders;
         if orders.invalid(id).is_some_and(|order| order.storage == at) {
             orders.keep(id);
         }
-        self.nodes.storage_mut(at).recent.note(id, now);
+        self.nodes.storage_mut(at).recent.note(id, number, now);
         self.forget(id, at);
     }
 
@@ -302,6 +345,7 @@ impl BlockMap {
         self.clear_bad(id, at);
         if let Some(building) = self.building.get_mut(&id) {
             building.reports.retain(|report| report.storage != at);
+            building.bad.retain(|mark| mark.storage != at);
         } else {
             self.drop_place(id, at);
             self.evaluate(id);
@@ -335,6 +379,19 @@ impl BlockMap {
         let fresh = ReportProgress { report, began: now, next: Some(BlockId(0)) };
         storage.progress = Some(fresh);
         Ok(fresh)
+    }
+
+    /// How old a part of a report is, if anything can be told from it.
+    fn age(&self, at: StorageIndex, part: ReportPart, progress: ReportProgress) -> FsResult<Age> {
+        let age = Age { began: progress.began, knows: part.knows };
+        if self.nodes.storage(at).recent.is_too_late(age) {
+            let message = format!(
+                "this part of the report of volume {} is from before more changes than are remembered: send it again",
+                part.storage
+            );
+            return Err(FsError::new(FsErrorKind::Retriable, message));
+        }
+        Ok(age)
     }
 
     /// Notes one replica; false if the facts that it needs are too old.
@@ -396,6 +453,8 @@ impl BlockMap {
                 since: None,
                 primary: None,
                 tried: SmallVec::new(),
+                led: false,
+                repeats: 0,
             };
             self.recoveries.entry(block.id).or_insert(work);
         }
@@ -404,6 +463,7 @@ impl BlockMap {
     pub(super) fn note_building(&mut self, at: StorageIndex, replica: Replica) {
         let id = replica.block.id;
         let node = self.nodes.storage(at).node;
+        self.news_for_recovery(id);
         let Some(building) = self.building.get_mut(&id) else { return };
         if replica.state == ReplicaState::Bad {
             building.reports.retain(|old| old.storage != at);
@@ -435,9 +495,11 @@ impl BlockMap {
         let same_stamp = entry.stamp == stamp;
         match state {
             ReplicaState::Finalized if same_stamp && entry.length == length => {
-                // Who lists a replica again has not looked at its bytes: only another replica in its place ends the mark.
-                let spoilt =
-                    self.is_bad(id, at).is_some_and(|mark| mark.stamp == stamp && mark.length == length);
+                // Who lists a replica again has not looked at its bytes: only another replica in its place ends the mark. One
+                // that was not final, and is now, is another one.
+                let spoilt = self.is_bad(id, at).is_some_and(|mark| {
+                    mark.stamp == stamp && mark.length == length && mark.cause != Cause::Unfinished
+                });
                 if !spoilt {
                     self.clear_bad(id, at);
                     self.clear_former(id, at, stamp);
@@ -446,7 +508,7 @@ impl BlockMap {
             }
             // Its last word is on its way.
             ReplicaState::BeingWritten if same_stamp => {}
-            _ => self.mark_bad(id, Bad { storage: at, stamp, length, cause: Cause::Proven }),
+            _ => self.mark_bad(id, Bad::new(at, (stamp, length), Self::cause_of(state))),
         }
         self.evaluate(id);
     }

@@ -57,7 +57,7 @@ impl BlockMap {
         self.sweep.next.is_some()
     }
 
-    /// Forgets replicas on volumes that are gone.
+    /// Forgets replicas on volumes that are gone, but not which datanodes that are leaving had them.
     fn forget_dropped(&mut self, id: BlockId) {
         let Some(entry) = self.table.get(id) else { return };
         let gone: SmallVec<[StorageIndex; 4]> = entry
@@ -69,6 +69,7 @@ impl BlockMap {
             .collect();
         for place in gone {
             self.drop_place(id, place);
+            self.had(id, self.nodes.storage(place).node);
         }
     }
 

@@ -55,7 +55,7 @@ pub enum NodeCommand {
     },
     /// Delete these replicas, if they have these stamps or older ones.
     Invalidate(Vec<BlockRef>),
-    /// Read these replicas and say whether they are bad: a reader said so.
+    /// Read these replicas and say whether they are bad: a reader said so, or others are to be deleted for them.
     Check(Vec<BlockRef>),
     /// Move replicas for the sake of balance with at most so many bytes a second.
     Bandwidth(u64),
@@ -353,8 +353,10 @@ impl BlockMap {
                 blocks.push(BlockRef { id, stamp: invalid.stamp, length: invalid.length });
             } else {
                 self.nodes.node_mut(at).orders.keep(id);
-                if invalid.why == Why::Excess {
-                    self.restore(id, &invalid);
+                match invalid.why {
+                    Why::Excess => self.restore(id, &invalid),
+                    Why::Corrupt => self.doubt_order(id, invalid.storage),
+                    Why::Gone => {}
                 }
                 self.evaluate(id);
             }

@@ -20,7 +20,8 @@ use crate::view::View;
 /// Holder of a file that the namenode itself is closing.
 pub const RECOVERY_HOLDER: &str = "NN_Recovery";
 
-/// A block's recovery that has not ended after this is asked for again, under a new stamp.
+/// A block's recovery that has not ended after this is asked for again, under a new stamp, unless the cluster wants it left alone
+/// for longer: see [`crate::placement::Cluster::recovery_wait`].
 pub const RECOVERY_RETRY: Duration = Duration::from_secs(30);
 
 /// Looks at up to `limit` leases after `after`, and gives the files for which [`crate::Command::ExpireLease`] is due; and
@@ -265,7 +266,8 @@ fn begin_recovery(
     let before = recovery(&last);
     // One from the future was asked for by a process with another clock: nobody knows how long ago that is.
     let fresh = |running: Recovery| {
-        running.started <= p.ctx.even && p.ctx.even.since(running.started) < RECOVERY_RETRY
+        let age = p.ctx.even.since(running.started);
+        running.started <= p.ctx.even && (age < RECOVERY_RETRY || age < p.ctx.cluster.recovery_wait(last.id))
     };
     if before.is_some_and(fresh) {
         return;

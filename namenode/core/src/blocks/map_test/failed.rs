@@ -108,8 +108,7 @@ fn a_replica_that_a_reader_calls_bad_is_looked_at_by_its_datanode_until_it_says_
     assert_eq!(checks(&world.pass(20, &[])).len(), 1, "it has not answered");
 
     // It finds nothing: the replica counts again, and is not looked at any more.
-    world.change(0, named(1), ChangeKind::Deleted);
-    world.change(0, named(1), ChangeKind::Received);
+    world.change(0, named(1), ChangeKind::Verified);
     assert_eq!((world.live(1), world.map.counts().corrupt), (2, 0));
     assert!(checks(&world.pass(130, &[])).is_empty());
 
@@ -118,6 +117,44 @@ fn a_replica_that_a_reader_calls_bad_is_looked_at_by_its_datanode_until_it_says_
     assert_eq!(checks(&world.pass(1, &[])).len(), 1);
     world.map.report_bad(named(1), &[storage(0)], true);
     assert!(checks(&world.pass(130, &[])).is_empty());
+}
+
+/// A block on nodes 0 and 1 of which one replica is enough now; that of node 0 was called bad and is ordered away.
+fn ordered_away() -> World {
+    let mut world = World::running(3);
+    world.written(1, 2, &[0, 1]);
+    world.map.report_bad(named(1), &[storage(0)], false);
+    world.map.apply(Effect::Replication { block: id(1), replication: 1 }, world.now);
+    world.change(1, named(1), ChangeKind::Verified);
+    world
+}
+
+#[test]
+fn a_replica_that_is_ordered_away_does_not_count_however_good_it_is() {
+    let mut world = ordered_away();
+    assert_eq!(invalidated(&world.pass(1, &[])), [(0, id(1))]);
+    world.change(0, named(1), ChangeKind::Verified);
+    assert_eq!(world.live(1), 1, "its datanode may delete it at any time");
+    assert!(invalidated(&world.pass(30, &[])).is_empty(), "and the other is not too many");
+    world.change(0, named(1), ChangeKind::Deleted);
+    assert_eq!((world.live(1), world.map.counts().corrupt), (1, 0));
+}
+
+#[test]
+fn a_good_replica_whose_order_is_taken_back_is_asked_after_and_counts_again() {
+    for proven in [false, true] {
+        let mut world = ordered_away();
+        world.map.report_bad(named(1), &[storage(0)], proven);
+        // It says so before the order goes out; then the other one is lost.
+        world.change(0, named(1), ChangeKind::Verified);
+        world.change(1, named(1), ChangeKind::Deleted);
+        let commands = world.pass(2, &[]);
+        assert!(invalidated(&commands).is_empty(), "nothing else is left");
+        assert_eq!(checks(&commands), [(0, vec![named(1)])]);
+        world.change(0, named(1), ChangeKind::Verified);
+        assert_eq!((world.live(1), world.map.counts().corrupt), (1, 0));
+        assert!(checks(&world.pass(130, &[])).is_empty());
+    }
 }
 
 #[test]
@@ -137,4 +174,107 @@ fn a_datanode_that_was_away_is_asked_when_it_is_back() {
     world.map.register(registration(0, 1), world.now).unwrap();
     world.report(0, &[finalized(1)]);
     assert_eq!(checks(&world.pass(30, &[])), [(0, vec![named(1)])]);
+}
+
+/// A block of which node 0 has the only good replica, and node 1 one from before an append.
+fn outdated() -> World {
+    let mut world = World::running(2);
+    world.written(1, 2, &[0]);
+    let former = BlockRef { stamp: GenStamp(STAMP.0 - 1), length: LENGTH - 1, ..named(1) };
+    world.change(1, former, ChangeKind::Received);
+    assert_eq!((world.live(1), world.map.counts().corrupt), (1, 1));
+    world
+}
+
+#[test]
+fn for_a_single_good_replica_others_go_only_once_it_was_verified() {
+    let mut world = outdated();
+    let commands = world.pass(1, &[]);
+    assert_eq!((invalidated(&commands), checks(&commands)), (vec![], vec![(0, vec![named(1)])]));
+    assert!(checks(&world.pass(50, &[])).is_empty());
+    let commands = world.pass(20, &[]);
+    assert_eq!((invalidated(&commands), checks(&commands).len()), (vec![], 1), "it has not answered");
+
+    world.change(0, named(1), ChangeKind::Verified);
+    let commands = world.pass(3, &[]);
+    assert_eq!((invalidated(&commands), checks(&commands)), (vec![(1, id(1))], vec![]));
+    world.change(1, BlockRef { stamp: GenStamp(STAMP.0 - 1), ..named(1) }, ChangeKind::Deleted);
+    let commands = world.pass(130, &[]);
+    assert_eq!((transfers(&commands).first().map(|order| order.0), checks(&commands)), (Some(0), vec![]));
+}
+
+#[test]
+fn if_the_single_good_replica_is_rotten_the_others_stay() {
+    let mut world = outdated();
+    assert!(invalidated(&world.pass(1, &[])).is_empty());
+    world.map.report_bad(named(1), &[storage(0)], true);
+    let commands = world.pass(700, &[]);
+    assert_eq!((invalidated(&commands), checks(&commands)), (vec![], vec![]));
+    assert_eq!(world.map.counts().missing, 1);
+}
+
+#[test]
+fn two_good_replicas_need_not_be_verified() {
+    let mut world = World::running(3);
+    world.written(1, 3, &[0, 1]);
+    world.change(2, BlockRef { stamp: GenStamp(STAMP.0 - 1), ..named(1) }, ChangeKind::Received);
+    let commands = world.pass(1, &[]);
+    assert_eq!((invalidated(&commands), checks(&commands)), (vec![(2, id(1))], vec![]));
+}
+
+#[test]
+fn what_was_read_before_its_datanode_was_started_again_is_read_again() {
+    let mut world = outdated();
+    world.pass(1, &[]);
+    // Node 1 is away when node 0 has read its replica, and the power fails there.
+    world.pass(65, &[1]);
+    world.change(0, named(1), ChangeKind::Verified);
+    world.now = world.now.plus(Duration::from_secs(1));
+    world.map.register(registration(0, 2), world.now).unwrap();
+    world.map.register(registration(1, 1), world.now).unwrap();
+    world.change(1, BlockRef { stamp: GenStamp(STAMP.0 - 1), ..named(1) }, ChangeKind::Received);
+    let report = |world: &mut World| {
+        let (who, what) = ((uuid(0), 2), part(world.now.0, storage(0)));
+        let facts = Facts { version: world.map.version(), blocks: &world.blocks, next_block: id(1_000) };
+        assert!(world.map.report(who, what, &[finalized(1)], &facts, world.now).unwrap().is_empty());
+        while !world.map.compare(who, what, &[finalized(1)], BlockId(u64::MAX), 3, world.now).unwrap() {}
+        world.map.storage_reported(who, what, world.now).unwrap();
+    };
+    let orders = |world: &mut World, seconds| {
+        let mut commands = Vec::new();
+        for _ in 0..seconds {
+            world.now = world.now.plus(Duration::from_secs(1));
+            for (node, session) in [(0, 2), (1, 1)] {
+                let orders = world.map.heartbeat(heartbeat(node, session), world.now).unwrap();
+                commands.extend(orders.into_iter().map(|order| (node, order)));
+            }
+        }
+        commands
+    };
+    assert!(checks(&orders(&mut world, 65)).is_empty(), "it is not known to be there yet");
+    report(&mut world);
+    let commands = orders(&mut world, 5);
+    assert_eq!((invalidated(&commands), checks(&commands)), (vec![], vec![(0, vec![named(1)])]));
+}
+
+#[test]
+fn a_bad_replica_is_remembered_while_its_block_is_appended_to() {
+    let mut world = World::running(3);
+    world.written(1, 2, &[0]);
+    let former = BlockRef { stamp: GenStamp(STAMP.0 - 1), length: LENGTH - 1, ..named(1) };
+    world.change(1, former, ChangeKind::Received);
+    world.change(2, former, ChangeKind::Received);
+    let next = GenStamp(STAMP.0 + 1);
+    let now = BlockRef { stamp: next, length: LENGTH + 1, ..named(1) };
+    let storages = smallvec![storage(0)];
+    let pipeline = Effect::Pipeline { block: id(1), stamp: next, replication: 2, room: 0, storages };
+    world.map.apply(pipeline, world.now);
+    world.change(2, former, ChangeKind::Deleted);
+    world.change(0, now, ChangeKind::Received);
+    let completed = Effect::Completed { block: id(1), stamp: next, length: LENGTH + 1, replication: 2 };
+    world.map.apply(completed, world.now);
+    world.blocks[0] = Block { stamp: next, length: LENGTH + 1, ..complete(1, 2) };
+    assert_eq!(world.map.counts().corrupt, 1);
+    let commands = world.pass(20, &[]);
+    assert_eq!(transfers(&commands)[0].2, [storage(2)], "not over the one that is there");
 }

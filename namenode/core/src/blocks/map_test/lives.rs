@@ -6,7 +6,7 @@ impl World {
     /// The datanode is started again and reports what it has.
     fn restarts(&mut self, node: u32, session: u64, replicas: &[Replica]) {
         self.map.register(registration(node, session), self.now).unwrap();
-        let (who, what) = ((uuid(node), session), (self.now.0, storage(node)));
+        let (who, what) = ((uuid(node), session), part(self.now.0, storage(node)));
         let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
         assert!(self.map.report(who, what, replicas, &facts, self.now).unwrap().is_empty());
         while !self.map.compare(who, what, replicas, BlockId(u64::MAX), 3, self.now).unwrap() {}
@@ -63,7 +63,7 @@ fn a_copy_that_nobody_was_told_of_is_not_ordered_twice() {
 impl World {
     /// One slice of a report of the first datanode's volume.
     fn slice(&mut self, report: u64, numbers: &[u64]) -> FsResult<()> {
-        let (who, what) = ((uuid(0), 1), (report, storage(0)));
+        let (who, what) = ((uuid(0), 1), part(report, storage(0)));
         let replicas: Vec<Replica> = numbers.iter().copied().map(finalized).collect();
         let last = replicas.last().map_or(BlockId(u64::MAX), |replica| replica.block.id);
         let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };

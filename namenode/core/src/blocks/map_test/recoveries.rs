@@ -46,3 +46,65 @@ fn recovers(commands: &[(u32, NodeCommand)]) -> Vec<(u32, usize, u32, bool)> {
     };
     commands.iter().filter_map(of).collect()
 }
+
+/// A recovery of a block on these storages is asked for (again).
+fn asked(world: &mut World, stamp: u64, storages: &[StorageId]) {
+    let recover = Effect::Recover {
+        block: named(1),
+        recovery_stamp: GenStamp(stamp),
+        truncate_to: None,
+        storages: storages.iter().copied().collect(),
+        synced: 5,
+        unsure: false,
+    };
+    world.map.apply(recover, world.now);
+}
+
+#[test]
+fn a_recovery_is_asked_for_again_ever_later_until_there_is_news_of_it() {
+    let mut world = World::running(3);
+    let storages: Vec<StorageId> = vec![storage(0), storage(1)];
+    let pipeline = Effect::Pipeline {
+        block: id(1),
+        stamp: STAMP,
+        replication: 2,
+        room: 0,
+        storages: storages.iter().copied().collect(),
+    };
+    world.map.apply(pipeline, world.now);
+    let seconds = |world: &World| world.map.recovery_wait(id(1)).as_secs();
+    assert_eq!(seconds(&world), 30, "none runs that is known");
+    let mut waits = Vec::new();
+    for nth in 0..12 {
+        asked(&mut world, STAMP.0 + 1 + nth, &storages);
+        waits.push(seconds(&world));
+    }
+    assert_eq!(waits[..4], [30, 60, 120, 120]);
+    world.change(1, named(1), ChangeKind::Receiving);
+    assert_eq!(seconds(&world), 30, "one of its storages told of it");
+    asked(&mut world, STAMP.0 + 50, &storages);
+    assert_eq!(seconds(&world), 60);
+    world.map.register(registration(2, 1), world.now).unwrap();
+    assert_eq!(seconds(&world), 60, "none of its storages");
+    world.map.register(registration(0, 1), world.now).unwrap();
+    assert_eq!(seconds(&world), 30);
+}
+
+#[test]
+fn a_recovery_of_which_nobody_was_told_needs_no_new_stamp() {
+    let mut world = World::running(3);
+    let pipeline = Effect::Pipeline {
+        block: id(1),
+        stamp: STAMP,
+        replication: 2,
+        room: 0,
+        storages: smallvec![storage(0)],
+    };
+    world.map.apply(pipeline, world.now);
+    world.pass(70, &[0]);
+    asked(&mut world, STAMP.0 + 1, &[storage(0)]);
+    assert_eq!(world.map.recovery_wait(id(1)).as_secs(), 600);
+    world.map.register(registration(0, 1), world.now).unwrap();
+    assert_eq!(recovers(&world.pass(2, &[])).len(), 1, "it leads the one that is there at once");
+    assert_eq!(world.map.recovery_wait(id(1)).as_secs(), 30);
+}

@@ -17,7 +17,7 @@ fn with_two_volumes() -> World {
 
 /// Datanode 1 reports all that is on one of its volumes.
 fn on_volume(world: &mut World, number: u32, replicas: &[Replica]) {
-    let (who, what) = ((uuid(1), 1), (world.now.0, storage(number)));
+    let (who, what) = ((uuid(1), 1), part(world.now.0, storage(number)));
     let facts = Facts { version: world.map.version(), blocks: &world.blocks, next_block: id(1_000) };
     assert!(world.map.report(who, what, replicas, &facts, world.now).unwrap().is_empty());
     while !world.map.compare(who, what, replicas, BlockId(u64::MAX), 3, world.now).unwrap() {}

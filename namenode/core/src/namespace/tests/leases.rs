@@ -412,6 +412,25 @@ fn the_hard_limit_ends_a_lease() {
 }
 
 #[test]
+fn a_recovery_that_nobody_can_lead_is_not_journalled_over_and_over() {
+    let mut world = World::new();
+    let (file, _) = written(&mut world);
+    world.pass(HARD);
+    let expire = Command::ExpireLease { file: file.id };
+    world.run("hdfs", &expire).unwrap();
+    world.nodes.wait.set(RECOVERY_RETRY * 4);
+    let before = world.view.clone();
+    for _ in 0..3 {
+        world.pass(RECOVERY_RETRY);
+        world.run("hdfs", &expire).unwrap();
+    }
+    assert_eq!((world.recoveries.len(), world.view == before), (1, true));
+    world.pass(RECOVERY_RETRY);
+    world.run("hdfs", &expire).unwrap();
+    assert_eq!(world.recoveries.len(), 2);
+}
+
+#[test]
 fn due_files_come_in_pages() {
     let mut world = World::new();
     let ids: Vec<_> = ["/open/a", "/open/b", "/open/c"].map(|at| world.create("ann", at).unwrap().id).into();

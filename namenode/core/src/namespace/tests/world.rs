@@ -52,6 +52,8 @@ pub(super) struct Datanodes {
     pub(super) storages: Vec<(DatanodeUuid, StorageId)>,
     pub(super) sent: BTreeMap<(BlockId, GenStamp), SmallVec<[StorageId; 3]>>,
     pub(super) reports: Cell<bool>,
+    /// How long a recovery that runs is left alone.
+    pub(super) wait: Cell<Duration>,
 }
 
 impl Datanodes {
@@ -60,7 +62,7 @@ impl Datanodes {
             let text = format!("00000000-0000-0000-0000-{n:012x}");
             (text.parse().unwrap(), format!("DS-{text}").parse().unwrap())
         };
-        Self { storages: (0..count).map(node).collect(), sent: BTreeMap::new(), reports: Cell::new(true) }
+        Self { storages: (0..count).map(node).collect(), reports: Cell::new(true), ..Self::default() }
     }
 }
 
@@ -79,6 +81,10 @@ impl Cluster for Datanodes {
 
     fn datanodes(&self) -> usize {
         self.storages.len()
+    }
+
+    fn recovery_wait(&self, _block: BlockId) -> Duration {
+        self.wait.get()
     }
 }
 

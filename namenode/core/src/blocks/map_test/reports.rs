@@ -1,0 +1,89 @@
+//! Full reports of volumes on which much changes.
+
+use super::*;
+
+/// More changes than are remembered.
+const MANY: u64 = 70_000;
+
+impl World {
+    /// A numbered change of the first datanode's volume; `end` is the number after it.
+    fn numbered(&mut self, block: BlockRef, kind: ChangeKind, end: u64) {
+        let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
+        let change = Change { storage: storage(0), block, kind };
+        let again = self.map.changed((uuid(0), 1), (&[change], Some(end)), &facts, self.now).unwrap();
+        assert!(again.is_empty());
+    }
+
+    /// The first datanode deletes replicas that nobody knows of: changes up to number `end`.
+    fn churn(&mut self, end: u64) {
+        for number in end - MANY..end {
+            self.numbered(named(10_000 + number), ChangeKind::Deleted, number + 1);
+        }
+    }
+
+    /// The first datanode reports all that it has, as of before change `knows`.
+    fn report_as_of(&mut self, replicas: &[Replica], knows: u64) -> FsResult<()> {
+        let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
+        let who = (uuid(0), 1);
+        let part = ReportPart { report: self.now.0 + knows, storage: storage(0), knows: Some(knows) };
+        assert!(self.map.report(who, part, replicas, &facts, self.now)?.is_empty());
+        while !self.map.compare(who, part, replicas, BlockId(u64::MAX), 3, self.now)? {}
+        self.map.storage_reported(who, part, self.now)
+    }
+}
+
+#[test]
+fn a_report_of_a_busy_volume_does_its_work() {
+    let mut world = World::running(2);
+    world.written(1, 2, &[0, 1]);
+    world.written(2, 2, &[1]);
+    world.pass(200, &[]);
+    world.churn(MANY);
+    world.report_as_of(&[finalized(2)], MANY).unwrap();
+    assert_eq!((world.live(1), world.live(2)), (1, 2), "what is gone is gone, and what is there counts");
+}
+
+#[test]
+fn a_datanode_that_registers_again_counts_though_its_volume_is_busy() {
+    let mut world = World::running(3);
+    world.written(1, 2, &[0, 1, 2]);
+    world.map.register(registration(0, 1), world.now).unwrap();
+    assert!(invalidated(&world.pass(1, &[])).is_empty(), "it has not reported in its present life");
+    world.churn(MANY);
+    world.report_as_of(&[finalized(1)], MANY).unwrap();
+    assert!(world.map.nodes.all_reported());
+}
+
+#[test]
+fn a_slice_does_not_undo_what_it_does_not_know_of() {
+    let mut world = World::running(1);
+    world.written(1, 1, &[0]);
+    world.written(2, 1, &[]);
+    world.pass(200, &[]);
+    world.numbered(named(1), ChangeKind::Deleted, 1);
+    world.numbered(named(2), ChangeKind::Received, 2);
+    world.report_as_of(&[finalized(1)], 0).unwrap();
+    assert_eq!((world.live(1), world.live(2)), (0, 1));
+    // One call with several changes: the number after each is told by the last.
+    let facts = Facts { version: world.map.version(), blocks: &world.blocks, next_block: id(1_000) };
+    let change = |number, kind| Change { storage: storage(0), block: named(number), kind };
+    let changes = [change(1, ChangeKind::Received), change(2, ChangeKind::Deleted)];
+    assert!(world.map.changed((uuid(0), 1), (&changes, Some(4)), &facts, world.now).unwrap().is_empty());
+    world.report_as_of(&[finalized(2)], 3).unwrap();
+    assert_eq!((world.live(1), world.live(2)), (0, 0), "the third change is known, the fourth is not");
+}
+
+#[test]
+fn a_slice_from_before_all_that_is_remembered_is_asked_for_again() {
+    let mut world = World::running(1);
+    world.written(1, 1, &[0]);
+    world.pass(200, &[]);
+    world.churn(MANY);
+    let error = world.report_as_of(&[], MANY - 69_000).unwrap_err();
+    assert_eq!((error.kind(), world.live(1)), (FsErrorKind::Retriable, 1));
+    world.map.register(registration(0, 1), world.now).unwrap();
+    let error = world.report_as_of(&[], MANY - 1).unwrap_err();
+    assert_eq!(error.kind(), FsErrorKind::Retriable, "what was remembered is not, after it registered again");
+    world.report_as_of(&[finalized(1)], MANY).unwrap();
+    assert_eq!(world.live(1), 1);
+}
