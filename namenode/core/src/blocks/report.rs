@@ -188,7 +188,10 @@ impl BlockMap {
             }
         }
         let until = stopped.map_or(last, |next| BlockId(next.0 - 1));
-        let reported = |building: &Building| building.reports.iter().any(|report| report.storage == at);
+        let reported = |building: &Building| {
+            building.reports.iter().any(|report| report.storage == at)
+                || building.bad.iter().any(|mark| mark.storage == at)
+        };
         let building =
             self.building.range(first..=until).filter(|(id, building)| reported(building) && !listed(id));
         gone.extend(building.map(|(id, _)| *id));

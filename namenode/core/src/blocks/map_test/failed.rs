@@ -257,24 +257,45 @@ fn what_was_read_before_its_datanode_was_started_again_is_read_again() {
     assert_eq!((invalidated(&commands), checks(&commands)), (vec![], vec![(0, vec![named(1)])]));
 }
 
-#[test]
-fn a_bad_replica_is_remembered_while_its_block_is_appended_to() {
+/// A block that was complete on node 0 with bad replicas on 1 and 2, and is appended to on node 0; what it is then.
+fn appended_to() -> (World, BlockRef) {
     let mut world = World::running(3);
     world.written(1, 2, &[0]);
     let former = BlockRef { stamp: GenStamp(STAMP.0 - 1), length: LENGTH - 1, ..named(1) };
     world.change(1, former, ChangeKind::Received);
     world.change(2, former, ChangeKind::Received);
-    let next = GenStamp(STAMP.0 + 1);
-    let now = BlockRef { stamp: next, length: LENGTH + 1, ..named(1) };
+    let block = BlockRef { stamp: GenStamp(STAMP.0 + 1), length: LENGTH + 1, ..named(1) };
     let storages = smallvec![storage(0)];
-    let pipeline = Effect::Pipeline { block: id(1), stamp: next, replication: 2, room: 0, storages };
+    let pipeline = Effect::Pipeline { block: id(1), stamp: block.stamp, replication: 2, room: 0, storages };
     world.map.apply(pipeline, world.now);
-    world.change(2, former, ChangeKind::Deleted);
-    world.change(0, now, ChangeKind::Received);
-    let completed = Effect::Completed { block: id(1), stamp: next, length: LENGTH + 1, replication: 2 };
-    world.map.apply(completed, world.now);
-    world.blocks[0] = Block { stamp: next, length: LENGTH + 1, ..complete(1, 2) };
+    (world, block)
+}
+
+fn complete_with(world: &mut World, block: BlockRef) {
+    world.change(0, block, ChangeKind::Received);
+    let BlockRef { id, stamp, length } = block;
+    world.map.apply(Effect::Completed { block: id, stamp, length, replication: 2 }, world.now);
+    world.blocks[0] = Block { stamp, length, ..complete(1, 2) };
+}
+
+#[test]
+fn a_bad_replica_is_remembered_while_its_block_is_appended_to() {
+    let (mut world, block) = appended_to();
+    world.change(2, named(1), ChangeKind::Deleted);
+    complete_with(&mut world, block);
     assert_eq!(world.map.counts().corrupt, 1);
     let commands = world.pass(20, &[]);
     assert_eq!(transfers(&commands)[0].2, [storage(2)], "not over the one that is there");
+}
+
+#[test]
+fn a_bad_replica_that_a_report_does_not_list_any_more_is_forgotten_also_while_its_block_is_appended_to() {
+    let (mut world, block) = appended_to();
+    world.pass(200, &[]);
+    world.report(1, &[]);
+    world.report(2, &[]);
+    complete_with(&mut world, block);
+    assert_eq!(world.map.counts().corrupt, 0);
+    let commands = world.pass(20, &[]);
+    assert_eq!((invalidated(&commands), checks(&commands)), (vec![], vec![]));
 }
