@@ -195,11 +195,12 @@ def robbed(bench, disk):
 
 
 def cut(bench, disk):
-    shell("sync")
-    # All but the superblock is gone: of a longer rest it is luck whether anything lies behind it. Without the new capacity
-    # what is written past the end would make the image longer again.
+    # All but the superblock is gone: of a longer rest it is luck whether anything lies behind it. Without the new capacity,
+    # and if anything were written before it, what is written past the end would make the image longer again.
+    shell("fsfreeze", "-f", disk.mount)
     os.truncate(disk.image, 1 << 20)
     shell("losetup", "--set-capacity", disk.device())
+    shell("fsfreeze", "-u", disk.mount)
     pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
     bench.read_all()
     bench.write("cut", 5)

@@ -160,7 +160,10 @@ class Soak(Bench):
         self.dropped += [why for disk in self.disks if (why := self.failed(disk))]
         self.use()
         self.whole()
-        disk = self.choose.choice(self.disks)
+        # Only what has blocks can lose them.
+        with_blocks = [disk for disk in self.disks if disk.blocks()] if step in (faults.rotten, faults.cut) else []
+        disk = self.choose.choice(with_blocks or self.disks)
+        print(f"{self.elapsed():.0f} s: a disk fault: {step.__name__.replace('_', ' ')} on {disk.mount.name}", flush=True)
         step(self, disk)
         self.use()
         self.whole()

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::wear::Wear;
 use crate::{StoreError, StoreResult};
 
 /// Slices that one call writes at most.
@@ -68,11 +69,18 @@ pub(crate) struct NamedFile {
 #[derive(Clone, Default)]
 pub(crate) struct Disk {
     faults: Option<Arc<dyn Faults>>,
+    /// Shared by all clones.
+    pub(crate) wear: Arc<Wear>,
 }
 
 impl Disk {
     pub(crate) fn new(faults: Option<Arc<dyn Faults>>) -> Self {
-        Self { faults }
+        Self { faults, wear: Arc::default() }
+    }
+
+    /// One more, on which nothing has failed yet.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(self.faults.clone())
     }
 
     fn run<T>(&self, op: DiskOp, path: &Path, action: impl FnOnce() -> io::Result<T>) -> StoreResult<T> {
@@ -86,12 +94,14 @@ impl Disk {
         to: Option<&Path>,
         action: impl FnOnce() -> io::Result<T>,
     ) -> StoreResult<T> {
-        let Some(faults) = &self.faults else {
-            return action().map_err(|error| StoreError::io(path, error));
-        };
-        let done =
-            faults.before(op, path).and_then(|()| action()).map_err(|error| StoreError::io(path, error))?;
-        faults.after(op, path, to);
+        let before = self.faults.as_ref().map_or(Ok(()), |faults| faults.before(op, path));
+        let done = before.and_then(|()| action()).map_err(|error| {
+            self.wear.note(op, path, &error);
+            StoreError::io(path, error)
+        })?;
+        if let Some(faults) = &self.faults {
+            faults.after(op, path, to);
+        }
         Ok(done)
     }
 

@@ -39,6 +39,7 @@ mod store;
 mod suspects;
 mod volume;
 mod volumes;
+mod wear;
 mod worker;
 mod writer;
 

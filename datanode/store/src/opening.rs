@@ -50,7 +50,7 @@ impl Claimed {
                 identity
             }
         };
-        Volume::new(index, self.config, identity, disk.clone(), self.lock, check_timeout)
+        Volume::new(index, self.config, identity, disk.another(), self.lock, check_timeout)
     }
 }
 

@@ -209,11 +209,15 @@ impl Volume {
         self.failure.lock().clone().filter(|_| !self.is_removed())
     }
 
-    /// Whether the volume works at all, found out by writing and reading a small file; the reason if not. A full disk works,
-    /// and so does one that this process has no descriptors left for. May take as long as the disk likes: [`Self::check_now`] is for those who wait.
+    /// Whether the volume works at all, found out by writing and reading a small file, and by how often writing failed of
+    /// late; the reason if not. A full disk works, and so does one that this process has no descriptors left for. May take as
+    /// long as the disk likes: [`Self::check_now`] is for those who wait.
     pub(crate) fn examine(&self) -> Result<(), String> {
         if self.dirs.failed() {
             return Err("a folder could not be synced".into());
+        }
+        if let Some(why) = self.disk.wear.verdict() {
+            return Err(why);
         }
         match self.probe() {
             Ok(()) => Ok(()),

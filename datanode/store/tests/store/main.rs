@@ -17,3 +17,4 @@ mod recovery;
 mod restart;
 mod shortage;
 mod states;
+mod worn;

@@ -174,6 +174,8 @@ impl BlockMap {
             replicas.extend(entry.places.as_slice().iter().map(|place| (*place, entry.length)));
         }
         if let Some(building) = self.building.remove(&block) {
+            // The later order stands: what was written since may lie where a bad replica did.
+            replicas.extend(building.bad.iter().map(|mark| (mark.storage, mark.length)));
             replicas.extend(building.reports.iter().map(|report| (report.storage, report.length)));
         }
         for mark in self.bad.remove(&block).into_iter().flatten() {

@@ -299,3 +299,14 @@ fn a_bad_replica_that_a_report_does_not_list_any_more_is_forgotten_also_while_it
     let commands = world.pass(20, &[]);
     assert_eq!((invalidated(&commands), checks(&commands)), (vec![], vec![]));
 }
+
+#[test]
+fn bad_replicas_of_a_block_that_is_deleted_while_it_is_appended_to_are_deleted_too() {
+    let (mut world, _) = appended_to();
+    world.map.apply(Effect::Removed { block: id(1) }, world.now);
+    world.blocks.clear();
+    let mut nodes: Vec<_> = invalidated(&world.pass(20, &[])).into_iter().map(|(node, _)| node).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    assert_eq!(nodes, [0, 1, 2]);
+}
