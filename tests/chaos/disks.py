@@ -2,7 +2,7 @@
 """Disks fail in every way that one machine can cause, below one of two datanodes, while files are written and read.
 
 The datanode's two volumes are ext4 file systems on loop devices. Each step breaks one (read-only, frozen, full, cut short,
-rotten, robbed of files), and wants: writers and readers go on, the datanode says what is wrong, every block is whole again,
+pulled out, rotten, robbed of files), and wants: writers and readers go on, the datanode says what is wrong, every block is whole again,
 and the disk can be put back while the datanode runs.
 """
 
@@ -195,15 +195,23 @@ def robbed(bench, disk):
 
 
 def cut(bench, disk):
-    # All but the superblock is gone: of a longer rest it is luck whether anything lies behind it. Without the new capacity,
-    # and if anything were written before it, what is written past the end would make the image longer again.
+    # All but the superblock is gone: of a longer rest it is luck whether anything lies behind it.
+    shrink(bench, disk, 1 << 20)
+
+
+def pulled(bench, disk):
+    shrink(bench, disk, 0)
+
+
+def shrink(bench, disk, size):
+    # If anything were written between the two, the image would be longer again.
     shell("fsfreeze", "-f", disk.mount)
-    os.truncate(disk.image, 1 << 20)
+    os.truncate(disk.image, size)
     shell("losetup", "--set-capacity", disk.device())
-    shell("fsfreeze", "-u", disk.mount)
+    shell("fsfreeze", "-u", disk.mount, check=False)
     pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
     bench.read_all()
-    bench.write("cut", 5)
+    bench.write("shrunk", 5)
     until(lambda: bench.failed(disk), 120, "it is told")
     bench.whole()
     until(disk.taken_out, 30, "the failed disk can be taken out")
@@ -242,9 +250,9 @@ def main():
 
 
 def bench_round(bench, disks, number):
-    for step in (read_only, frozen, full, rotten, robbed, cut):
+    for step in (read_only, frozen, full, rotten, robbed, cut, pulled):
         # After a full or a failed disk all blocks may lie on the other: only what has some can lose them.
-        candidates = [disk for disk in disks if disk.blocks()] if step in (rotten, robbed, cut) else disks
+        candidates = [disk for disk in disks if disk.blocks()] if step in (rotten, robbed, cut, pulled) else disks
         disk = random.choice(candidates)
         step(bench, disk)
         # What was put in again is tried again; the other one served all the time.

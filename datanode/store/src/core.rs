@@ -11,7 +11,7 @@ use steadfs_common::{BlockId, ChecksumSpec, GenStamp};
 
 use crate::alone::Alone;
 use crate::disk::NamedFile;
-use crate::error::{is_full, is_ours};
+use crate::error::{is_full, is_no_memory, is_ours};
 use crate::layout::{self, Place};
 use crate::map::{ReplicaMap, Slot};
 use crate::replica::{Files, Io, OpenReplica};
@@ -56,7 +56,7 @@ impl Core {
     pub(crate) fn watch<T>(&self, volume: &Arc<Volume>, result: StoreResult<T>) -> StoreResult<T> {
         if let Err(StoreError::Io { source, path }) = &result
             && !is_full(source)
-            && !is_ours(source)
+            && (!is_ours(source) || is_no_memory(source))
             && !volume.is_out()
         {
             tracing::warn!(path = %path.display(), error = %source, "an operation on a file failed; checking the volume");

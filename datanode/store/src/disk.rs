@@ -113,6 +113,15 @@ impl Disk {
         Ok(NamedFile { file: Arc::new(file), path })
     }
 
+    /// A file in memory, on no disk at all.
+    pub(crate) fn create_in_memory(&self) -> StoreResult<NamedFile> {
+        let path = PathBuf::from("(memory)");
+        let file = self.run(DiskOp::Create, &path, || {
+            Ok(File::from(rustix::fs::memfd_create("probe", rustix::fs::MemfdFlags::CLOEXEC)?))
+        })?;
+        Ok(NamedFile { file: Arc::new(file), path })
+    }
+
     pub(crate) fn open(&self, path: PathBuf, write: bool) -> StoreResult<NamedFile> {
         let file =
             self.run(DiskOp::Open, &path, || OpenOptions::new().read(true).write(write).open(&path))?;

@@ -195,9 +195,15 @@ impl From<StoreError> for FsError {
 /// Whether the error says that this process, or this machine, has no descriptors or no memory left: no disk is to blame, and
 /// no replica.
 pub(crate) fn is_ours(error: &io::Error) -> bool {
-    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    let ours = [Errno::MFILE, Errno::NFILE];
     error.raw_os_error().is_some_and(|code| ours.iter().any(|errno| errno.raw_os_error() == code))
-        || error.kind() == io::ErrorKind::OutOfMemory
+        || is_no_memory(error)
+}
+
+/// Whether the error says that there is no memory. A file system says so, too, of a disk that was pulled out: blocks past the
+/// end of a device, which has none any more, find no buffer (Linux's `sb_getblk`). The check of the volume tells which it is.
+pub(crate) fn is_no_memory(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory
 }
 
 /// Whether the error says that the disk or a quota is used up, which is no fault of the disk.

@@ -29,6 +29,7 @@ mod meta;
 mod moves;
 mod opening;
 mod pipeline;
+mod probe;
 mod progress;
 mod reader;
 mod recovery;

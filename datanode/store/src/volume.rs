@@ -11,10 +11,9 @@ use parking_lot::{Mutex, RwLock};
 use steadfs_common::{BlockId, StorageId, StorageType};
 
 use crate::disk::{DirSyncs, Disk};
-use crate::error::{is_full, is_ours};
 use crate::health::Health;
 use crate::identity::VolumeIdentity;
-use crate::layout::{self, IDENTITY_FILE, LOCK_FILE, PROBE_FILE, Place};
+use crate::layout::{self, IDENTITY_FILE, LOCK_FILE, Place};
 use crate::worker::Worker;
 use crate::{StoreError, StoreResult};
 
@@ -93,7 +92,7 @@ pub(crate) struct Volume {
     pub(crate) health: Health,
     pub(crate) config: VolumeConfig,
     identity: RwLock<VolumeIdentity>,
-    dirs: DirSyncs,
+    pub(crate) dirs: DirSyncs,
     /// Whether it is out of service, whatever the reason: looked at all the time.
     out: AtomicBool,
     service: Mutex<Service>,
@@ -207,43 +206,6 @@ impl Volume {
     /// Why and since when it has failed, if it has.
     pub(crate) fn failure(&self) -> Option<VolumeFailure> {
         self.failure.lock().clone().filter(|_| !self.is_removed())
-    }
-
-    /// Whether the volume works at all, found out by writing and reading a small file, and by how often writing failed of
-    /// late; the reason if not. A full disk works, and so does one that this process has no descriptors left for. May take as
-    /// long as the disk likes: [`Self::check_now`] is for those who wait.
-    pub(crate) fn examine(&self) -> Result<(), String> {
-        if self.dirs.failed() {
-            return Err("a folder could not be synced".into());
-        }
-        if let Some(why) = self.disk.wear.verdict() {
-            return Err(why);
-        }
-        match self.probe() {
-            Ok(()) => Ok(()),
-            Err(StoreError::Io { source, .. }) if is_full(&source) || is_ours(&source) => Ok(()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn probe(&self) -> StoreResult<()> {
-        const PROBE: [u8; 4096] = [0xA5; 4096];
-        let path = self.root.join(PROBE_FILE);
-        for place in [Place::Finalized, Place::Rbw, Place::Tmp] {
-            let folder = layout::folder(&self.root, place);
-            self.disk.len_of(&folder)?;
-        }
-        let file = self.disk.create(path.clone())?;
-        self.disk.write_at(&file, &PROBE, 0)?;
-        self.disk.sync(&file)?;
-        let mut back = [0; PROBE.len()];
-        self.disk.read_at(&file, &mut back, 0)?;
-        self.disk.remove(&path)?;
-        if back == PROBE {
-            Ok(())
-        } else {
-            Err(StoreError::io(&path, std::io::Error::other("what was written is not what is read")))
-        }
     }
 
     /// Makes the names in the folder of a replica durable.

@@ -148,3 +148,41 @@ fn what_is_left_out_of_a_volume_takes_no_room_in_the_books() {
     store.add_volume(second).unwrap();
     assert!(used(1) < 100_000, "{}", used(1));
 }
+
+/// There is no memory on some paths.
+#[derive(Default)]
+struct NoMemory(Mutex<Vec<&'static str>>);
+
+impl Faults for NoMemory {
+    fn before(&self, _op: DiskOp, path: &Path) -> io::Result<()> {
+        let path = path.to_string_lossy();
+        if self.0.lock().iter().any(|lacking| path.contains(lacking)) {
+            return Err(io::Error::from_raw_os_error(Errno::NOMEM.raw_os_error()));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_disk_that_was_pulled_out_is_not_taken_for_a_want_of_memory() {
+    let none = Arc::new(NoMemory::default());
+    let fixture = Fixture::with_faults(2, Some(none.clone()));
+    let store = fixture.store();
+    let storages = store.volumes_in_service();
+    let written = |id| {
+        let storage = Some(storages[0]);
+        store.create_rbw(steadfs_datanode_store::CreateOptions { storage, ..create(BlockId(id), G1) })
+    };
+    // Memory is lacking everywhere.
+    *none.0.lock() = vec!["volume0", "(memory)"];
+    assert!(written(1).unwrap_err().is_ours());
+    store.check_volume(storages[0]);
+    assert!(fixture.heard.failed.lock().is_empty());
+    // It is lacking on that disk only.
+    *none.0.lock() = vec!["volume0"];
+    assert!(written(2).is_err());
+    assert_eq!(*fixture.heard.failed.lock(), [storages[0]]);
+    let why = &store.failures()[0].why;
+    assert!(why.contains("is the disk still there?"), "{why}");
+    assert_eq!(written(3).unwrap().storage(), storages[1]);
+}

@@ -170,16 +170,16 @@ impl BlockMap {
         self.changes.note(block);
         self.recoveries.remove(&block);
         let mut replicas: SmallVec<[(StorageIndex, u64); 4]> = SmallVec::new();
-        if let Some(entry) = self.take_entry(block) {
-            replicas.extend(entry.places.as_slice().iter().map(|place| (*place, entry.length)));
+        // The bad ones first: of two replicas on one datanode the later order stands.
+        for mark in self.bad.remove(&block).into_iter().flatten() {
+            replicas.push((mark.storage, mark.length));
         }
         if let Some(building) = self.building.remove(&block) {
-            // The later order stands: what was written since may lie where a bad replica did.
             replicas.extend(building.bad.iter().map(|mark| (mark.storage, mark.length)));
             replicas.extend(building.reports.iter().map(|report| (report.storage, report.length)));
         }
-        for mark in self.bad.remove(&block).into_iter().flatten() {
-            replicas.push((mark.storage, mark.length));
+        if let Some(entry) = self.take_entry(block) {
+            replicas.extend(entry.places.as_slice().iter().map(|place| (*place, entry.length)));
         }
         for (storage, length) in replicas {
             self.delete_gone(block, storage, length);
@@ -187,8 +187,11 @@ impl BlockMap {
     }
 
     /// Orders a replica of a block that does not exist to be deleted, whatever its stamp is by now: its id will never be
-    /// used again.
+    /// used again. None on a volume that has failed: nobody could follow, and if it comes back its report lists the replica.
     pub(super) fn delete_gone(&mut self, block: BlockId, storage: StorageIndex, length: u64) {
+        if self.nodes.storage(storage).dropped {
+            return;
+        }
         let node = self.nodes.storage(storage).node;
         let invalid = Invalid::new(ANY_STAMP, length, storage, Why::Gone);
         self.nodes.node_mut(node).orders.invalidate(block, invalid);

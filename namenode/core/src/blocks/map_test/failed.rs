@@ -310,3 +310,19 @@ fn bad_replicas_of_a_block_that_is_deleted_while_it_is_appended_to_are_deleted_t
     nodes.dedup();
     assert_eq!(nodes, [0, 1, 2]);
 }
+
+#[test]
+fn nothing_is_to_be_deleted_on_a_volume_that_has_failed() {
+    let mut world = outdated();
+    let mut beat = heartbeat(1, 1);
+    beat.volumes[0].failed = true;
+    world.map.heartbeat(beat, world.now).unwrap();
+    world.map.apply(Effect::Removed { block: id(1) }, world.now);
+    assert_eq!(world.map.counts().pending_deletion, 1, "on node 0 only");
+    world.blocks.clear();
+    // It comes back, and lists what it still has.
+    world.now = world.now.plus(Duration::from_secs(200));
+    world.map.heartbeat(heartbeat(1, 1), world.now).unwrap();
+    world.report(1, &[finalized(1)]);
+    assert_eq!(world.map.counts().pending_deletion, 2);
+}
