@@ -1,11 +1,12 @@
 //! Whether a volume works: a small file is written to it, synced and read.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::thread;
 use std::time::Duration;
 
 use crate::error::{is_full, is_no_memory, is_ours};
-use crate::layout::{self, PROBE_FILE, Place};
+use crate::layout::{self, LOCK_FILE, PROBE_FILE, Place};
 use crate::volume::Volume;
 use crate::{StoreError, StoreResult};
 
@@ -13,7 +14,9 @@ const PROBE: [u8; 4096] = [0xA5; 4096];
 
 /// A disk that says there is no memory, where there is, is asked so often, with a rest between.
 const MEMORY_PROBES: u32 = 3;
-const MEMORY_REST: Duration = Duration::from_millis(500);
+const MEMORY_REST: Duration = Duration::from_secs(1);
+/// Bytes that must be had where no disk is: more than an operation on files takes.
+const MEMORY: usize = 1 << 20;
 
 impl Volume {
     /// Whether the volume works at all, found out by writing and reading a small file, and by how often writing failed of
@@ -26,14 +29,19 @@ impl Volume {
         if let Some(why) = self.disk.wear.verdict() {
             return Err(why);
         }
-        for _ in 0..MEMORY_PROBES {
+        if self.is_covered() {
+            return Err("another file system lies where it was: was it unmounted?".into());
+        }
+        for turn in 0..MEMORY_PROBES {
+            if turn > 0 {
+                thread::sleep(MEMORY_REST);
+            }
             match self.probe() {
                 Err(StoreError::Io { path, source }) if is_no_memory(&source) => {
                     if self.probe_memory().is_err() {
                         return Ok(());
                     }
                     tracing::warn!(path = %path.display(), "the file system of the volume says there is no memory, and there is");
-                    thread::sleep(MEMORY_REST);
                 }
                 Err(StoreError::Io { source, .. }) if is_full(&source) || is_ours(&source) => return Ok(()),
                 probed => return probed.map_err(|error| error.to_string()),
@@ -62,8 +70,15 @@ impl Volume {
     }
 
     /// The same where no disk is: fails if it is memory that is lacking.
-    fn probe_memory(&self) -> StoreResult<()> {
+    pub(crate) fn probe_memory(&self) -> StoreResult<()> {
         let file = self.disk.create_in_memory()?;
-        self.disk.write_at(&file, &PROBE, 0)
+        self.disk.write_at(&file, &vec![0xA5; MEMORY], 0)
+    }
+
+    /// Whether the lock file's name leads to another file: the volume's file system is no longer what one finds by name.
+    fn is_covered(&self) -> bool {
+        let identity = |about: std::fs::Metadata| (about.dev(), about.ino());
+        let Some(held) = self.lock_file().and_then(|file| file.metadata().ok()) else { return false };
+        std::fs::metadata(self.root.join(LOCK_FILE)).is_ok_and(|found| identity(found) != identity(held))
     }
 }

@@ -257,7 +257,7 @@ impl Core {
         );
         let (files, spec) = match opened {
             Ok(opened) => opened,
-            Err(error) if error.is_ours() => return Err(error),
+            Err(error) if error.is_ours() => return self.watch(volume, Err(error)),
             Err(error) => {
                 let same = |slot| matches!(slot, Slot::Finalized { stamp, len } if (stamp, len) == (block.stamp, block.len));
                 if !self.map.get(block.id).is_some_and(|(_, slot)| same(slot)) {

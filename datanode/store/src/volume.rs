@@ -194,6 +194,11 @@ impl Volume {
         self.out.store(true, Ordering::Release);
     }
 
+    /// The file by which it holds its folder, until that is given up.
+    pub(crate) fn lock_file(&self) -> Option<File> {
+        self.lock.lock().as_ref().and_then(|file| file.try_clone().ok())
+    }
+
     /// Lets others use its folder. Once the file that is given is closed too, the disk can be taken out.
     pub(crate) fn take_lock(&self) -> Option<File> {
         let lock = self.lock.lock().take()?;

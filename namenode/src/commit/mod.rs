@@ -146,6 +146,11 @@ impl Commits {
         self.queue.close();
     }
 
+    /// How long the thread has been at what it does; none if it waits for something to do.
+    pub(crate) fn busy_for(&self) -> Option<Duration> {
+        self.queue.busy_for()
+    }
+
     /// How many commands wait.
     pub(crate) fn waiting(&self) -> usize {
         self.queue.waiting()

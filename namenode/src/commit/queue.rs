@@ -46,6 +46,8 @@ struct State {
     readmit: bool,
     closed: bool,
     served: Served,
+    /// When the thread took up what it is doing.
+    busy: Option<Instant>,
 }
 
 /// Whom the thread served lately.
@@ -133,11 +135,18 @@ impl Queue {
         self.state.lock().waiting
     }
 
+    /// How long the thread has been doing what it does; none while it waits for something to do.
+    pub(super) fn busy_for(&self) -> Option<Duration> {
+        self.state.lock().busy.map(|since| since.elapsed())
+    }
+
     /// Waits for something to do; false if the queue is closed and empty. Blocks.
     pub(super) fn wait(&self) -> bool {
         let mut state = self.state.lock();
+        state.busy = None;
         loop {
             if !state.turns.is_empty() || state.seal.is_some() || !state.rolls.is_empty() || state.readmit {
+                state.busy = Some(Instant::now());
                 return true;
             }
             if state.closed {
@@ -259,6 +268,18 @@ mod tests {
         let names: Vec<_> = std::iter::from_fn(|| next(&queue)).map(|(_, name)| name).collect();
         assert_eq!(names, (0..10).map(|name| format!("/{name}")).collect::<Vec<_>>());
         assert!(!queue.is_shared(), "one user alone shares with nobody");
+    }
+
+    #[test]
+    fn it_is_known_how_long_the_thread_is_at_it() {
+        let queue = Queue::new(8);
+        assert_eq!(queue.busy_for(), None);
+        assert!(send(&queue, "ann", 1) && queue.wait());
+        let first = queue.busy_for().unwrap();
+        assert!(next(&queue).is_some() && queue.busy_for().unwrap() >= first, "it is being carried out");
+        queue.close();
+        assert!(!queue.wait());
+        assert_eq!(queue.busy_for(), None);
     }
 
     #[test]

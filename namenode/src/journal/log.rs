@@ -277,8 +277,12 @@ impl SegmentedJournal {
                 }
             }
         }
+        // One that is still being filled lacks what came before: on its word alone nothing is acknowledged.
+        let complete = |copy: &usize| self.health.state(*copy) == Some(CopyState::Complete);
         match last {
-            Some(error) if self.copies.live().count() < self.least_copies => Err(error),
+            Some(error) if self.copies.live().filter(complete).count() < self.least_copies.max(1) => {
+                Err(error)
+            }
             _ => Ok(()),
         }
     }

@@ -143,6 +143,26 @@ fn nobody_is_complete_by_what_no_copy_has() {
 }
 
 #[test]
+fn on_a_copy_that_is_still_being_filled_alone_nothing_is_acknowledged() {
+    let bench = Bench::new(2);
+    let folders = bench.folders();
+    let (mut journal, _) = bench.open().unwrap();
+    let mut written = Vec::new();
+    append(&mut journal, &mut written, 3);
+    let away = bench.keep.path().join("away");
+    std::fs::rename(&folders[1], &away).unwrap();
+    append(&mut journal, &mut written, 60);
+    // What the second lacks cannot be had from the first any more.
+    let (_, path) = segment::list(&folders[0]).unwrap()[1].clone();
+    std::fs::write(&path, b"nothing").unwrap();
+    std::fs::rename(&away, &folders[1]).unwrap();
+    come_back(&mut journal);
+    assert_eq!(journal.health().copies()[1].state, CopyState::Filling);
+    std::fs::rename(&folders[0], bench.keep.path().join("gone")).unwrap();
+    assert!((0..60).any(|_| journal.append(b"one more").is_err()), "the only complete copy is gone");
+}
+
+#[test]
 fn what_the_second_copy_of_the_store_needs_is_kept_within_a_bound() {
     let bench = Bench::new(1);
     let folders = bench.folders();

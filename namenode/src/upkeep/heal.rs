@@ -86,7 +86,7 @@ fn is_damage(error: &anyhow::Error) -> bool {
         rocksdb::ErrorKind::Corruption => true,
         rocksdb::ErrorKind::IOError => {
             let text = error.to_string();
-            !["No space", "lock", "Permission denied", "Read-only", "Too many open"]
+            !["No space", "lock", "Permission denied", "Read-only", "Too many open", "Cannot allocate memory"]
                 .iter()
                 .any(|other| text.contains(other))
         }

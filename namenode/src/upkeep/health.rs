@@ -17,6 +17,8 @@ const MAX_FINDINGS: usize = 64;
 /// What a standing problem is about: each has one sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Topic {
+    /// A disk of the data folders does not answer.
+    Stalled,
     /// Room in the data folders.
     Room,
     /// The second copy of the store.

@@ -31,6 +31,9 @@ pub(crate) use health::Topic;
 
 /// A copy of the store that failed is tried again this much sooner than it would be renewed.
 const RETRY_SOONER: u32 = 10;
+/// A commit thread that has been at one thing for so long waits for a disk: what is usual takes milliseconds.
+const STALLED_AFTER: Duration = Duration::from_secs(10);
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// The first scrub after a start comes this much sooner than later ones: a namenode that is started every day is read, too.
 const FIRST_SCRUB_SOONER: u32 = 24;
 
@@ -88,6 +91,7 @@ impl Upkeep {
         let (looking, caring) = (DiskPool::new("upkeep-check", 1, 1)?, DiskPool::new("upkeep", 1, 1)?);
         shutdown.spawn(look(self.clone(), looking, blocks.clone(), commits.clone(), shutdown.clone()));
         shutdown.spawn(care(self.clone(), caring, shutdown.clone()));
+        shutdown.spawn(watch(self.health.clone(), commits.clone(), shutdown.clone()));
         let (stop, told) = (self.stop.clone(), shutdown.clone());
         shutdown.spawn(async move {
             told.triggered().await;
@@ -226,6 +230,28 @@ pub(crate) fn copied_at(config: &NamenodeConfig, stands_at: Position) -> Option<
 fn room_in(folder: &Path) -> std::io::Result<u64> {
     let about = rustix::fs::statvfs(folder)?;
     Ok(about.f_bavail.saturating_mul(about.f_frsize))
+}
+
+/// Tells of a commit thread that does not come back: whatever it waits for is a disk. Asks no disk itself.
+async fn watch(health: Health, commits: Commits, shutdown: Shutdown) {
+    loop {
+        health.problem(Topic::Stalled, commits.busy_for().and_then(stalled));
+        tokio::select! {
+            () = shutdown.triggered() => return,
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+        }
+    }
+}
+
+/// What to say of a commit thread that has been at one thing for so long.
+fn stalled(busy: Duration) -> Option<String> {
+    (busy >= STALLED_AFTER).then(|| {
+        format!(
+            "NO CHANGE HAS BEEN CARRIED OUT for {} s: a disk of data_dirs does not answer. Nothing that was acknowledged is lost. \
+             Find it (dmesg, iostat), and if it does not come back, start the namenode with the others (data_dirs)",
+            busy.as_secs()
+        )
+    })
 }
 
 async fn look(upkeep: Arc<Upkeep>, pool: DiskPool, blocks: Blocks, commits: Commits, shutdown: Shutdown) {

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use steadfs_common::FsPath;
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_namenode_core::{Command, View as _};
 
+use super::stalled;
 use crate::config::NamenodeConfig;
 use crate::run::Namenode;
 use crate::service::BackupPiece;
@@ -556,4 +558,11 @@ fn what_the_dumps_print_stays_as_it_is() {
     // And they are sound, as far as the check goes that changes nothing.
     let sound = offline::check(&[folder]).unwrap();
     assert_eq!(sound.worst(), None, "{sound:?}");
+}
+
+#[test]
+fn a_disk_that_does_not_answer_is_told() {
+    assert_eq!(stalled(Duration::from_millis(9_999)), None);
+    let told = stalled(Duration::from_secs(75)).unwrap();
+    assert!(told.contains("for 75 s: a disk of data_dirs does not answer"), "{told}");
 }

@@ -186,3 +186,19 @@ fn a_disk_that_was_pulled_out_is_not_taken_for_a_want_of_memory() {
     assert!(why.contains("is the disk still there?"), "{why}");
     assert_eq!(written(3).unwrap().storage(), storages[1]);
 }
+
+#[test]
+fn a_volume_over_which_something_else_was_mounted_is_dropped() {
+    let fixture = Fixture::new(2);
+    let store = fixture.store();
+    store.check_volume(store.volumes_in_service()[0]);
+    assert_eq!(store.volumes_in_service().len(), 2);
+    // What lies there now was prepared once, too.
+    let lock = fixture.root(0).join("lock");
+    std::fs::rename(&lock, fixture.root(0).join("other")).unwrap();
+    std::fs::write(&lock, "").unwrap();
+    store.check_volume(store.volumes_in_service()[0]);
+    let failures = store.failures();
+    assert!(failures[0].why.contains("was it unmounted?"), "{failures:?}");
+    assert_eq!(store.volumes_in_service().len(), 1);
+}

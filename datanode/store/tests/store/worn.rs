@@ -52,11 +52,12 @@ fn a_disk_on_which_writes_fail_again_and_again_is_dropped_though_its_check_passe
         tried += 1;
         assert!(tried <= 10, "ten failures are enough");
         assert!(!is_written(&fixture, tried));
+        assert!(tried == 10 || !is_written(&fixture, tried), "one replica counts once");
         fixture.store().check_volume(storages[0]);
     }
-    assert!(tried >= 3, "one bad place is no bad disk");
+    assert_eq!(tried, 10, "a few bad places are no bad disk");
     let why = &fixture.store().failures()[0].why;
-    assert!(why.contains("10 writes to it failed within") && why.contains("blk_"), "{why}");
+    assert!(why.contains("operations on 10 replicas failed within") && why.contains("blk_"), "{why}");
     assert_eq!(fixture.store().volumes_in_service(), [storages[1]]);
     assert!(is_written(&fixture, 20), "the other volume takes it");
     // One that is put in again is tried again.
@@ -67,7 +68,7 @@ fn a_disk_on_which_writes_fail_again_and_again_is_dropped_though_its_check_passe
 }
 
 #[test]
-fn neither_reads_nor_want_of_room_wear_a_disk() {
+fn neither_reads_nor_removals_nor_want_of_room_wear_a_disk() {
     let worn = Arc::new(Worn::default());
     let fixture = Fixture::with_faults(1, Some(worn.clone()));
     let store = fixture.store();
@@ -75,6 +76,14 @@ fn neither_reads_nor_want_of_room_wear_a_disk() {
     worn.at(DiskOp::Read, Errno::IO);
     for _ in 0..30 {
         assert!(store.open_for_read(ID, G1).is_err());
+    }
+    *worn.0.lock() = None;
+    for id in 50..80 {
+        fixture.finalized(BlockId(id), G1, 10);
+    }
+    worn.at(DiskOp::Remove, Errno::IO);
+    for id in 50..80 {
+        assert!(store.delete(BlockId(id), G1).is_err());
     }
     worn.at(DiskOp::Write, Errno::NOSPC);
     for id in 1..30 {
@@ -84,4 +93,19 @@ fn neither_reads_nor_want_of_room_wear_a_disk() {
     assert_eq!(fixture.heard.failed.lock().len(), 0);
     *worn.0.lock() = None;
     assert!(is_written(&fixture, 40));
+}
+
+#[test]
+fn a_disk_that_is_gone_in_part_is_dropped_though_its_file_system_speaks_of_memory() {
+    let worn = Arc::new(Worn::default());
+    let fixture = Fixture::with_faults(1, Some(worn.clone()));
+    let store = fixture.store();
+    (1..=10).for_each(|id| drop(fixture.finalized(BlockId(id), G1, 700)));
+    worn.at(DiskOp::Open, Errno::NOMEM);
+    for id in 1..=10 {
+        assert!(fixture.heard.failed.lock().is_empty() && fixture.heard.bad.lock().is_empty());
+        assert!(store.open_for_read(BlockId(id), G1).unwrap_err().is_ours());
+    }
+    store.check_volume(store.volumes_in_service()[0]);
+    assert_eq!(fixture.heard.failed.lock().len(), 1);
 }

@@ -123,7 +123,9 @@ impl BlockMap {
         {
             let only = self.unverified(id).filter(|(_, place)| self.nodes.storage(*place).node == at);
             let asked = |mark: &&Bad| {
-                (anew || mark.cause == Cause::Suspected) && self.nodes.storage(mark.storage).node == at
+                (anew || mark.cause == Cause::Suspected)
+                    && self.nodes.storage(mark.storage).node == at
+                    && self.nodes.counts(mark.storage)
             };
             let mark = || self.bad.get(&id).and_then(|marks| marks.iter().find(asked));
             let (block, repeated) = match only {
@@ -179,7 +181,8 @@ impl BlockMap {
         }
     }
 
-    /// The replicas of a volume count when others are deleted, from now on: bad ones may have waited for that.
+    /// The replicas of a volume count when others are deleted, from now on: bad ones may have waited for that. Those on it that
+    /// only a reader called bad can be looked at again.
     pub(super) fn judge_bad_beside(&mut self, at: StorageIndex) {
         if self.bad.len() > MAX_CHECKS {
             return self.sweep.request();
@@ -187,6 +190,12 @@ impl BlockMap {
         let beside = |id: &BlockId| self.table.get(*id).is_some_and(|entry| entry.places.contains(at));
         let blocks: Vec<BlockId> = self.bad.keys().copied().filter(beside).collect();
         blocks.into_iter().for_each(|id| self.evaluate(id));
+        let doubted = |mark: &Bad| mark.storage == at && mark.cause == Cause::Suspected;
+        let there = self.bad.iter().filter(|(_, marks)| marks.iter().any(doubted)).map(|(id, _)| *id);
+        let node = self.nodes.storage(at).node;
+        for id in there.collect::<Vec<_>>() {
+            self.nodes.node_mut(node).orders.checks.ask(id);
+        }
     }
 
     /// The replica there is bad: it no longer counts.

@@ -187,9 +187,9 @@ impl BlockMap {
     }
 
     /// Orders a replica of a block that does not exist to be deleted, whatever its stamp is by now: its id will never be
-    /// used again. None on a volume that has failed: nobody could follow, and if it comes back its report lists the replica.
+    /// used again. None where nobody could follow: a volume that comes back, and a datanode, lists its replicas.
     pub(super) fn delete_gone(&mut self, block: BlockId, storage: StorageIndex, length: u64) {
-        if self.nodes.storage(storage).dropped {
+        if !self.nodes.counts(storage) {
             return;
         }
         let node = self.nodes.storage(storage).node;
