@@ -91,7 +91,11 @@ impl Driver {
         let before = inode(&self.path("keeper/keeper.sock"));
         let keeper = self.spawn("keeper.log", &["mount-keeper", "--socket", &socket])?;
         self.keepers.push(keeper);
-        self.until("a keeper has the socket", || inode(&self.path("keeper/keeper.sock")) != before).await
+        let socket = self.path("keeper/keeper.sock");
+        self.until("a keeper has the socket", || {
+            inode(&socket) != before && steadfs_fuse::keeper::Keeper::connect(&socket).is_ok()
+        })
+        .await
     }
 
     /// Kills the oldest keeper.
@@ -125,7 +129,9 @@ impl Driver {
             &state,
         ];
         self.driver = Some(self.spawn("csi.log", &line)?);
-        self.until("the driver has its socket", || self.path("csi.sock").exists()).await
+        // The name is there a moment before anybody listens.
+        let socket = self.path("csi.sock");
+        self.until("the driver listens", || std::os::unix::net::UnixStream::connect(&socket).is_ok()).await
     }
 
     /// Kills the driver, with no chance to say a word. Its servers end with it.
