@@ -219,6 +219,12 @@ def shrink(bench, disk, size):
     disk.make()
 
 
+def candidates(step, disks):
+    """The disks that a step may break: only what has blocks can lose them, and after a full or a failed one all may lie on the other."""
+    with_blocks = [disk for disk in disks if disk.blocks()] if step in (rotten, robbed, cut, pulled) else []
+    return with_blocks or disks
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", required=True)
@@ -251,9 +257,7 @@ def main():
 
 def bench_round(bench, disks, number):
     for step in (read_only, frozen, full, rotten, robbed, cut, pulled):
-        # After a full or a failed disk all blocks may lie on the other: only what has some can lose them.
-        candidates = [disk for disk in disks if disk.blocks()] if step in (rotten, robbed, cut, pulled) else disks
-        disk = random.choice(candidates)
+        disk = random.choice(candidates(step, disks))
         step(bench, disk)
         # What was put in again is tried again; the other one served all the time.
         bench.use(disks)

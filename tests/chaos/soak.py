@@ -160,8 +160,7 @@ class Soak(Bench):
         self.dropped += [why for disk in self.disks if (why := self.failed(disk))]
         self.use()
         self.whole()
-        with_blocks = [disk for disk in self.disks if disk.blocks()] if step in WANT_BLOCKS else []
-        disk = self.choose.choice(with_blocks or self.disks)
+        disk = self.choose.choice(faults.candidates(step, self.disks))
         print(f"{self.elapsed():.0f} s: a disk fault: {step.__name__.replace('_', ' ')} on {disk.mount.name}", flush=True)
         step(self, disk)
         self.use()
@@ -227,8 +226,6 @@ class Soak(Bench):
 
 
 STEPS = [faults.read_only, faults.frozen, faults.full, faults.rotten, faults.cut, faults.pulled]
-# Only what has blocks can lose them.
-WANT_BLOCKS = (faults.rotten, faults.cut, faults.pulled)
 
 
 def run(soak, duration, kill_every, fault_every, check_every):

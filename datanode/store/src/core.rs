@@ -61,8 +61,9 @@ impl Core {
         {
             tracing::warn!(path = %path.display(), error = %source, "an operation on a file failed; checking the volume");
             self.check_volume(volume);
+            // A disk that is gone in part says so of what lay there, whatever its check finds.
             if is_no_memory(source) && !volume.is_out() && volume.probe_memory().is_ok() {
-                volume.disk.wear.note_no_memory(path, source);
+                volume.disk.wear.count(path, source);
             }
         }
         result

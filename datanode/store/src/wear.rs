@@ -48,12 +48,8 @@ impl Wear {
         }
     }
 
-    /// Counts an operation of any kind that failed for want of memory while there was some.
-    pub(crate) fn note_no_memory(&self, path: &Path, error: &io::Error) {
-        self.count(path, error);
-    }
-
-    fn count(&self, path: &Path, error: &io::Error) {
+    /// Counts a failure for which the disk is to blame, once for each replica.
+    pub(crate) fn count(&self, path: &Path, error: &io::Error) {
         let replica = replica_of(path);
         let mut failures = self.failures.lock();
         if failures.iter().any(|failure| failure.replica == replica) {

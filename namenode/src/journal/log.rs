@@ -280,9 +280,7 @@ impl SegmentedJournal {
         // One that is still being filled lacks what came before: on its word alone nothing is acknowledged.
         let complete = |copy: &usize| self.health.state(*copy) == Some(CopyState::Complete);
         match last {
-            Some(error) if self.copies.live().filter(complete).count() < self.least_copies.max(1) => {
-                Err(error)
-            }
+            Some(error) if self.copies.live().filter(complete).count() < self.least_copies => Err(error),
             _ => Ok(()),
         }
     }

@@ -1,6 +1,6 @@
 //! Bad replicas: what is known of them, and when they may be deleted.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -26,20 +26,29 @@ const CHECK_RETRY: Duration = Duration::from_secs(60);
 pub(super) struct Checks {
     /// With the time before which it is not asked; the next one first.
     due: VecDeque<(Millis, BlockId)>,
+    /// The blocks of `due`: each is there once.
+    queued: BTreeSet<BlockId>,
     /// Some had no room.
     overflowed: bool,
 }
 
 impl Checks {
     fn ask(&mut self, id: BlockId) {
-        if self.due.iter().any(|(_, other)| *other == id) {
+        if self.queued.contains(&id) {
             return;
         }
         if self.due.len() < MAX_CHECKS {
+            self.queued.insert(id);
             self.due.push_front((Millis(0), id));
         } else {
             self.overflowed = true;
         }
+    }
+
+    /// Asks after one again that was taken, at `due` at the earliest.
+    fn ask_again(&mut self, id: BlockId, due: Millis) {
+        self.queued.insert(id);
+        self.due.push_back((due, id));
     }
 
     /// Whether what found no room is to be looked for now.
@@ -54,7 +63,9 @@ impl Checks {
 
     /// The next one, and whether it was asked for anew.
     fn next(&mut self, now: Millis) -> Option<(BlockId, bool)> {
-        self.due.pop_front_if(|(due, _)| *due <= now).map(|(due, id)| (id, due == Millis(0)))
+        let (due, id) = self.due.pop_front_if(|(due, _)| *due <= now)?;
+        self.queued.remove(&id);
+        Some((id, due == Millis(0)))
     }
 }
 
@@ -139,7 +150,7 @@ impl BlockMap {
             };
             blocks.push(block);
             if repeated {
-                self.nodes.node_mut(at).orders.checks.due.push_back((now.plus(CHECK_RETRY), id));
+                self.nodes.node_mut(at).orders.checks.ask_again(id, now.plus(CHECK_RETRY));
             }
         }
         if self.nodes.node_mut(at).orders.checks.takes_more() {
