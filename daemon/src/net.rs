@@ -2,8 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
+
+/// How long an address that is in use is tried, and how often: a child that this process is starting has what it listened on
+/// until its exec, and a process that was killed until it is gone.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why an address cannot be listened on. Its text names the address and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -35,13 +41,18 @@ pub enum BindError {
 /// # Errors
 /// The address is taken, or is not this process's to take.
 pub async fn listen(address: SocketAddr, setting: &str) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| {
+    let until = Instant::now() + PATIENCE;
+    loop {
         let setting = setting.to_owned();
-        match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::InUse { address, setting },
-            _ => BindError::Refused { address, setting, source },
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                return Err(BindError::Refused { address, setting, source: error });
+            }
+            Err(_) if Instant::now() >= until => return Err(BindError::InUse { address, setting }),
+            Err(_) => tokio::time::sleep(PAUSE).await,
         }
-    })
+    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@
 //! then on the kernel relies on nothing longer than `--cache-ttl-ms` says.
 //!
 //! An answer that was on its way while something changed may already be old when it arrives: it counts for the short time.
+//! An `open` may come before what it must see was heard of: then the kernel is told there and then.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use steadfs_client::{Change, ChangeKind, Client, FsPath, WatchFilter, Watched};
@@ -30,6 +31,8 @@ pub(crate) struct Coherence {
     live: AtomicBool,
     /// Changes heard of so far, and losses of hearing.
     heard: AtomicU64,
+    /// The kernel was told of every change up to this transaction.
+    told: AtomicU64,
 }
 
 /// When an answer was begun.
@@ -53,6 +56,12 @@ impl Coherence {
         self.live.load(Ordering::Acquire)
     }
 
+    /// Whether the kernel may still have to be told of a content of this version ([`steadfs_client::FileStatus`]), which is the
+    /// number of the transaction that made it.
+    pub(crate) fn is_unheard(&self, content: u64) -> bool {
+        content > self.told.load(Ordering::Acquire)
+    }
+
     /// Answers under way may change without anything being heard: a file that is being written grows.
     pub(crate) fn doubt(&self) {
         self.heard.fetch_add(1, Ordering::AcqRel);
@@ -61,6 +70,16 @@ impl Coherence {
     fn set_live(&self, live: bool) {
         self.heard.fetch_add(1, Ordering::AcqRel);
         self.live.store(live, Ordering::Release);
+        if !live {
+            self.told.store(0, Ordering::Release);
+        }
+    }
+
+    /// The kernel was told of every change up to a transaction, and knows nothing from `before` any more.
+    fn set_told(&self, transaction: u64, before: Instant) {
+        if before.elapsed() >= LONG {
+            self.told.fetch_max(transaction, Ordering::AcqRel);
+        }
     }
 }
 
@@ -79,9 +98,13 @@ pub(crate) async fn follow(
         notify.content(inode).await;
     }
     let number = |inode: InodeId| if inode == root { ROOT } else { inode.0 };
+    // When something may have been missed last.
+    let mut missed = Instant::now();
     while let Some(item) = heard.next().await {
         match item {
             Ok(Watched::Changed(change)) => {
+                // Of this transaction there may be more to tell.
+                coherence.set_told(change.transaction.saturating_sub(1), missed);
                 coherence.heard.fetch_add(1, Ordering::AcqRel);
                 if let Some(gone) = gone(&change).and_then(|gone| open.get(number(gone))) {
                     gone.set_gone();
@@ -92,12 +115,14 @@ pub(crate) async fn follow(
                 }
                 tell(&notify, &change, &number).await;
             }
-            Ok(Watched::Current(_)) => {
+            Ok(Watched::Current(transaction)) => {
                 if !coherence.is_live() {
                     coherence.set_live(true);
                 }
+                coherence.set_told(transaction, missed);
             }
             Ok(Watched::Lost(_)) => {
+                missed = Instant::now();
                 coherence.set_live(false);
                 notify.all().await;
                 // Any of those that are open may have changed, and nobody will tell of it.
@@ -109,6 +134,7 @@ pub(crate) async fn follow(
                 }
             }
             Ok(Watched::Disconnected) => {
+                missed = Instant::now();
                 coherence.set_live(false);
                 notify.all().await;
             }
@@ -181,5 +207,19 @@ mod tests {
         coherence.set_live(false);
         assert_eq!(coherence.lasts(coherence.begin(), short), short);
         assert!(!coherence.is_live());
+    }
+
+    #[test]
+    fn what_the_kernel_was_told_need_not_be_told_at_an_open_unless_some_was_missed() {
+        let (coherence, long_ago) = (Coherence::default(), Instant::now() - LONG);
+        assert!(coherence.is_unheard(1));
+        coherence.set_told(7, Instant::now());
+        assert!(coherence.is_unheard(7), "it may remember what it was told before something was missed");
+        coherence.set_told(7, long_ago);
+        assert!(!coherence.is_unheard(7) && coherence.is_unheard(8));
+        coherence.set_told(6, long_ago);
+        assert!(!coherence.is_unheard(7));
+        coherence.set_live(false);
+        assert!(coherence.is_unheard(1));
     }
 }

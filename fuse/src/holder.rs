@@ -28,7 +28,9 @@ pub(crate) const LOOK: Duration = Duration::from_millis(50);
 pub(crate) const SETTLED: Duration = Duration::from_millis(200);
 /// Waits between starts of servers that do not come so far: first and longest.
 pub(crate) const WAITS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// So long a killed server may still be reading requests: what it does then is to end.
+/// So long the threads of a killed server that read requests are waited for, on a machine on which they come to run no
+/// sooner: what they do then is to end. The others are not waited for as long, for one may be unable to end.
+const LAST_READERS: Duration = Duration::from_secs(10);
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
 /// A server that may take less than this gives back at once what it frees, at some cost in speed: what the allocator keeps
 /// for later in each of its arenas took 35 MiB and more beside what is counted.
@@ -208,7 +210,7 @@ pub(crate) async fn end(server: &mut Child) {
     let Some(id) = server.id() else { return };
     let _ = server.start_kill();
     let since = Instant::now();
-    while is_reading(id) && since.elapsed() < LAST_REQUESTS {
+    while is_reading(id) && since.elapsed() < LAST_READERS {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -29,6 +29,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -333,11 +334,21 @@ impl Store {
 /// not hand over nothing is had: whoever left something there leaves it here again, once that one has ended.
 fn inherit(path: &Path) -> (Option<Keeper>, Entries) {
     for attempt in 1..=TRIES {
-        let Ok(before) = Keeper::connect(path) else { return (None, Entries::new()) };
-        match before.take_over().and_then(|()| before.all()) {
-            Ok(all) => {
+        let handed = Keeper::connect(path).and_then(|before| {
+            before.take_over()?;
+            let all = before.all()?;
+            Ok((before, all))
+        });
+        match handed {
+            Ok((before, all)) => {
                 let entries = all.into_iter().map(|kept| (kept.name, (kept.blob, kept.descriptors)));
                 return (Some(before), entries.collect());
+            }
+            // None runs.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
+                return (None, Entries::new());
             }
             Err(error) => tracing::error!(%error, attempt, "the running keeper does not hand over"),
         }
@@ -421,7 +432,8 @@ fn send(socket: &OwnedFd, code: u8, name: &str, blob: &[u8], fds: &[BorrowedFd<'
         return Err(io::Error::other("no room for the descriptors"));
     }
     let parts = [IoSlice::new(&head), IoSlice::new(name.as_bytes()), IoSlice::new(blob)];
-    let sent = rustix::net::sendmsg(socket, &parts, &mut rights, SendFlags::NOSIGNAL)?;
+    // With a limit of time a signal ends the call, whatever is said of that signal.
+    let sent = retry_on_intr(|| rustix::net::sendmsg(socket, &parts, &mut rights, SendFlags::NOSIGNAL))?;
     if sent != HEAD + name.len() + blob.len() {
         return Err(io::Error::other("a message was cut"));
     }
@@ -433,12 +445,8 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<Message>> {
     let mut bytes = vec![0; MAX_MESSAGE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
-    let got = rustix::net::recvmsg(
-        socket,
-        &mut [IoSliceMut::new(&mut bytes)],
-        &mut rights,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
+    let into = &mut [IoSliceMut::new(&mut bytes)];
+    let got = retry_on_intr(|| rustix::net::recvmsg(socket, into, &mut rights, RecvFlags::CMSG_CLOEXEC))?;
     let descriptors: Vec<OwnedFd> = rights
         .drain()
         .filter_map(|message| match message {

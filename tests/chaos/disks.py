@@ -65,7 +65,7 @@ class Disk:
 class Bench:
     def __init__(self, cluster, binary, root):
         self.binary, self.root = binary, root
-        self.environment = {**os.environ, "STEADFS_URL": cluster.endpoints["hdfs"]}
+        self.environment = {**os.environ, "STEADFS_URL": cluster.endpoints["hdfs"], "STEADFS_CONNECT_TIMEOUT": "60s"}
         self.endpoint = cluster.endpoints["datanodes"][0]
         self.written = {}
         self.names = 0
@@ -149,10 +149,14 @@ def frozen(bench, disk):
 
 def full(bench, disk):
     filler = disk.mount / "filler"
-    shell("dd", "if=/dev/zero", f"of={filler}", "bs=1M", check=False)
+    # Not by bytes: so many to write at once make a slow disk look like one that does not answer.
+    room = os.statvfs(disk.mount)
+    shell("fallocate", "-l", room.f_bavail * room.f_frsize, filler, check=False)
+    shell("dd", "if=/dev/zero", f"of={filler}.rest", "bs=4k", check=False)
     bench.write("full", 8)
     assert bench.failed(disk) is None, "a full disk works"
     filler.unlink()
+    filler.with_name("filler.rest").unlink()
     bench.whole()
 
 

@@ -4,13 +4,15 @@
 A cell says what became of it: `healed` (it serves, all that was acknowledged is there, and what was damaged is whole
 again), `replaced` (another replica was served, and the datanode found the damage and got the replica anew), `harmless` (the
 damage was never in the way), `refused` (it does not start, says why, and starts once the file is
-put back), `ended` (it ended, and after a restart all is there). LOST, WRONG and HUNG are failures, and so is a refusal where
+put back), `ended` (it ended, and after a restart all is there), `waits, says so` (no change is carried out until the disk answers,
+which is told; reads go on). LOST, WRONG and HUNG are failures, and so is a refusal where
 another copy could have helped.
 """
 
 import argparse
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -21,7 +23,7 @@ import tempfile
 from bench import Cluster, Ledger, copy_tree, drop_page_cache, until
 
 COLUMNS = ["bit flip", "zeroed page", "truncation", "swapped", "stale copy", "EIO on read", "EIO on write", "ENOSPC",
-           "failing sync", "torn write"]
+           "failing sync", "torn write", "no answer"]
 
 
 # What lies on a datanode, and how soon it looks at all of it there.
@@ -98,6 +100,13 @@ class Small:
             except OSError:
                 pass
 
+    def fall_silent(self):
+        """Whoever writes waits."""
+        run("fsfreeze", "-f", str(self.mount))
+
+    def answer(self):
+        subprocess.run(["fsfreeze", "-u", str(self.mount)], capture_output=True)
+
     def empty_back(self):
         (self.back / "filler").unlink(missing_ok=True)
 
@@ -115,6 +124,7 @@ class Small:
         self.filler.unlink(missing_ok=True)
 
     def gone(self):
+        self.answer()
         self.detach()
         subprocess.run(["umount", "-l", str(self.back)], capture_output=True)
 
@@ -140,7 +150,7 @@ class Matrix:
         cluster.leave_safe_mode()
         for life in range(2):
             for number in range(25):
-                assert self.ledger.mkdir(cluster, f"/dir-{life}/{number}")
+                until(lambda path=f"/dir-{life}/{number}": self.ledger.mkdir(cluster, path), what="a folder")
             for number in range(3):
                 data = bytes((number + life + place) % 251 for place in range(300_000 + 7_000 * number))
                 done = until(lambda data=data, path=f"/file-{life}-{number}": self.ledger.put(cluster, path, data), what="a put")
@@ -326,7 +336,7 @@ class Matrix:
                 return f"REFUSED ({cluster.words()})"
             cluster.leave_safe_mode()
             until(lambda: live(cluster) == 2, what="the datanodes")
-            small.fill_disk() if column == "ENOSPC" else small.fill_back()
+            break_disk(small, column)
             done = sum(ledger.put(cluster, f"/during-{number}", bytes(((number + 1) * place) % 251 for place in range(90_000)))
                        for number in range(30))
             wrong, unread = ledger.bad_files(cluster)
@@ -334,7 +344,7 @@ class Matrix:
                 return f"WRONG {(wrong + unread)[:3]}"
             if done < 15:
                 return f"PROBLEM (only {done} of 30 files could be written)"
-            small.empty_disk() if column == "ENOSPC" else small.empty_back()
+            mend_disk(small, column)
             if column != "ENOSPC":
                 # A new disk, or the same after a repair: its datanode is started again.
                 cluster.datanodes[0].kill(9)
@@ -374,7 +384,7 @@ class Matrix:
             cluster.leave_safe_mode()
             for number in range(5):
                 ledger.mkdir(cluster, f"/before-{number}")
-            small.fill_disk() if column == "ENOSPC" else small.fill_back()
+            break_disk(small, column)
             for number in range(400):
                 if not ledger.mkdir(cluster, f"/during/{number}") and not cluster.namenode.alive():
                     break
@@ -382,11 +392,11 @@ class Matrix:
                     break
             ended = not cluster.namenode.alive()
             degraded = not ended and "left" in cluster.admin("data-health").stdout.decode()
-            small.empty_disk() if column == "ENOSPC" else small.empty_back()
-            if degraded and column == "ENOSPC":
+            mend_disk(small, column)
+            if degraded and column in ("ENOSPC", "no answer"):
                 until(lambda: cluster.admin("data-health").returncode == 0, what="the copy's return")
             cluster.stop(9)
-            if column != "ENOSPC":
+            if column not in ("ENOSPC", "no answer"):
                 small.detach()
                 subprocess.run(["fsck.ext4", "-y", str(small.image)], capture_output=True)
                 small.attach()
@@ -402,6 +412,48 @@ class Matrix:
         except TimeoutError as error:
             return f"HUNG ({error})"
         finally:
+            cluster.stop(9)
+            small.gone()
+
+    def silent_cell(self, row):
+        """The disk with the store does not answer under a running namenode: without it nothing goes on."""
+        place = self.root / f"small-{self.cells}"
+        place.mkdir()
+        small = Small(place)
+        cluster = self.fresh(**{name: small.mount / name for name in DISKS[row]})
+        ledger = Ledger()
+        run("sync", "-f", str(small.mount))
+        try:
+            if not cluster.up():
+                return f"REFUSED ({cluster.words()})"
+            cluster.leave_safe_mode()
+            ledger.mkdir(cluster, "/before")
+            small.fall_silent()
+            command = [str(cluster.binary), "fs", "mkdir", "/during"]
+            waiting = subprocess.Popen(command, env={**os.environ, "STEADFS_URL": cluster.url, "HADOOP_USER_NAME": "root"},
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            until(lambda: "does not answer" in cluster.admin("data-health").stdout.decode(), what="it is told")
+            lost = ledger.lost_names(cluster) or self.ledger.lost_names(cluster)
+            if waiting.poll() is not None:
+                return f"PROBLEM (a change was answered with {waiting.returncode})"
+            small.answer()
+            if waiting.wait(timeout=60) == 0:
+                ledger.folders.add("/during")
+            until(lambda: cluster.admin("data-health").returncode == 0, what="all is well")
+            for life in range(2):
+                lost = lost or ledger.lost_names(cluster) or self.ledger.lost_names(cluster)
+                if lost:
+                    return f"LOST {lost[:3]}"
+                if life == 0:
+                    cluster.stop(9)
+                    if not cluster.up():
+                        return f"REFUSED ({cluster.words()})"
+                    cluster.leave_safe_mode()
+            return "waits, says so"
+        except (TimeoutError, subprocess.TimeoutExpired) as error:
+            return f"HUNG ({error})"
+        finally:
+            small.answer()
             cluster.stop(9)
             small.gone()
 
@@ -449,11 +501,21 @@ class Matrix:
         return f"WRONG {(wrong + unread)[:3]}" if wrong or unread else "replaced"
 
     def cell(self, row, column):
-        if column in ("EIO on write", "ENOSPC", "failing sync"):
+        if column == "no answer" and "a" in DISKS[row] and row not in REPLICA:
+            return self.silent_cell(row)
+        if column in ("EIO on write", "ENOSPC", "failing sync", "no answer"):
             return self.running_cell(row, column)
         if column == "EIO on read":
             return self.unreadable_cell(row)
         return self.static_cell(row, column)
+
+
+def break_disk(small, column):
+    {"ENOSPC": small.fill_disk, "no answer": small.fall_silent}.get(column, small.fill_back)()
+
+
+def mend_disk(small, column):
+    {"ENOSPC": small.empty_disk, "no answer": small.answer}.get(column, small.empty_back)()
 
 
 def first_block(path):

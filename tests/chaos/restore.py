@@ -57,7 +57,7 @@ class Case:
 
     def write(self, ledger, name, count=4):
         for number in range(count):
-            assert ledger.mkdir(self.cluster, f"/{name}-dir-{number}")
+            until(lambda path=f"/{name}-dir-{number}": ledger.mkdir(self.cluster, path), what=f"a folder of {name}")
             data = bytes((number * 7 + place) % 253 for place in range(100_000 + 90_000 * number))
             path = f"/{name}-{number}"
             until(lambda data=data, path=path: ledger.put(self.cluster, path, data), what=f"put {path}")

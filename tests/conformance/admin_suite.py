@@ -287,7 +287,7 @@ def decommission(a):
     a.settled(1, "In Service")
     has(a.admin("-report"), "Decommission Status : Decommissioned")
     a.shell("-D", "dfs.replication=2", "-put", str(a.local), "/d/after")
-    has(a.fsck("/d/after", "-files", "-blocks", "-locations"), "Live_repl=2")
+    wait_for(lambda: "Live_repl=2" in a.fsck("/d/after", "-files", "-blocks", "-locations"), 30, "both replicas are known")
     if a.nodes[2]["data"] in a.fsck("/d/after", "-files", "-blocks", "-locations"):
         raise AssertionError("a decommissioned datanode got a new replica")
     a.set_hosts()

@@ -94,7 +94,7 @@ class Cluster:
 
     def run(self, *arguments, check=True, **options):
         """A `steadfs` command against this cluster."""
-        environment = dict(os.environ, STEADFS_URL=self.url)
+        environment = dict(os.environ, STEADFS_URL=self.url, STEADFS_CONNECT_TIMEOUT="60s")
         done = subprocess.run([self.binary, *map(str, arguments)], env=environment, text=True,
                               capture_output=True, **options)
         if check and done.returncode != 0:

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -15,6 +15,10 @@ use super::task::{Op, QUEUE, Start, Task, Write, ask};
 use crate::budget::{Pipelines, Share};
 use crate::errno::Answer;
 use crate::handoff::Backing;
+
+/// How long after a close the kernel's word is waited for that its handle is gone. Somebody may have it open still, through a
+/// descriptor that was passed on, so it is short.
+const RELEASE: Duration = Duration::from_millis(20);
 
 /// The inodes that are open on this mount.
 pub(crate) struct OpenInodes {
@@ -83,6 +87,9 @@ struct Writing {
     ops: mpsc::Sender<Op>,
     written: Arc<Written>,
     handles: usize,
+    /// Of these, those that were closed and not written to since, and when the last one was.
+    closing: usize,
+    closed: Instant,
 }
 
 /// No time.
@@ -286,7 +293,7 @@ impl OpenInodes {
         let (written_too, place, pipelines) = (written.clone(), self.place.clone(), self.pipelines.clone());
         let start = Start { client, path, written: written_too, place, pipelines, length, fresh, takes_over };
         tokio::spawn(Task::new(start).run(received));
-        Writing { ops, written, handles: 1 }
+        Writing { ops, written, handles: 1, closing: 0, closed: Instant::now() }
     }
 }
 
@@ -307,7 +314,7 @@ async fn wait(mut ending: watch::Receiver<bool>) {
 
 impl Writing {
     fn handle(&self, inode: &Arc<OpenInode>) -> WriteHandle {
-        WriteHandle { ops: self.ops.clone(), inode: inode.clone() }
+        WriteHandle { ops: self.ops.clone(), inode: inode.clone(), closing: AtomicBool::new(false) }
     }
 }
 
@@ -354,6 +361,21 @@ impl OpenInode {
             };
             wait(ending).await;
         }
+    }
+
+    /// Whether somebody has it open for writing, once nothing is on its way any more. A program that closes a file and opens
+    /// it again is not taken for its own writer: the kernel's word that a handle is gone follows that of its close without
+    /// anybody waiting for it, and so may come behind the open.
+    pub(crate) async fn is_written(&self) -> bool {
+        let ending = {
+            let state = self.state.lock();
+            let closed = state.writing.as_ref().filter(|writing| writing.closing == writing.handles);
+            closed.map(|writing| (writing.written.done.subscribe(), writing.closed + RELEASE))
+        };
+        if let Some((ending, until)) = ending {
+            let _ = tokio::time::timeout_at(until.into(), wait(ending)).await;
+        }
+        self.settled().await.is_some()
     }
 
     /// How one handle more of this number may be read. `local` is what it could be passed through to: a block, its stamp, and
@@ -447,6 +469,7 @@ impl OpenInode {
 pub(crate) struct WriteHandle {
     ops: mpsc::Sender<Op>,
     inode: Arc<OpenInode>,
+    closing: AtomicBool,
 }
 
 impl Drop for WriteHandle {
@@ -454,6 +477,7 @@ impl Drop for WriteHandle {
         let mut state = self.inode.state.lock();
         if let Some(writing) = &mut state.writing {
             writing.handles -= 1;
+            writing.closing -= usize::from(*self.closing.get_mut());
             if writing.handles == 0 {
                 // The task ends when the last sender goes.
                 writing.ops = mpsc::channel(1).0;
@@ -463,6 +487,24 @@ impl Drop for WriteHandle {
 }
 
 impl WriteHandle {
+    /// Notes that it was closed by one who had it, or is written to all the same.
+    pub(crate) fn set_closing(&self, closing: bool) {
+        if self.closing.load(Ordering::Relaxed) == closing {
+            return;
+        }
+        let mut state = self.inode.state.lock();
+        if self.closing.swap(closing, Ordering::Relaxed) != closing
+            && let Some(writing) = &mut state.writing
+        {
+            if closing {
+                writing.closing += 1;
+                writing.closed = Instant::now();
+            } else {
+                writing.closing -= 1;
+            }
+        }
+    }
+
     pub(crate) fn requests(&self) -> WriteRequests {
         WriteRequests { ops: self.ops.clone() }
     }

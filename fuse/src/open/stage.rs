@@ -56,6 +56,8 @@ const SERVING: &str = "serving";
 const COPIED: usize = 1 << 20;
 /// Between two looks at who has one.
 const CLAIM_LOOK: Duration = Duration::from_millis(1);
+/// How long a folder is claimed that others sweep away.
+const CLAIM_LIMIT: Duration = Duration::from_secs(5);
 
 /// The folder of staged bytes, and how many it may hold.
 pub(crate) struct StagePlace {
@@ -69,8 +71,32 @@ pub(crate) struct StagePlace {
 
 /// Makes the folder of a mount if it is missing, for its owner alone; it is not swept away while what is returned is open.
 pub(crate) fn claim(folder: &Path) -> io::Result<File> {
+    let deadline = Instant::now() + CLAIM_LIMIT;
+    loop {
+        match try_claim(folder) {
+            // Somebody sweeps, who found it before it was claimed.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotFound)
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(CLAIM_LOOK);
+            }
+            claimed => return claimed,
+        }
+    }
+}
+
+fn try_claim(folder: &Path) -> io::Result<File> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    share(&folder.join(LOCK))
+    let path = folder.join(LOCK);
+    let lock = share(&path)?;
+    // What was swept away before it was locked is nobody's claim.
+    let (mine, there) = (lock.metadata()?, std::fs::metadata(&path)?);
+    if (mine.dev(), mine.ino()) == (there.dev(), there.ino()) {
+        Ok(lock)
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
 }
 
 /// Locks a file together with all others who do, as long as what is returned is open.

@@ -152,7 +152,8 @@ impl Mount {
         };
         self.may_change()?;
         client.check_access(&path, access).await.map_err(|error| by_number("an open", &error))?;
-        inode.settled().await;
+        // A writer that failed and was closed is not joined.
+        inode.is_written().await;
         let status = client.stat(&path).await.map_err(|error| by_number("an open", &error))?;
         if status.directory {
             return Err(Errno::EISDIR);
@@ -228,10 +229,14 @@ impl Mount {
         path: String,
     ) -> Answer<Opened> {
         let (inode, alias) = (&opening.inode.clone(), opening.alias);
-        let writing = inode.settled().await.is_some();
+        let writing = inode.is_written().await;
         let commits = inode.commits();
         let reader = client.open(&path).await.map_err(|error| by_number("an open", &error))?;
         opening.kept(reader.status()).await?;
+        if self.coherence.is_unheard(reader.status().content_version) {
+            // The kernel may still believe that it has its former length, and reads no further.
+            self.notify.attributes(inode.number).await;
+        }
         let way = if writing || reader.under_construction() {
             inode.join_direct(alias)
         } else {
@@ -419,7 +424,9 @@ impl Mount {
     pub(crate) async fn write(&self, handle: u64, write: Write, share: Share) -> Answer<u32> {
         let file = &*self.handles.file(handle)?;
         self.locks.check(InodeId(file.inode.number), handle)?;
-        let writer = file.write.as_ref().ok_or(Errno::EBADF)?.requests();
+        let handle = file.write.as_ref().ok_or(Errno::EBADF)?;
+        handle.set_closing(false);
+        let writer = handle.requests();
         let at = match write.at {
             Position::AsOpened(_) if file.append => Position::End,
             at => at,
@@ -447,6 +454,7 @@ impl Mount {
             return Ok(());
         }
         self.locks.confirm(InodeId(file.inode.number), handle).await?;
+        write.set_closing(true);
         let before = file.inode.commits();
         write.requests().commit(Some(owner)).await?;
         if file.inode.commits() != before {

@@ -2,52 +2,130 @@
 //! for the slowest disk and not for their sum.
 //!
 //! A copy whose write or sync failed is left: nothing is written to its open segment ever again, because what the
-//! disk has of it is not known. It comes back with a new segment.
+//! disk has of it is not known. It comes back with a new segment. So is one whose disk does not answer for long after
+//! another copy has what both were given. What it still does of that late are bytes that the others have, too, in a segment
+//! that it has left; it is asked for nothing more until it has answered. Where none answers all are waited for: a slow disk
+//! that holds several copies is no failed one. The caller writes the first copy, beside which the store lies, and waits for it
+//! as long as it takes: without the store nothing goes on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::segment::{self, SegmentHead};
 
-struct Write {
-    file: Arc<File>,
-    offset: u64,
-    bytes: Arc<Vec<u8>>,
+/// How long a copy may take after another has answered. HDFS gives its journal nodes as long
+/// (`dfs.qjournal.write-txns.timeout.ms`).
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a copy's thread is to do.
+pub(super) type Order = Box<dyn FnOnce() -> io::Result<()> + Send>;
+
+fn write_to(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    file.write_all_at(bytes, offset)?;
+    file.sync_data()
 }
 
-impl Write {
-    fn run(&self) -> io::Result<()> {
-        self.file.write_all_at(&self.bytes, self.offset)?;
-        self.file.sync_data()
+/// A thread for each copy but the first: the caller writes the first that lives.
+struct Helpers {
+    orders: Vec<SyncSender<(u64, Order)>>,
+    results: Receiver<Answer>,
+    /// Counts what is asked of all of them at one time.
+    round: u64,
+    /// Copies whose answer was not waited for, and in which round.
+    owing: BTreeMap<usize, u64>,
+    patience: Duration,
+}
+
+/// What a copy answers to what it was asked in a round.
+struct Answer {
+    copy: usize,
+    round: u64,
+    result: io::Result<()>,
+}
+
+impl Helpers {
+    fn start(copies: usize) -> io::Result<Self> {
+        // Each copy has one order at most: nobody waits to give an answer.
+        let (give, results) = sync_channel(copies);
+        let start = |copy: usize| {
+            let (orders, take) = sync_channel::<(u64, Order)>(1);
+            let give = give.clone();
+            thread::Builder::new().name(format!("journal-copy-{copy}")).spawn(move || {
+                while let Ok((round, order)) = take.recv() {
+                    if give.send(Answer { copy, round, result: order() }).is_err() {
+                        return;
+                    }
+                }
+            })?;
+            Ok(orders)
+        };
+        let orders = (1..copies).map(start).collect::<io::Result<_>>()?;
+        Ok(Self { orders, results, round: 0, owing: BTreeMap::new(), patience: PATIENCE })
     }
-}
 
-struct Helper {
-    orders: SyncSender<Write>,
-    results: Receiver<io::Result<()>>,
-}
+    fn order(&self, copy: usize, order: Order) -> Result<(), Failure> {
+        self.orders[copy - 1].send((self.round, order)).map_err(|_| (copy, helper_gone()))
+    }
 
-impl Helper {
-    fn start(copy: usize) -> io::Result<Self> {
-        let (orders, take) = sync_channel::<Write>(1);
-        let (give, results) = sync_channel(1);
-        thread::Builder::new().name(format!("journal-copy-{copy}")).spawn(move || {
-            while let Ok(write) = take.recv() {
-                if give.send(write.run()).is_err() {
-                    return;
+    /// Whether a copy has answered all that it was asked.
+    fn has_answered(&mut self, copy: usize) -> bool {
+        while let Ok(late) = self.results.try_recv() {
+            self.note_late(&late);
+        }
+        !self.owing.contains_key(&copy)
+    }
+
+    fn note_late(&mut self, late: &Answer) {
+        if self.owing.get(&late.copy) == Some(&late.round) {
+            self.owing.remove(&late.copy);
+        }
+    }
+
+    /// Waits for what these copies answer in this round, for all of them as long as they may take. `written`: whether another
+    /// has answered already.
+    fn answers(&mut self, mut of: BTreeSet<usize>, written: bool) -> Vec<Failure> {
+        let mut failed = Vec::new();
+        let mut until = written.then(|| Instant::now() + self.patience);
+        while !of.is_empty() {
+            let answer = match until {
+                None => self.results.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(until) => self.results.recv_timeout(until.saturating_duration_since(Instant::now())),
+            };
+            match answer {
+                Ok(answer) if answer.round != self.round => self.note_late(&answer),
+                Ok(answer) => {
+                    of.remove(&answer.copy);
+                    match answer.result {
+                        Ok(()) => until = until.or_else(|| Some(Instant::now() + self.patience)),
+                        Err(error) => failed.push((answer.copy, error)),
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let silent = std::mem::take(&mut of);
+                    failed.extend(silent.iter().map(|copy| (*copy, silent_for(self.patience))));
+                    self.owing.extend(silent.into_iter().map(|copy| (copy, self.round)));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    failed.extend(std::mem::take(&mut of).into_iter().map(|copy| (copy, helper_gone())));
                 }
             }
-        })?;
-        Ok(Self { orders, results })
+        }
+        failed
     }
 }
 
-fn helper_gone<T>(_: T) -> io::Error {
+fn silent_for(time: Duration) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("its disk has not answered for {} s", time.as_secs()))
+}
+
+fn helper_gone() -> io::Error {
     io::Error::other("the thread that writes a copy of the journal ended")
 }
 
@@ -58,14 +136,12 @@ pub(super) type Failure = (usize, io::Error);
 pub(super) struct Copies {
     /// None where the copy was left.
     files: Vec<Option<Arc<File>>>,
-    /// For all but the first: whoever writes is the helper of the first that lives.
-    helpers: Vec<Helper>,
+    helpers: Helpers,
 }
 
 impl Copies {
     pub(super) fn new(files: Vec<Option<File>>) -> io::Result<Self> {
-        let helpers = (1..files.len()).map(Helper::start).collect::<io::Result<_>>()?;
-        let mut copies = Self { files: Vec::new(), helpers };
+        let mut copies = Self { files: Vec::new(), helpers: Helpers::start(files.len())? };
         copies.switch(files);
         Ok(copies)
     }
@@ -80,6 +156,17 @@ impl Copies {
         self.files.get(copy).is_some_and(Option::is_some)
     }
 
+    /// Where a copy stands.
+    pub(super) fn place(&mut self, copy: usize) -> Place {
+        if self.is_live(copy) {
+            Place::Live
+        } else if self.helpers.has_answered(copy) {
+            Place::Left
+        } else {
+            Place::Silent
+        }
+    }
+
     /// The copies that are written.
     pub(super) fn live(&self) -> impl Iterator<Item = usize> {
         (0..self.files.len()).filter(|copy| self.is_live(*copy))
@@ -90,7 +177,7 @@ impl Copies {
         self.files[copy] = None;
     }
 
-    /// Writes and syncs all copies, and waits for all of them. Those that failed are left, and told.
+    /// Writes and syncs all copies, and waits for all of them as long as they may take. Those that failed are left, and told.
     pub(super) fn write(&mut self, offset: u64, bytes: Vec<u8>) -> Vec<Failure> {
         let bytes = Arc::new(bytes);
         let live: Vec<(usize, Arc<File>)> = self
@@ -99,27 +186,30 @@ impl Copies {
             .enumerate()
             .filter_map(|(copy, file)| file.as_ref().map(|file| (copy, file.clone())))
             .collect();
-        let write = |file: &Arc<File>| Write { file: file.clone(), offset, bytes: bytes.clone() };
         let Some(((own, own_file), others)) = live.split_first() else { return Vec::new() };
-        let sent: Vec<(usize, bool)> = others
-            .iter()
-            .map(|(copy, file)| (*copy, self.helpers[*copy - 1].orders.send(write(file)).is_ok()))
-            .collect();
-        let mut outcomes = vec![(*own, write(own_file).run())];
-        for (copy, sent) in sent {
-            let result = if sent {
-                self.helpers[copy - 1].results.recv().map_err(helper_gone)
-            } else {
-                Err(helper_gone(()))
-            };
-            outcomes.push((copy, result.flatten()));
+        self.helpers.round += 1;
+        let (mut asked, mut failed) = (BTreeSet::new(), Vec::new());
+        for (copy, file) in others {
+            let (file, bytes) = (file.clone(), bytes.clone());
+            match self.helpers.order(*copy, Box::new(move || write_to(&file, offset, &bytes))) {
+                Ok(()) => drop(asked.insert(*copy)),
+                Err(failure) => failed.push(failure),
+            }
         }
-        let failed: Vec<Failure> = outcomes
-            .into_iter()
-            .filter_map(|(copy, result)| result.err().map(|error| (copy, error)))
-            .collect();
+        let written = write_to(own_file, offset, &bytes);
+        failed.extend(self.helpers.answers(asked, written.is_ok()));
+        failed.extend(written.err().map(|error| (*own, error)));
+        // In the order of the folders, whoever answered first.
+        failed.sort_by_key(|(copy, _)| *copy);
         failed.iter().for_each(|(copy, _)| self.leave(*copy));
         failed
+    }
+
+    /// The thread of a copy does this first, and has so long for what comes then.
+    #[cfg(test)]
+    pub(super) fn hold_up(&mut self, copy: usize, patience: Duration, order: Order) {
+        self.helpers.patience = patience;
+        self.helpers.order(copy, order).expect("the thread is there");
     }
 }
 
@@ -127,6 +217,17 @@ impl Copies {
 /// that is full or slow keeps no other waiting.
 pub(super) struct Spares {
     makers: Vec<Maker>,
+}
+
+/// What a folder is for the segment that begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is written.
+    Live,
+    /// It was left, and comes back if it takes files.
+    Left,
+    /// It was left, and has still to answer.
+    Silent,
 }
 
 struct Maker {
@@ -172,9 +273,9 @@ impl Maker {
         if let Some(spare) = self.kept.take() {
             return Ok(spare);
         }
-        match self.ready.recv().map_err(helper_gone)? {
+        match self.ready.recv().map_err(|_| helper_gone())? {
             Ok(spare) => Ok(spare),
-            Err(_) => self.ready.recv().map_err(helper_gone).flatten(),
+            Err(_) => self.ready.recv().map_err(|_| helper_gone()).flatten(),
         }
     }
 
@@ -214,16 +315,18 @@ impl Spares {
     }
 
     /// Makes spare files the segment that `head` describes, durably; longer ones if it needs them. In the folders that
-    /// `is_live`, and in others that take files again.
+    /// are written according to `place`, and in those that may be again and take files again.
     pub(super) fn begin(
         &mut self,
         head: &SegmentHead,
         usual_bytes: u64,
-        is_live: impl Fn(usize) -> bool,
+        mut place: impl FnMut(usize) -> Place,
     ) -> Vec<io::Result<Option<File>>> {
         let begin = |(copy, maker): (usize, &mut Maker)| {
-            if !is_live(copy) && !maker.is_ready() {
-                return Ok(None);
+            match place(copy) {
+                Place::Live => {}
+                Place::Left if maker.is_ready() => {}
+                Place::Left | Place::Silent => return Ok(None),
             }
             let spare = maker.wait()?;
             match maker.begin(&spare, head, usual_bytes) {

@@ -120,11 +120,11 @@ impl JournalHealth {
     pub(crate) fn misses_a_file(&self) -> bool {
         let name = super::segment::file_name(self.open.load(Ordering::Acquire));
         // A disk may take its time: others who ask how the copies are do not wait for it.
-        self.copies().iter().any(|copy| {
+        let copies = self.copies();
+        let mut written = copies.iter().filter(|copy| !matches!(copy.state, CopyState::Left(_)));
+        written.any(|copy| {
             let path = copy.folder.join(&name);
-            let missing =
-                std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-            missing && !matches!(copy.state, CopyState::Left(_))
+            std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
         }) && name == super::segment::file_name(self.open.load(Ordering::Acquire))
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use uuid::Uuid;
 
-use super::copies::{Copies, Failure, Spares};
+use super::copies::{Copies, Failure, Place, Spares};
 use super::entry::{self, EntryHead, EntryKind};
 use super::health::{CopyState, JournalHealth};
 use super::recover::{self, Chain};
@@ -131,7 +131,8 @@ impl SegmentedJournal {
             }
             None => {
                 let head = new_head(chain.end, segment_bytes, epoch);
-                (head, HEADER_BYTES, spares.begin(&head, segment_bytes, |copy| !failed(&failures, copy)))
+                let place = |copy| if failed(&failures, copy) { Place::Left } else { Place::Live };
+                (head, HEADER_BYTES, spares.begin(&head, segment_bytes, place))
             }
         };
         let mut files = Vec::new();
@@ -228,11 +229,17 @@ impl SegmentedJournal {
         Ok(self.position)
     }
 
+    /// Whether a copy that was left can be written again.
+    fn comes_back(&mut self) -> bool {
+        (0..self.folders.len())
+            .any(|copy| self.copies.place(copy) == Place::Left && self.spares.is_ready(copy))
+    }
+
     fn next_segment(&mut self, payload: usize) -> io::Result<()> {
         let bytes = self.segment_bytes.max((HEADER_BYTES + entry::size(payload)) as u64);
         let head = new_head(self.position, bytes, self.epoch);
-        let was_live: Vec<bool> = (0..self.folders.len()).map(|copy| self.copies.is_live(copy)).collect();
-        let begun = self.spares.begin(&head, self.segment_bytes, |copy| was_live[copy]);
+        let places: Vec<Place> = (0..self.folders.len()).map(|copy| self.copies.place(copy)).collect();
+        let begun = self.spares.begin(&head, self.segment_bytes, |copy| places[copy]);
         let (mut files, mut failures) = (Vec::new(), Vec::new());
         for (copy, begun) in begun.into_iter().enumerate() {
             files.push(begun.unwrap_or_else(|error| {
@@ -249,7 +256,8 @@ impl SegmentedJournal {
         self.head = head;
         self.health.open.store(head.first, Ordering::Release);
         self.offset = HEADER_BYTES;
-        let back = (0..self.folders.len()).filter(|copy| !was_live[*copy] && self.copies.is_live(*copy));
+        let was_left = |copy: &usize| places[*copy] != Place::Live;
+        let back = (0..self.folders.len()).filter(|copy| was_left(copy) && self.copies.is_live(*copy));
         for copy in back.collect::<Vec<_>>() {
             self.health.set(copy, CopyState::Filling);
         }
@@ -310,7 +318,9 @@ impl SegmentedJournal {
             self.health.set(copy, CopyState::Complete);
         }
         let all = !self.health.is_degraded();
-        let highest = self.folders.iter().filter_map(|folder| notes::highest(folder).ok().flatten()).max();
+        // One that was left may not answer.
+        let live = self.copies.live().map(|copy| &self.folders[copy]);
+        let highest = live.filter_map(|folder| notes::highest(folder).ok().flatten()).max();
         for copy in self.copies.live() {
             let folder = &self.folders[copy];
             let noted = match highest.filter(|_| !all) {
@@ -325,6 +335,16 @@ impl SegmentedJournal {
                 tracing::warn!(%error, folder = %folder.display(), "the notes on copies of the journal cannot be changed");
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn hold_up(
+        &mut self,
+        copy: usize,
+        patience: std::time::Duration,
+        order: super::copies::Order,
+    ) {
+        self.copies.hold_up(copy, patience, order);
     }
 
     #[cfg(test)]
@@ -363,8 +383,7 @@ impl Journal for SegmentedJournal {
         if self.failed {
             return Err(failed_before());
         }
-        let comes_back =
-            (0..self.folders.len()).any(|copy| !self.copies.is_live(copy) && self.spares.is_ready(copy));
+        let comes_back = self.comes_back();
         if self.offset > HEADER_BYTES || comes_back {
             self.failed = true;
             self.next_segment(0)?;
@@ -378,8 +397,7 @@ impl Journal for SegmentedJournal {
             return Err(failed_before());
         }
         self.note_filled();
-        let comes_back =
-            (0..self.folders.len()).any(|copy| !self.copies.is_live(copy) && self.spares.is_ready(copy));
+        let comes_back = self.comes_back();
         let is_behind =
             (0..self.folders.len()).any(|copy| self.health.state(copy) == Some(CopyState::Filling));
         if self.refill.is_running() || !(comes_back || is_behind) || !self.attempts.take() {

@@ -183,4 +183,6 @@ mod copies_test;
 #[cfg(test)]
 mod readmit_test;
 #[cfg(test)]
+mod silent_test;
+#[cfg(test)]
 mod tests;

@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use steadfs_datanode::VolumeSettings;
@@ -17,6 +18,10 @@ use super::{MAX_DATANODES, Options};
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// On one machine heartbeats are cheap, and a person waits for the first one.
 const HEARTBEAT_MS: u64 = 1_000;
+/// How long a start waits for the lock, and how often it asks: a child that this process is starting holds it too, until its
+/// exec, and a process that was killed holds it until it is gone.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where everything of a cluster lies. Its functions block.
 pub(crate) struct Layout {
@@ -33,8 +38,14 @@ impl Layout {
         let dir = dir.canonicalize().with_context(|| format!("looking up {}", dir.display()))?;
         let path = dir.join("lock");
         let lock = File::create(&path).with_context(|| format!("making {}", path.display()))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            bail!("another cluster runs on {}: stop it, or choose another folder with --dir", dir.display());
+        let begun = Instant::now();
+        while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            ensure!(
+                begun.elapsed() < LOCK_PATIENCE,
+                "another cluster runs on {}: stop it, or choose another folder with --dir",
+                dir.display()
+            );
+            std::thread::sleep(LOCK_PAUSE);
         }
         let layout = Self { dir, _lock: lock };
         layout.forget_endpoints()?;

@@ -11,6 +11,7 @@ import java.util.List;
 import java.util.Random;
 
 import org.apache.hadoop.conf.Configuration;
+import org.apache.hadoop.fs.BlockLocation;
 import org.apache.hadoop.fs.FSDataInputStream;
 import org.apache.hadoop.fs.FileSystem;
 import org.apache.hadoop.fs.Path;
@@ -158,9 +159,7 @@ public class Pipeline {
                 out.write(bytes(path, 0, done));
             }
             // A replica that the namenode has not heard of yet is not in the pipeline of the append.
-            while (fs.getFileBlockLocations(path, 0, 1)[0].getHosts().length < replication) {
-                Thread.sleep(5);
-            }
+            awaitReplicas(fs, path, replication);
         }
         HdfsDataOutputStream out =
             (HdfsDataOutputStream) (append ? fs.append(path) : fs.create(path, true, 4096, replication, BLOCK));
@@ -255,10 +254,27 @@ public class Pipeline {
         return length + "";
     }
 
-    static String make(FileSystem fs, Path path, int length, short replication) throws IOException {
+    /** Waits until the namenode has heard of every replica: a file is complete before. */
+    static void awaitReplicas(FileSystem fs, Path path, short replication) throws IOException, InterruptedException {
+        while (!isEverywhere(fs.getFileBlockLocations(path, 0, Long.MAX_VALUE), replication)) {
+            Thread.sleep(5);
+        }
+    }
+
+    static boolean isEverywhere(BlockLocation[] blocks, short replication) throws IOException {
+        for (BlockLocation block : blocks) {
+            if (block.getHosts().length < replication) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    static String make(FileSystem fs, Path path, int length, short replication) throws IOException, InterruptedException {
         try (HdfsDataOutputStream out = (HdfsDataOutputStream) fs.create(path, true, 4096, replication, BLOCK)) {
             out.write(bytes(path, 0, length));
         }
+        awaitReplicas(fs, path, replication);
         return blocks((DistributedFileSystem) fs, path);
     }
 

@@ -18,7 +18,7 @@ impl Shell {
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new(BINARY);
         command.args(line.split_whitespace()).env("STEADFS_URL", &self.url).env_remove("HADOOP_USER_NAME");
-        command.stdin(Stdio::null());
+        command.env("STEADFS_CONNECT_TIMEOUT", "60s").stdin(Stdio::null());
         command
     }
 

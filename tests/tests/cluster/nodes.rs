@@ -14,7 +14,12 @@ const LONG: usize = 3 * BLOCK as usize + 99;
 async fn admin(url: &str, words: &[&str]) -> anyhow::Result<(i32, String)> {
     let mut command = tokio::process::Command::new(BINARY);
     command.arg("admin").args(words).env("STEADFS_URL", url).env_remove("HADOOP_USER_NAME");
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    let output = command
+        .env("STEADFS_CONNECT_TIMEOUT", "60s")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await?;
     let text = [output.stdout, output.stderr].concat();
     Ok((output.status.code().unwrap_or(-1), String::from_utf8(text)?))
 }

@@ -4,24 +4,44 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context;
+use rustix::process::Signal;
 use steadfs_client::AclChange;
 use steadfs_tests::{TestCluster, content, eventually};
 
-use crate::mounted::{Mounted, on_thread, python};
+use crate::mounted::{Mounted, on_thread, python, signal};
+
+/// Whether the first byte of a file can be read while its mount's server stands still.
+async fn is_read_without(mounted: &Mounted, file: &Arc<File>) -> anyhow::Result<bool> {
+    let (server, file) = (mounted.server()?, file.clone());
+    signal(Signal::STOP, &[server])?;
+    let mut read = std::pin::pin!(on_thread(move || file.read_exact_at(&mut [0], 0)));
+    let without = tokio::time::timeout(Duration::from_secs(1), &mut read).await;
+    signal(Signal::CONT, &[server])?;
+    match without {
+        Ok(read) => read?.map(|()| true).context("the first byte"),
+        Err(_) => read.await?.map(|()| false).context("the first byte"),
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_local_replica_is_read_on_when_the_cluster_is_gone() -> anyhow::Result<()> {
     let test = TestCluster::in_process(1).await?;
     let mounted = Mounted::new(&test.cluster.url(), &["--wait-seconds", "1"]).await?;
-    let file = mounted
-        .with(|at| {
-            fs::write(at.join("f"), content("local", 2_000_000))?;
-            let file = File::open(at.join("f"))?;
-            file.read_exact_at(&mut [0], 0)?;
-            Ok(file)
-        })
-        .await?;
+    mounted.with(|at| Ok(fs::write(at.join("f"), content("local", 2_000_000))?)).await?;
+    let mut kept = None;
+    eventually("the file is opened so that the kernel reads it by itself", async || {
+        // What is open already decides how it reads another.
+        kept = None;
+        let file = Arc::new(mounted.with(|at| Ok(File::open(at.join("f"))?)).await?);
+        let by_itself = is_read_without(&mounted, &file).await?;
+        kept = Some(file);
+        Ok(by_itself)
+    })
+    .await?;
+    let file = kept.context("it was opened")?;
     test.stop().await;
     // Everything that was not read before comes from the disk itself.
     let read = on_thread(move || -> std::io::Result<Vec<u8>> {

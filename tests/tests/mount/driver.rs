@@ -156,7 +156,8 @@ impl Driver {
     }
 
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.path("csi.log")).unwrap_or_default()
+        let read = |name: &str| std::fs::read_to_string(self.path(name)).unwrap_or_default();
+        format!("{}\nthe keeper:\n{}", read("csi.log"), read("keeper.log"))
     }
 
     async fn channel(&self) -> anyhow::Result<Channel> {

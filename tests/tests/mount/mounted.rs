@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use steadfs_tests::LIMIT;
 use tempfile::TempDir;
@@ -97,7 +98,13 @@ impl Mounted {
 
     /// Kills the server, with no chance to say a word.
     pub(crate) fn kill_server(&self) -> anyhow::Result<()> {
-        signal(Signal::KILL, &[self.server()?])
+        loop {
+            match signal(Signal::KILL, &[self.server()?]) {
+                // What was found had been killed before, and is gone now: its successor is meant.
+                Err(error) if error.downcast_ref() == Some(&Errno::SRCH) => {}
+                killed => return killed,
+            }
+        }
     }
 
     /// Kills the holder alike.

@@ -8,7 +8,7 @@ use anyhow::ensure;
 use bytes::Bytes;
 use hdfs_native::{ClientBuilder, WriteOptions};
 use steadfs_client::Client;
-use steadfs_tests::{TestCluster, content};
+use steadfs_tests::{BLOCK, TestCluster, content};
 
 use crate::mounted::Mounted;
 
@@ -31,6 +31,42 @@ async fn after_a_close_here_an_open_there_sees_it() -> anyhow::Result<()> {
         assert!(client.read("/f", 4 << 20).await? == bytes);
     }
     drop((one, two));
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_appended_elsewhere_is_read_to_its_end_at_once() -> anyhow::Result<()> {
+    const ROUNDS: usize = 30;
+    let test = TestCluster::in_process(1).await?;
+    let client = test.client().await?;
+    let mounted = Mounted::new(&test.cluster.url(), &[]).await?;
+    // Of several blocks: the kernel reads as far as it believes the file to reach.
+    let mut held = content("f", 2 * BLOCK as usize + 7).to_vec();
+    client.write("/f", held.clone()).await?;
+    for round in 0..ROUNDS {
+        let length = held.len() as u64;
+        let more = content(&format!("round {round}"), 1 + round * 1_009);
+        let mut writer = client.append("/f").await?;
+        writer.write_all(more.clone()).await?;
+        mounted
+            .with(move |at| {
+                ensure!(fs::metadata(at.join("f"))?.len() == length, "round {round}");
+                Ok(())
+            })
+            .await?;
+        writer.close().await?;
+        held.extend_from_slice(&more);
+        let expected = held.clone();
+        mounted
+            .with(move |at| {
+                let seen = fs::read(at.join("f"))?;
+                ensure!(seen == expected, "round {round}: {} bytes of {}", seen.len(), expected.len());
+                Ok(())
+            })
+            .await?;
+    }
+    drop(mounted);
     test.stop().await;
     Ok(())
 }

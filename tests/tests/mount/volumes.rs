@@ -51,14 +51,16 @@ async fn readers_and_writers_go_on_when_the_driver_is_killed() -> anyhow::Result
         fs::write(place.join("r"), &read)?;
         let file = File::open(place.join("r"))?;
         let mut rounds = 0;
-        while !stopped.load(Ordering::Relaxed) {
+        loop {
             let start = rounds * 104_729 % (read.len() - 70_000);
             let mut seen = vec![0; 70_000];
             file.read_exact_at(&mut seen, start as u64)?;
             ensure!(seen == read[start..start + 70_000], "round {rounds}");
             rounds += 1;
+            if stopped.load(Ordering::Relaxed) {
+                return Ok(rounds);
+            }
         }
-        Ok(rounds)
     }));
     for _ in 0..4 {
         tokio::time::sleep(Duration::from_millis(600)).await;
@@ -90,10 +92,10 @@ async fn keepers_follow_each_other() -> anyhow::Result<()> {
     let volume = driver.create("pvc-a", &[]).await?;
     let at = driver.publish(&volume.volume_id, Wish::new("pod/mount")).await?;
     let mut file = with(&driver, move || Ok(File::create(at.join("f"))?)).await?;
-    ensure!(driver.kept() == 1);
+    driver.until("the keeper has the mount", || driver.kept() == 1).await?;
     // By overlap, as a DaemonSet with a surge does it; then the driver goes, and finds all in the new one.
     driver.start_keeper().await?;
-    ensure!(driver.kept() == 1);
+    driver.until("the keeper still has the mount", || driver.kept() == 1).await?;
     driver.kill_keeper()?;
     driver.kill_driver()?;
     driver.start_driver().await?;
