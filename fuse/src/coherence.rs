@@ -75,9 +75,9 @@ impl Coherence {
         }
     }
 
-    /// The kernel was told of every change up to a transaction, and knows nothing from `before` any more.
-    fn set_told(&self, transaction: u64, before: Instant) {
-        if before.elapsed() >= LONG {
+    /// The kernel was told of every change up to a transaction since `missed`, and relies on what it knows for `short` at least.
+    fn set_told(&self, transaction: u64, missed: Instant, short: Duration) {
+        if missed.elapsed() >= LONG.max(short) {
             self.told.fetch_max(transaction, Ordering::AcqRel);
         }
     }
@@ -89,6 +89,7 @@ pub(crate) async fn follow(
     notify: Notify,
     open: &OpenInodes,
     (client, folder, root): (Client, FsPath, InodeId),
+    short: Duration,
 ) {
     let filter = WatchFilter { below: Some(folder.to_string()), inodes: Vec::new() };
     let mut heard = std::pin::pin!(client.watch(filter, None));
@@ -103,8 +104,9 @@ pub(crate) async fn follow(
     while let Some(item) = heard.next().await {
         match item {
             Ok(Watched::Changed(change)) => {
-                // Of this transaction there may be more to tell.
-                coherence.set_told(change.transaction.saturating_sub(1), missed);
+                // Of this transaction there may be more to tell, and of a content that began with it or before.
+                let content = if change.content_version == 0 { u64::MAX } else { change.content_version };
+                coherence.set_told(change.transaction.min(content).saturating_sub(1), missed, short);
                 coherence.heard.fetch_add(1, Ordering::AcqRel);
                 if let Some(gone) = gone(&change).and_then(|gone| open.get(number(gone))) {
                     gone.set_gone();
@@ -119,7 +121,7 @@ pub(crate) async fn follow(
                 if !coherence.is_live() {
                     coherence.set_live(true);
                 }
-                coherence.set_told(transaction, missed);
+                coherence.set_told(transaction, missed, short);
             }
             Ok(Watched::Lost(_)) => {
                 missed = Instant::now();
@@ -212,12 +214,13 @@ mod tests {
     #[test]
     fn what_the_kernel_was_told_need_not_be_told_at_an_open_unless_some_was_missed() {
         let (coherence, long_ago) = (Coherence::default(), Instant::now() - LONG);
+        let short = Duration::from_secs(1);
         assert!(coherence.is_unheard(1));
-        coherence.set_told(7, Instant::now());
+        coherence.set_told(7, Instant::now(), short);
         assert!(coherence.is_unheard(7), "it may remember what it was told before something was missed");
-        coherence.set_told(7, long_ago);
+        coherence.set_told(7, long_ago, short);
         assert!(!coherence.is_unheard(7) && coherence.is_unheard(8));
-        coherence.set_told(6, long_ago);
+        coherence.set_told(6, long_ago, short);
         assert!(!coherence.is_unheard(7));
         coherence.set_live(false);
         assert!(coherence.is_unheard(1));

@@ -36,6 +36,7 @@ mod notify;
 mod open;
 mod ops;
 mod options;
+mod pages;
 mod server;
 mod session;
 mod succession;

@@ -33,6 +33,8 @@ use crate::{grpc, hadoop, http};
 
 /// How long connections and workers may take to end.
 const DRAIN: Duration = Duration::from_secs(10);
+/// While the data folders are being opened, this often is told that they are.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// A running namenode.
 pub struct Namenode {
@@ -87,7 +89,8 @@ impl Namenode {
         let pool = DiskPool::new("namenode-start", 1, 1)?;
         let opened = {
             let config = config.clone();
-            pool.run(move || Opened::open(&config)).await?
+            let folders = config.data_dirs.clone();
+            telling(&folders, pool.run(move || Opened::open(&config))).await?
         };
         let blocks = Blocks::new(&config, clock.clone(), opened.store.clone())?;
         let (health, stood_at) = (opened.health.clone(), opened.stood_at);
@@ -194,6 +197,24 @@ fn serve(
     Ok(())
 }
 
+/// Waits for the data folders to be opened, and says so from time to time.
+async fn telling<T>(folders: &[PathBuf], opening: impl Future<Output = T>) -> T {
+    let mut opening = std::pin::pin!(opening);
+    let mut waited = Duration::ZERO;
+    loop {
+        match tokio::time::timeout(TELL_EVERY, &mut opening).await {
+            Ok(opened) => return opened,
+            Err(_) => waited += TELL_EVERY,
+        }
+        tracing::warn!(
+            seconds = waited.as_secs(),
+            ?folders,
+            "STILL OPENING the data folders: there is much to replay, or a disk does not answer (dmesg, iostat). Without one \
+             of two folders the namenode starts if data_dirs does not name it"
+        );
+    }
+}
+
 /// What is on the disk, opened and replayed.
 pub(crate) struct Opened {
     pub(crate) folders: DataFolders,
@@ -253,7 +274,8 @@ impl Opened {
         let renewals = Arc::new(Renewals::new(clock.clone()));
         let answers = Arc::new(SavedAnswers::new(config.namespace.retry_entries));
         let last = self.store.view().counters().map_or_else(TxId::default, |counters| counters.last_tx);
-        let events = Events::new(last, self.folders.journals(), config.store.event_cache_bytes)?;
+        let journals = (self.folders.journals(), self.journal.health());
+        let events = Events::new(last, journals, config.store.event_cache_bytes)?;
         let locks = Arc::new(Locks::new(clock.clone(), self.store.view().lock_sessions(None, usize::MAX)));
         let parts = Parts {
             store: self.store.clone(),

@@ -406,6 +406,8 @@ class Matrix:
             lost = ledger.lost_names(cluster) or self.ledger.lost_names(cluster)
             if lost:
                 return f"LOST {lost[:3]}"
+            if column == "no answer" and not degraded:
+                return "PROBLEM (the copy on the silent disk was not left)"
             if ended:
                 return "ended, whole after a restart"
             return "goes on, comes back" if degraded else "harmless"

@@ -125,6 +125,20 @@ pub(crate) struct Written {
 }
 
 impl Written {
+    fn new(inode: &Arc<OpenInode>, size: u64, dirty: bool, doubted: bool, known: bool) -> Self {
+        Self {
+            inode: inode.clone(),
+            size: AtomicU64::new(size),
+            dirty: AtomicBool::new(dirty),
+            doubted: AtomicBool::new(doubted),
+            modified: AtomicU64::new(now()),
+            is_set: AtomicBool::new(false),
+            accessed: AtomicU64::new(UNSET),
+            known: watch::channel(known).0,
+            done: watch::channel(false).0,
+        }
+    }
+
     /// Tells how long the file is, and whether something waits to be committed.
     pub(super) fn note(&self, size: u64, dirty: bool) {
         let begins = self.size.load(Ordering::Relaxed) != size || !self.dirty.load(Ordering::Relaxed);
@@ -279,17 +293,7 @@ impl OpenInodes {
             Begin::Opened(length) => (length, None, false),
             Begin::TakeOver => (0, None, true),
         };
-        let written = Arc::new(Written {
-            inode: inode.clone(),
-            size: AtomicU64::new(length),
-            dirty: AtomicBool::new(fresh.is_some()),
-            doubted: AtomicBool::new(doubted),
-            modified: AtomicU64::new(now()),
-            is_set: AtomicBool::new(false),
-            accessed: AtomicU64::new(UNSET),
-            known: watch::channel(!takes_over).0,
-            done: watch::channel(false).0,
-        });
+        let written = Arc::new(Written::new(inode, length, fresh.is_some(), doubted, !takes_over));
         let (written_too, place, pipelines) = (written.clone(), self.place.clone(), self.pipelines.clone());
         let start = Start { client, path, written: written_too, place, pipelines, length, fresh, takes_over };
         tokio::spawn(Task::new(start).run(received));
@@ -435,6 +439,12 @@ impl OpenInode {
         backing
     }
 
+    /// Whether one handle alone is open under a number.
+    pub(crate) fn is_alone(&self, alias: u8) -> bool {
+        let state = self.state.lock();
+        state.nodes.get(&alias).is_some_and(|node| node.cached + node.direct + node.passed == 1)
+    }
+
     /// Whether nothing is open under a number.
     pub(crate) fn is_free(&self, alias: u8) -> bool {
         !self.state.lock().nodes.contains_key(&alias)
@@ -487,21 +497,17 @@ impl Drop for WriteHandle {
 }
 
 impl WriteHandle {
-    /// Notes that it was closed by one who had it, or is written to all the same.
+    /// Notes that it is being closed, or was, by one who had it; or is written to all the same.
     pub(crate) fn set_closing(&self, closing: bool) {
-        if self.closing.load(Ordering::Relaxed) == closing {
+        if !closing && !self.closing.load(Ordering::Relaxed) {
             return;
         }
         let mut state = self.inode.state.lock();
-        if self.closing.swap(closing, Ordering::Relaxed) != closing
-            && let Some(writing) = &mut state.writing
-        {
-            if closing {
-                writing.closing += 1;
-                writing.closed = Instant::now();
-            } else {
-                writing.closing -= 1;
-            }
+        let before = self.closing.swap(closing, Ordering::Relaxed);
+        let Some(writing) = &mut state.writing else { return };
+        writing.closing = writing.closing + usize::from(closing) - usize::from(before);
+        if closing {
+            writing.closed = Instant::now();
         }
     }
 
@@ -554,5 +560,60 @@ impl WriteRequests {
     /// The file has lost its name: nothing of it needs to be committed.
     pub(crate) async fn forget(&self) {
         let _ = self.ops.send(Op::Forget).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An inode that is open for writing once, with what ends its task.
+    fn written() -> (Arc<OpenInode>, WriteHandle, Arc<Written>) {
+        let inode = Arc::new(OpenInode {
+            number: 7,
+            state: Mutex::default(),
+            commits: AtomicU64::new(0),
+            unlinked: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+        });
+        let written = Arc::new(Written::new(&inode, 0, false, false, true));
+        let (ops, _) = mpsc::channel(1);
+        let writing =
+            Writing { ops, written: written.clone(), handles: 1, closing: 0, closed: Instant::now() };
+        let handle = writing.handle(&inode);
+        inode.state.lock().writing = Some(writing);
+        (inode, handle, written)
+    }
+
+    #[tokio::test]
+    async fn who_closed_a_file_is_not_taken_for_its_writer() {
+        let (inode, handle, task) = written();
+        assert!(inode.is_written().await);
+        handle.set_closing(true);
+        let gone = tokio::spawn(async move {
+            tokio::task::yield_now().await;
+            drop(handle);
+            task.end();
+        });
+        assert!(!inode.is_written().await);
+        gone.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_closed_a_file_and_writes_on_through_another_descriptor_is() {
+        let (inode, handle, _task) = written();
+        for closing in [true, true, false, false, true] {
+            handle.set_closing(closing);
+        }
+        // So long and no longer the kernel is waited for.
+        assert!(inode.is_written().await);
+        handle.set_closing(false);
+        assert_eq!(inode.state.lock().writing.as_ref().unwrap().closing, 0);
+        handle.set_closing(true);
+        drop(handle);
+        assert_eq!(
+            inode.state.lock().writing.as_ref().map(|left| (left.handles, left.closing)),
+            Some((0, 0))
+        );
     }
 }

@@ -52,6 +52,8 @@ const MAX_RECORDS: u64 = 1 << 20;
 /// The file by which a mount's folder is claimed, and the one by which its servers are known to live.
 const LOCK: &str = "lock";
 const SERVING: &str = "serving";
+/// What the name of a folder ends with that is being removed.
+const GONE: &str = "gone";
 /// Bytes moved at a time.
 const COPIED: usize = 1 << 20;
 /// Between two looks at who has one.
@@ -133,7 +135,10 @@ pub(crate) fn sweep(staging: &Path) -> io::Result<()> {
         let folder = entry?.path();
         let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
         if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            std::fs::remove_dir_all(&folder)?;
+            // Out of the way first: whoever claims it from now on makes another.
+            let gone = folder.with_extension(GONE);
+            std::fs::rename(&folder, &gone)?;
+            std::fs::remove_dir_all(&gone)?;
         }
     }
     Ok(())

@@ -37,6 +37,8 @@ pub(crate) struct FileHandle {
 pub(crate) struct Opened {
     pub(crate) handle: u64,
     pub(crate) way: Way,
+    /// Whether what the kernel has of it is of the content that was opened.
+    pub(crate) keeps: bool,
 }
 
 /// What was read, and its share of the mount's memory.
@@ -159,12 +161,14 @@ impl Mount {
             return Err(Errno::EISDIR);
         }
         opening.kept(&status).await?;
+        self.tell_length(&status).await;
         let way = opening.join(inode.join_direct(alias))?;
+        self.pages.doubt(self.nodes.all(number));
         let begin = Begin::Opened(status.length);
         let write = self.open.join_writers(inode, client.clone(), path.clone(), begin).await;
         let file =
             FileHandle { alias, way, ..file_handle((client, caller), inode, path, Some((write, flags.0))) };
-        Ok(Opened { handle: self.keep(file, flags.0, opening)?, way })
+        Ok(Opened { handle: self.keep(file, flags.0, opening)?, way, keeps: false })
     }
 
     /// Gives a file a number, and remembers it.
@@ -189,7 +193,7 @@ impl Mount {
         match self.handles.opened_before(request)? {
             (handle, Handle::File(file)) => {
                 let way = file.way;
-                Some((file, Opened { handle, way }))
+                Some((file, Opened { handle, way, keeps: false }))
             }
             (_, Handle::Folder(_)) => None,
         }
@@ -233,20 +237,27 @@ impl Mount {
         let commits = inode.commits();
         let reader = client.open(&path).await.map_err(|error| by_number("an open", &error))?;
         opening.kept(reader.status()).await?;
-        if self.coherence.is_unheard(reader.status().content_version) {
-            // The kernel may still believe that it has its former length, and reads no further.
-            self.notify.attributes(inode.number).await;
-        }
+        self.tell_length(reader.status()).await;
         let way = if writing || reader.under_construction() {
             inode.join_direct(alias)
         } else {
             self.way_to_read(inode, alias, &reader).await
         };
         let way = opening.join(way)?;
+        let (node, content) = (joined(inode.number, alias), reader.status().content_version);
+        let keeps = way == Way::Cached && self.pages.may_stay(node, content, || inode.is_alone(alias));
         let file = FileHandle { alias, way, ..file_handle((client, caller), inode, path, None) };
         *file.window.lock() = Some((commits, Arc::new(self.new_window(reader))));
         let flags = if way == Way::Direct { DIRECT } else { 0 };
-        Ok(Opened { handle: self.keep(file, flags, opening)?, way })
+        Ok(Opened { handle: self.keep(file, flags, opening)?, way, keeps })
+    }
+
+    /// The kernel may still believe that a file which is opened has its former length: it would read no further, and a program
+    /// that looks for the end would write before it.
+    async fn tell_length(&self, status: &FileStatus) {
+        if self.coherence.is_unheard(status.content_version) {
+            self.notify.attributes(self.number(status)).await;
+        }
     }
 
     /// How the kernel shall read a file that is complete.
@@ -308,7 +319,8 @@ impl Mount {
                 let attributes = self.attributes(&client, &status).await;
                 let way = opening.join(inode.join_direct(0))?;
                 let file = file_handle((client, caller), &inode, path, Some((write, flags)));
-                Ok((attributes, inode.number, Opened { handle: self.keep(file, flags, opening)?, way }))
+                let handle = self.keep(file, flags, opening)?;
+                Ok((attributes, inode.number, Opened { handle, way, keeps: false }))
             }
             // Somebody was faster, which only matters to who wanted to be the first.
             Err(errno) if errno.code() == Errno::EEXIST.code() && flags & EXCLUSIVE == 0 => {
@@ -456,7 +468,10 @@ impl Mount {
         self.locks.confirm(InodeId(file.inode.number), handle).await?;
         write.set_closing(true);
         let before = file.inode.commits();
-        write.requests().commit(Some(owner)).await?;
+        let committed = write.requests().commit(Some(owner)).await;
+        // That may have taken its time.
+        write.set_closing(true);
+        committed?;
         if file.inode.commits() != before {
             // Before `close` returns: the times that the kernel knows are those from before.
             self.notify.attributes(file.inode.number).await;

@@ -35,6 +35,7 @@ use crate::locks::Locks;
 use crate::nodes::Nodes;
 use crate::notify::Notify;
 use crate::open::{Locals, OpenInodes, StagePlace};
+use crate::pages::Pages;
 use crate::users::{Kind, Names};
 
 /// The number of the mount's root.
@@ -77,6 +78,7 @@ pub(crate) struct Mount {
     pub(crate) memory: budget::Memory,
     pub(crate) notify: Notify,
     pub(crate) nodes: Arc<Nodes>,
+    pub(super) pages: Pages,
     pub(crate) coherence: Arc<Coherence>,
     pub(super) locks: Locks,
     /// Blocks on this machine.
@@ -134,6 +136,7 @@ impl Mount {
             lockers: Cache::new(MAX_LOCKERS),
             notify,
             nodes,
+            pages: Pages::new(),
             coherence: Arc::default(),
             root,
             clients: Cache::new(MAX_CLIENTS),
@@ -153,7 +156,8 @@ impl Mount {
     pub(crate) async fn follow(&self) {
         let (coherence, notify) = (self.coherence.clone(), self.notify.clone());
         let (client, folder) = (self.client.clone(), self.settings.folder.clone());
-        coherence::follow(coherence, notify, &self.open, (client, folder, self.root)).await;
+        coherence::follow(coherence, notify, &self.open, (client, folder, self.root), self.settings.ttl)
+            .await;
     }
 
     /// Opens again what a process before this one had open. Nothing is asked of the cluster yet.

@@ -257,6 +257,7 @@ impl Mount {
 
 const fn open_answer(opened: Opened) -> OpenAnswer {
     let (flags, backing) = match opened.way {
+        Way::Cached if opened.keeps => (FopenFlags::FOPEN_KEEP_CACHE, None),
         Way::Cached => (FopenFlags::empty(), None),
         Way::Direct => (FopenFlags::FOPEN_DIRECT_IO, None),
         Way::Passed(backing) => (FopenFlags::empty(), Some(backing.number)),

@@ -108,7 +108,7 @@ impl Bench {
             sink: Arc::new(TestSink::default()),
             renewals: Arc::new(Renewals::new(clock)),
             answers: Arc::new(SavedAnswers::new(10)),
-            events: Events::new(TxId::default(), Vec::new(), 1 << 20).unwrap(),
+            events: Events::new(TxId::default(), Default::default(), 1 << 20).unwrap(),
             open: open.clone(),
             seed: 1,
         });

@@ -17,6 +17,7 @@ use steadfs_namenode_core::event::EventBatch;
 use tokio::sync::watch;
 
 use crate::commit::payload::Transaction;
+use crate::journal::JournalHealth;
 use crate::journal::history::History;
 use archive::Archive;
 use ring::Ring;
@@ -48,16 +49,20 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Begins behind `last`; what came before is in the journals in `folders`. About `most` bytes are kept in memory.
+    /// Begins behind `last`; what came before is in the journals in `folders`, which are as `health` says. About `most` bytes are kept in memory.
     ///
     /// # Errors
     /// The operating system has no room for a thread.
-    pub(crate) fn new(last: TxId, folders: Vec<PathBuf>, most: usize) -> std::io::Result<Arc<Self>> {
+    pub(crate) fn new(
+        last: TxId,
+        (folders, health): (Vec<PathBuf>, JournalHealth),
+        most: usize,
+    ) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             ring: Mutex::new(Ring::behind(last, most)),
             newest: watch::Sender::new(last),
             stopping: watch::Sender::new(false),
-            archive: Arc::new(Archive::new(History::new(folders))),
+            archive: Arc::new(Archive::new(History::new(folders, health))),
             pool: DiskPool::new("journal-read", 1, ARCHIVE_QUEUE)?,
         }))
     }

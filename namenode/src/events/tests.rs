@@ -31,6 +31,7 @@ async fn what_is_old_comes_from_the_journal_and_what_is_new_from_memory() {
     let folders = vec![keep.path().join("a"), keep.path().join("b")];
     let (journal, _) = SegmentedJournal::open(&folders, 4_096, Position::default(), |_, _| Ok(())).unwrap();
     let mut journal = journal.keeping(1 << 20);
+    let health = journal.health();
     let mut write = |from: u64, to: u64| {
         let batch: Vec<_> = (from..=to).map(transaction).collect();
         let at = journal.append(&payload::encode(&batch, &Changes::new())).unwrap();
@@ -41,7 +42,7 @@ async fn what_is_old_comes_from_the_journal_and_what_is_new_from_memory() {
         write(from, from + 9);
     }
     // A life later.
-    let events = Events::new(TxId(1_000), folders.clone(), 64 << 20).unwrap();
+    let events = Events::new(TxId(1_000), (folders.clone(), health.clone()), 64 << 20).unwrap();
     events.publish(write(1_001, 1_010));
     assert_eq!(events.newest(), TxId(1_010));
 
@@ -65,7 +66,7 @@ async fn what_is_old_comes_from_the_journal_and_what_is_new_from_memory() {
     }
 
     // What is gone from every copy is missed, and said to be: also where it lies between what is there.
-    let segments = History::new(folders.clone()).segments();
+    let segments = History::new(folders.clone(), health.clone()).segments();
     assert!(segments.len() > 3);
     let path = |folder: &std::path::PathBuf, first: u64| folder.join(format!("segment-{first:020}.log"));
     for folder in &folders {

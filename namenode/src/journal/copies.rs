@@ -3,10 +3,10 @@
 //!
 //! A copy whose write or sync failed is left: nothing is written to its open segment ever again, because what the
 //! disk has of it is not known. It comes back with a new segment. So is one whose disk does not answer for long after
-//! another copy has what both were given. What it still does of that late are bytes that the others have, too, in a segment
-//! that it has left; it is asked for nothing more until it has answered. Where none answers all are waited for: a slow disk
-//! that holds several copies is no failed one. The caller writes the first copy, beside which the store lies, and waits for it
-//! as long as it takes: without the store nothing goes on.
+//! enough others to go on with have what all were given. What it still does of that late are bytes that the others have, too,
+//! in a segment that it has left; it is asked for nothing more until it has answered. Before enough have answered all are
+//! waited for: a slow disk is no failed one. The caller waits for the copy that it writes itself, the first that lives, as long
+//! as it takes: beside it lies the store, without which nothing goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -88,12 +88,20 @@ impl Helpers {
         }
     }
 
-    /// Waits for what these copies answer in this round, for all of them as long as they may take. `written`: whether another
-    /// has answered already.
-    fn answers(&mut self, mut of: BTreeSet<usize>, written: bool) -> Vec<Failure> {
+    /// Waits for what these copies answer in this round, for all of them as long as they may take: without end until `enough`
+    /// is said of those that have the bytes, among them `written`.
+    fn answers(
+        &mut self,
+        mut of: BTreeSet<usize>,
+        mut written: Vec<usize>,
+        enough: impl Fn(&[usize]) -> bool,
+    ) -> Vec<Failure> {
         let mut failed = Vec::new();
-        let mut until = written.then(|| Instant::now() + self.patience);
+        let mut until = None;
         while !of.is_empty() {
+            if until.is_none() && enough(&written) {
+                until = Some(Instant::now() + self.patience);
+            }
             let answer = match until {
                 None => self.results.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(until) => self.results.recv_timeout(until.saturating_duration_since(Instant::now())),
@@ -103,7 +111,7 @@ impl Helpers {
                 Ok(answer) => {
                     of.remove(&answer.copy);
                     match answer.result {
-                        Ok(()) => until = until.or_else(|| Some(Instant::now() + self.patience)),
+                        Ok(()) => written.push(answer.copy),
                         Err(error) => failed.push((answer.copy, error)),
                     }
                 }
@@ -178,7 +186,13 @@ impl Copies {
     }
 
     /// Writes and syncs all copies, and waits for all of them as long as they may take. Those that failed are left, and told.
-    pub(super) fn write(&mut self, offset: u64, bytes: Vec<u8>) -> Vec<Failure> {
+    /// `enough`: whether with these copies it can go on.
+    pub(super) fn write(
+        &mut self,
+        offset: u64,
+        bytes: Vec<u8>,
+        enough: impl Fn(&[usize]) -> bool,
+    ) -> Vec<Failure> {
         let bytes = Arc::new(bytes);
         let live: Vec<(usize, Arc<File>)> = self
             .files
@@ -197,7 +211,8 @@ impl Copies {
             }
         }
         let written = write_to(own_file, offset, &bytes);
-        failed.extend(self.helpers.answers(asked, written.is_ok()));
+        let has = if written.is_ok() { vec![*own] } else { Vec::new() };
+        failed.extend(self.helpers.answers(asked, has, enough));
         failed.extend(written.err().map(|error| (*own, error)));
         // In the order of the folders, whoever answered first.
         failed.sort_by_key(|(copy, _)| *copy);
@@ -307,6 +322,14 @@ impl Spares {
         let makers =
             folders.iter().enumerate().map(|(copy, folder)| Maker::start(folder.clone(), copy, bytes));
         Ok(Self { makers: makers.collect::<io::Result<_>>()? })
+    }
+
+    /// What was made in this folder so far says nothing about its disk any more.
+    pub(super) fn distrust(&mut self, copy: usize) {
+        let maker = &mut self.makers[copy];
+        maker.kept = None;
+        // One that is ready was made before; one that is being made is ready once the disk has answered.
+        drop(maker.ready.try_recv());
     }
 
     /// Whether a folder that was left takes files again.

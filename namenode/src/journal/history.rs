@@ -9,15 +9,17 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use super::entry::{self, EntryKind};
+use super::health::{CopyState, JournalHealth};
 use super::segment::{self, HEADER_BYTES, SegmentHead};
 
 /// Largest entry that is read, in bytes.
 const MAX_ENTRY_BYTES: usize = 1 << 30;
 
 /// The kept segments of a journal.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct History {
     folders: Vec<PathBuf>,
+    health: JournalHealth,
 }
 
 /// One batch that was read.
@@ -32,14 +34,20 @@ pub(crate) struct OldEntry {
 }
 
 impl History {
-    /// The journal with a copy in each of these folders.
-    pub(crate) const fn new(folders: Vec<PathBuf>) -> Self {
-        Self { folders }
+    /// The journal with a copy in each of these folders. A copy that `health` knows as left is not asked: its disk may not
+    /// answer.
+    pub(crate) const fn new(folders: Vec<PathBuf>, health: JournalHealth) -> Self {
+        Self { folders, health }
+    }
+
+    fn asked(&self) -> impl Iterator<Item = &PathBuf> {
+        let is_left = |copy: usize| matches!(self.health.state(copy), Some(CopyState::Left(_)));
+        self.folders.iter().enumerate().filter(move |(copy, _)| !is_left(*copy)).map(|(_, folder)| folder)
     }
 
     /// The first indexes of the segments that some copy has, in order. What cannot be listed has none.
     pub(crate) fn segments(&self) -> Vec<u64> {
-        let listed = self.folders.iter().filter_map(|folder| segment::list(folder).ok());
+        let listed = self.asked().filter_map(|folder| segment::list(folder).ok());
         let firsts: BTreeSet<u64> = listed.flatten().map(|(first, _)| first).collect();
         firsts.into_iter().collect()
     }
@@ -48,7 +56,7 @@ impl History {
     /// None at the end of what is good.
     pub(crate) fn batch_at(&self, first: u64, offset: u64) -> Option<OldEntry> {
         let mut best = None;
-        for folder in &self.folders {
+        for folder in self.asked() {
             best = OpenSegment::open(folder.join(segment::file_name(first)), first)
                 .and_then(|segment| segment.batch_at(offset.max(HEADER_BYTES as u64)));
             if best.is_some() {
@@ -133,7 +141,7 @@ mod tests {
         let folders = vec![keep.path().join("a"), keep.path().join("b")];
         let (mut journal, _) =
             SegmentedJournal::open(&folders, 1_024, Position::default(), |_, _| Ok(())).unwrap();
-        let history = History::new(folders.clone());
+        let history = History::new(folders.clone(), journal.health());
         assert_eq!(read(&history), []);
         let mut written = Vec::new();
         for number in 0..70 {
@@ -161,7 +169,7 @@ mod tests {
             let at = journal.append(format!("batch {number}").as_bytes()).unwrap();
             journal.trim(at.index);
         }
-        let history = History::new(folders.clone());
+        let history = History::new(folders.clone(), journal.health());
         assert_eq!(history.segments().len(), 5, "four and the open one");
         let store = journal.position();
         drop(journal);

@@ -220,7 +220,10 @@ impl SegmentedJournal {
         let head = EntryHead { kind, index, epoch: self.epoch, previous: self.position.hash };
         let (bytes, hash) = entry::encode(self.head.salt, head, payload);
         let length = bytes.len();
-        let failures = self.copies.write(self.offset as u64, bytes);
+        let (health, least) = (&self.health, self.least_copies);
+        let complete = |copy: &&usize| health.state(**copy) == Some(CopyState::Complete);
+        let enough = |written: &[usize]| written.iter().filter(complete).count() >= least;
+        let failures = self.copies.write(self.offset as u64, bytes, enough);
         self.leave(failures)?;
         self.offset += length;
         self.position = Position { index, hash };
@@ -274,6 +277,9 @@ impl SegmentedJournal {
         while let Some((copy, error)) = failures.pop_front() {
             self.copies.leave(copy);
             self.refill.forget(copy);
+            if self.copies.place(copy) == Place::Silent {
+                self.spares.distrust(copy);
+            }
             let reason = format!("{}: {error}", self.folders[copy].display());
             self.health.set(copy, CopyState::Left(reason));
             last = Some(error);

@@ -61,6 +61,30 @@ fn a_copy_that_does_not_answer_is_left_and_comes_back_once_it_has() {
 }
 
 #[test]
+fn a_slow_copy_that_is_needed_to_go_on_is_waited_for() {
+    for filling in [false, true] {
+        let bench = Bench::new(2);
+        let (journal, _) = bench.open().unwrap();
+        // Both are needed, or the other one lacks what came before.
+        let mut journal = journal.needing(if filling { 1 } else { 2 });
+        if filling {
+            journal.health().set(0, CopyState::Filling);
+        }
+        let mut written = Vec::new();
+        let (answer, until) = channel();
+        journal.hold_up(1, PATIENCE, silent(until));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(10 * PATIENCE);
+                drop(answer);
+            });
+            append(&mut journal, &mut written, 1);
+        });
+        assert_eq!(journal.health().copies()[1].state, CopyState::Complete);
+    }
+}
+
+#[test]
 fn where_the_others_fail_a_slow_copy_is_waited_for() {
     let bench = Bench::new(2);
     let folders = bench.folders();

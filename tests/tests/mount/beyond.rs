@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use rustix::process::Signal;
 use steadfs_client::AclChange;
 use steadfs_tests::{TestCluster, content, eventually};
@@ -98,6 +98,48 @@ async fn blocks_on_this_machine_are_read_from_their_files() -> anyhow::Result<()
     read().await?;
     drop(file);
     eventually("its blocks are closed with it", async || Ok(blocks_open(server)? == 0)).await?;
+    drop(mounted);
+    test.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_before_is_read_again_from_memory_until_it_changes() -> anyhow::Result<()> {
+    const LENGTH: usize = (3 << 20) + 1_000;
+    let mut test = TestCluster::in_process(1).await?;
+    let client = test.client().await?;
+    let mounted = Mounted::new(&test.cluster.url(), &["--wait-seconds", "1"]).await?;
+    // Of several blocks, so that the kernel reads through the mount.
+    client.write("/f", content("f", LENGTH)).await?;
+    let read = async || mounted.with(|at| Ok(fs::read(at.join("f")).ok())).await;
+    ensure!(read().await? == Some(content("f", LENGTH).to_vec()));
+    test.cluster.stop_datanode(0).await;
+    for _ in 0..3 {
+        ensure!(read().await? == Some(content("f", LENGTH).to_vec()), "from memory");
+    }
+    // Another server does not know what its predecessor did.
+    mounted.kill_server()?;
+    ensure!(read().await?.is_none(), "there is nobody to read it from");
+    test.cluster.start_datanode(0).await?;
+    eventually("it is read again", async || Ok(read().await? == Some(content("f", LENGTH).to_vec()))).await?;
+    for round in 0..10_u8 {
+        client.write("/f", content(&format!("round {round}"), LENGTH)).await?;
+        for _ in 0..2 {
+            ensure!(
+                read().await? == Some(content(&format!("round {round}"), LENGTH).to_vec()),
+                "round {round}"
+            );
+        }
+        let mut writer = client.replace("/f").await?;
+        writer.write_all(content(&format!("in place {round}"), LENGTH)).await?;
+        writer.close().await?;
+        for _ in 0..2 {
+            ensure!(
+                read().await? == Some(content(&format!("in place {round}"), LENGTH).to_vec()),
+                "in place {round}"
+            );
+        }
+    }
     drop(mounted);
     test.stop().await;
     Ok(())

@@ -133,18 +133,25 @@ async fn waiting_for_each_other_is_refused() -> anyhow::Result<()> {
         let mut first = program(
             at,
             "f = open(path, 'r+'); fcntl.lockf(f, EX, 1, 0); say('held'); sys.stdin.readline()\n\
-             say('waits'); fcntl.lockf(f, EX, 1, 1); say('had it')\n",
+             while tried(fcntl.lockf, f, EX, 1, 1) == 'EDEADLOCK': pass\n\
+             say('had it')\n",
         )?;
         first.hears("held")?;
         let mut second = program(
             &other,
-            "f = open(path, 'r+'); fcntl.lockf(f, EX, 1, 1); say('held'); sys.stdin.readline()\n\
-             say(tried(fcntl.lockf, f, EX, 1, 0))\n",
+            // Its wait may come first: then it is the other that would close the circle, and comes again.
+            "class Again(Exception): pass\n\
+             def again(*_): raise Again\n\
+             signal.signal(signal.SIGALRM, again); f = open(path, 'r+'); fcntl.lockf(f, EX, 1, 1); say('held')\n\
+             sys.stdin.readline(); said = None\n\
+             while said is None:\n\
+             \x20   signal.setitimer(signal.ITIMER_REAL, 0.3)\n\
+             \x20   try: said = tried(fcntl.lockf, f, EX, 1, 0)\n\
+             \x20   except Again: pass\n\
+             signal.setitimer(signal.ITIMER_REAL, 0); say(said)\n",
         )?;
         second.hears("held")?;
         first.say("wait")?;
-        first.hears("waits")?;
-        std::thread::sleep(Duration::from_millis(300));
         second.say("wait")?;
         second.hears("EDEADLOCK")?;
         // It ends, and its lock with it.

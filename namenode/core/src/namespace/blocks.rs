@@ -215,6 +215,7 @@ pub(crate) fn complete(
         return Ok(Reply::Bool(false));
     }
     let mut inode = Inode::clone(&inode);
+    let had = body_of(&inode)?.length;
     if let Some(last) = last {
         let before = p.usage(&inode);
         if commit_last(p, &mut inode, last)? {
@@ -222,6 +223,7 @@ pub(crate) fn complete(
         }
     }
     if !all_complete(p, &inode) {
+        p.grown(&inode, had);
         return Ok(Reply::Bool(false));
     }
     let closed = lease::close(p, inode)?;
