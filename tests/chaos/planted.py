@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Plants bugs one at a time and looks whether the simulation finds them.
 
-    planted.py [--seeds N] [--jobs N] [--work FOLDER] [NAME...]
+    planted.py [--seeds N] [--jobs N] [--work FOLDER] [--check] [NAME...]
 
 Each of tests/planted/*.patch is applied to a copy of the tree, which is built into a target folder of its own (the first
 build takes minutes, each further one seconds). Ends with an error if a bug was not found within N seeds (200), or if the tree
-without any fails."""
+without any fails. With --check only looks whether each can still be planted."""
 
 import argparse
 import os
@@ -64,11 +64,18 @@ def main():
     parser.add_argument("--jobs", type=int, default=2)
     cache = pathlib.Path(os.environ.get("STEADFS_CACHE", pathlib.Path.home() / ".cache/steadfs"))
     parser.add_argument("--work", type=pathlib.Path, default=cache / "planted")
+    parser.add_argument("--check", action="store_true")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
     patches = sorted((ROOT / "tests/planted").glob("*.patch"))
     if options.names:
         patches = [patch for patch in patches if any(name in patch.name for name in options.names)]
+    if options.check:
+        misfits = [patch.stem for patch in patches
+                   if subprocess.run(["git", "apply", "--check", str(patch)], cwd=ROOT, check=False).returncode != 0]
+        if misfits:
+            sys.exit(f"the tree has changed under {', '.join(misfits)}: make these patches anew")
+        return 0
     tree, target = options.work / "tree", options.work / "target"
     tree.mkdir(parents=True, exist_ok=True)
     copy_tree(tree)
