@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::segment::{self, SegmentHead};
 
-/// How long a copy may take after another has answered. HDFS gives its journal nodes as long
+/// How long a copy may take after enough others have answered. HDFS gives its journal nodes as long
 /// (`dfs.qjournal.write-txns.timeout.ms`).
 const PATIENCE: Duration = Duration::from_secs(20);
 

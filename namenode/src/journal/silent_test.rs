@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +24,17 @@ fn silent(until: Receiver<()>) -> Order {
 
 fn is_left(journal: &SegmentedJournal, copy: usize) -> bool {
     matches!(&journal.health().copies()[copy].state, CopyState::Left(why) if why.contains("has not answered for"))
+}
+
+/// Appends while a disk is silent for long, and then answers.
+fn append_late(journal: &mut SegmentedJournal, written: &mut Vec<Vec<u8>>, answer: Sender<()>) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(10 * PATIENCE);
+            drop(answer);
+        });
+        append(journal, written, 1);
+    });
 }
 
 #[test]
@@ -73,13 +84,7 @@ fn a_slow_copy_that_is_needed_to_go_on_is_waited_for() {
         let mut written = Vec::new();
         let (answer, until) = channel();
         journal.hold_up(1, PATIENCE, silent(until));
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                thread::sleep(10 * PATIENCE);
-                drop(answer);
-            });
-            append(&mut journal, &mut written, 1);
-        });
+        append_late(&mut journal, &mut written, answer);
         assert_eq!(journal.health().copies()[1].state, CopyState::Complete);
     }
 }
@@ -96,13 +101,7 @@ fn where_the_others_fail_a_slow_copy_is_waited_for() {
     journal.break_files(vec![File::options().write(true).open("/dev/full").unwrap(), newest]);
     let (answer, until) = channel();
     journal.hold_up(1, PATIENCE, silent(until));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            thread::sleep(10 * PATIENCE);
-            drop(answer);
-        });
-        append(&mut journal, &mut written, 1);
-    });
+    append_late(&mut journal, &mut written, answer);
     assert!(matches!(journal.health().copies()[0].state, CopyState::Left(_)));
     assert_eq!(journal.health().copies()[1].state, CopyState::Complete);
     drop(journal);

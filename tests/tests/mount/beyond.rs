@@ -16,6 +16,8 @@ use crate::mounted::{Mounted, on_thread, python, signal};
 /// Whether the first byte of a file can be read while its mount's server stands still.
 async fn is_read_without(mounted: &Mounted, file: &Arc<File>) -> anyhow::Result<bool> {
     let (server, file) = (mounted.server()?, file.clone());
+    // Nor from what the kernel kept of an attempt before.
+    rustix::fs::fadvise(&*file, 0, None, rustix::fs::Advice::DontNeed)?;
     signal(Signal::STOP, &[server])?;
     let mut read = std::pin::pin!(on_thread(move || file.read_exact_at(&mut [0], 0)));
     let without = tokio::time::timeout(Duration::from_secs(1), &mut read).await;
