@@ -60,6 +60,9 @@ impl EffectSink for Blocks {
     }
 
     fn safe_mode(&self) -> Option<String> {
+        if !self.shared.owner.is_in_safe_mode() {
+            return None;
+        }
         let reason = self.shared.owner.read(|map| map.safe_mode(self.shared.now()))?;
         Some(format!("{reason} NamenodeHostName:{}", self.shared.host))
     }

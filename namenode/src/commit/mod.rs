@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use crate::events::{Events, size_of_batch};
 use crate::fatal;
 use crate::journal::Journal;
-use crate::service::{EffectSink, SharedCluster};
+use crate::service::EffectSink;
 use crate::store::{Store, StoreWriter};
 
 use answers::SavedAnswers;
@@ -183,12 +183,6 @@ pub(crate) struct CommitLoop {
     synced: Duration,
 }
 
-/// Soft state as a batch sees it.
-struct Surroundings {
-    cluster: SharedCluster,
-    safe_mode: Option<String>,
-}
-
 /// A planned batch.
 #[derive(Default)]
 struct Batch {
@@ -240,12 +234,10 @@ impl CommitLoop {
     fn commit_batch(&mut self, jobs: &mut impl Iterator<Item = Job>, span: Option<Duration>) {
         let began = self.parts.clock.monotonic();
         let view = self.parts.store.view();
-        let around =
-            Surroundings { cluster: self.parts.sink.cluster(), safe_mode: self.parts.sink.safe_mode() };
         let mut tx = Tx::new(&*view);
         let mut batch = Batch::default();
         for job in jobs {
-            self.plan(&mut tx, &around, &mut batch, job);
+            self.plan(&mut tx, &mut batch, job);
             let late = |span| self.parts.clock.monotonic().saturating_sub(began) >= span;
             if tx.rows() >= BATCH_ROWS || batch.bytes >= BATCH_BYTES || span.is_some_and(late) {
                 break;
@@ -273,8 +265,11 @@ impl CommitLoop {
         self.trim();
     }
 
-    fn plan(&mut self, tx: &mut Tx<'_>, around: &Surroundings, batch: &mut Batch, job: Job) {
+    fn plan(&mut self, tx: &mut Tx<'_>, batch: &mut Batch, job: Job) {
         let (parts, seed) = (&self.parts, next_seed(&mut self.seeds));
+        // As they are after the job was sent: it may have come while the batch was planned, once its sender had heard that
+        // safe mode is over, or on, or that a datanode is there.
+        let (cluster, safe_mode) = (parts.sink.cluster(), parts.sink.safe_mode());
         let key = job.key.filter(|_| namespace::retry::is_at_most_once(&job.command));
         let before = tx.counters().map(|counters| counters.last_tx);
         let rows = tx.rows();
@@ -286,9 +281,9 @@ impl CommitLoop {
                 seed,
                 caller: &job.caller,
                 settings: &parts.settings,
-                cluster: &*around.cluster,
+                cluster: &*cluster,
                 renewals,
-                safe_mode: around.safe_mode.as_deref(),
+                safe_mode: safe_mode.as_deref(),
                 clearance: job.clearance.as_ref(),
                 open: &*parts.open,
             };
@@ -323,7 +318,7 @@ impl CommitLoop {
         };
         batch.answers.push((job.answer, reply));
         if let Some(next) = next {
-            self.plan(tx, around, batch, next);
+            self.plan(tx, batch, next);
         }
     }
 

@@ -16,6 +16,7 @@ use super::{BATCH_BYTES, BATCH_ROWS, CommitLoop, FirstBlock, Job, Parts, payload
 use crate::config::StoreConfig;
 use crate::events::Events;
 use crate::journal::{Journal, Position};
+use crate::service::EffectSink as _;
 use crate::service::test_sink::TestSink;
 use crate::store::Store;
 
@@ -89,6 +90,7 @@ struct Bench {
     open: Arc<NothingOpen>,
     store: Arc<Store>,
     journal: FakeJournal,
+    sink: Arc<TestSink>,
     commits: CommitLoop,
 }
 
@@ -98,6 +100,7 @@ impl Bench {
         let (store, writer) = Store::open(folder.path(), &StoreConfig::default()).unwrap();
         let journal = FakeJournal::default();
         let clock = ManualClock::shared(Millis(1_000));
+        let sink = Arc::new(TestSink::default());
         let open = Arc::new(NothingOpen { store: store.clone(), settled_at: Mutex::default() });
         let commits = CommitLoop::new(Parts {
             store: store.clone(),
@@ -105,14 +108,14 @@ impl Bench {
             journal: Box::new(journal.clone()),
             settings: Arc::new(Settings::default()),
             clock: clock.clone(),
-            sink: Arc::new(TestSink::default()),
+            sink: sink.clone(),
             renewals: Arc::new(Renewals::new(clock)),
             answers: Arc::new(SavedAnswers::new(10)),
             events: Events::new(TxId::default(), Default::default(), 1 << 20).unwrap(),
             open: open.clone(),
             seed: 1,
         });
-        let mut bench = Self { _folder: folder, open, store, journal, commits };
+        let mut bench = Self { _folder: folder, open, store, journal, sink, commits };
         assert_eq!(bench.run(vec![Command::Format]), [Ok(Reply::Done)]);
         bench
     }
@@ -184,6 +187,23 @@ fn a_batch_is_one_entry_and_each_command_sees_those_before_it() {
     assert_eq!(transactions.iter().map(|tx| tx.operation).collect::<Vec<_>>(), [2, 14, 2]);
     assert!(transactions.windows(2).all(|pair| pair[0].id < pair[1].id));
     assert!(changes.contains_key(&Key::Counters));
+}
+
+#[test]
+fn safe_mode_is_asked_for_when_a_command_comes_and_not_when_its_batch_begins() {
+    let mut bench = Bench::new();
+    let ((first, mut before), (second, mut during), (third, mut after)) =
+        (job(mkdirs("/before")), job(mkdirs("/during")), job(mkdirs("/after")));
+    let sink = bench.sink.clone();
+    // Each comes while those before it are planned.
+    let jobs = [(first, false), (second, true), (third, false)].into_iter().map(|(job, on)| {
+        sink.set_safe_mode(on);
+        job
+    });
+    bench.commits.commit(jobs);
+    assert_eq!(before.try_recv().unwrap(), Ok(Reply::Done));
+    assert_eq!(during.try_recv().unwrap().unwrap_err().kind(), FsErrorKind::SafeMode);
+    assert_eq!(after.try_recv().unwrap(), Ok(Reply::Done));
 }
 
 #[test]

@@ -88,7 +88,11 @@ def case_renders_are_identical_and_the_server_takes_them(release):
             "network.listen": "[::]",
             "network.ipFamilyPolicy": "PreferDualStack",
         },
-        "no rights for the cluster": {"watch.namespaces": "{default}", "csi.enabled": "false"},
+        "no rights for the cluster": {
+            "watch.namespaces": "{default}",
+            "csi.enabled": "false",
+            "namenode.service.headless": "true",
+        },
     }
     for name, values in forms.items():
         renders = [

@@ -15,7 +15,7 @@ mkdir -p /tmp/w; cd /tmp/w; : > done; : > failed; n=0
 while [ ! -e stop ]; do
     head -c 300000 /dev/urandom > f
     if java -cp "/conf:$SPARK_HOME/jars/*" org.apache.hadoop.fs.FsShell -put -f f /load/stock/$n 2> error; then echo "$n $(sha256sum < f | cut -d' ' -f1)" >> done
-    else echo "$n $(tail -1 error)" >> failed; fi
+    else echo "$n $(tr '\\n' ' ' < error)" >> failed; fi
     n=$((n + 1))
 done
 echo ended >> done

@@ -442,6 +442,12 @@ impl BlockMap {
         ended
     }
 
+    /// Whether changes are refused.
+    #[must_use]
+    pub fn is_in_safe_mode(&self) -> bool {
+        self.safe_mode.is_on()
+    }
+
     /// Why changes are refused, if they are.
     #[must_use]
     pub fn safe_mode(&self, now: Millis) -> Option<String> {
