@@ -26,6 +26,10 @@ class Failed(AssertionError):
     """A case saw what it must not see."""
 
 
+class NotRun(Exception):
+    """This cluster lacks what a case wants; says what."""
+
+
 def run(*command, text=None, check=True, limit=ONE_CALL):
     """Runs a program; what it wrote to standard output, or Failed with what it wrote to both."""
     try:
@@ -389,14 +393,6 @@ def while_it_lasts(release, seconds):
     return ", ".join(
         f"{part} {resident >> 20} MiB {(spent - before[part][1]) / lasted:.1%}" for part, (resident, spent) in after.items()
     )
-
-
-def stock_image():
-    """An image with a stock Hadoop client that the nodes have; None if there is none."""
-    named = {
-        name for node in items("nodes") for image in node["status"].get("images") or [] for name in image.get("names") or []
-    }
-    return next((name for name in sorted(named) if name.startswith("localhost/steadfs-test/spark:")), None)
 
 
 class Machines:

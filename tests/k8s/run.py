@@ -4,9 +4,9 @@
   run.py --image IMAGE [--list] [--keep] [PART...]
 
 A part is a module of cases/. Its functions whose names begin with `case_` run in the order of the file; each takes the
-release that is installed for all of them and gives back what it saw, or raises. A function `before` runs first, `after`
-always last. `NEEDS_MACHINES = True`: only on the cluster of tests/k8s/cluster. `ALONE = True`: the release is
-uninstalled before, and the part installs what it wants.
+release that is installed for all of them and gives back what it saw, or raises; `NotRun` where the cluster lacks what it
+wants. A function `before` runs first, `after` always last. `NEEDS_MACHINES = True`: only on the cluster of
+tests/k8s/cluster. `ALONE = True`: the release is uninstalled before, and the part installs what it wants.
 """
 
 import argparse
@@ -30,12 +30,14 @@ def cases_of(module):
 
 
 def attempt(function, release):
-    """What the function saw, or what went wrong."""
+    """The outcome, and what the function saw or what went wrong."""
     try:
-        return True, str(function(release) or "")
+        return "passed", str(function(release) or "")
+    except kube.NotRun as reason:
+        return "not run", str(reason)
     except Exception as error:  # A case may fail in any way; the others go on.
         place = traceback.extract_tb(error.__traceback__)[-1]
-        return False, f"{error} ({pathlib.Path(place.filename).name}:{place.lineno})"
+        return "FAILED", f"{error} ({pathlib.Path(place.filename).name}:{place.lineno})"
 
 
 class Table:
@@ -65,9 +67,9 @@ def run_part(part, release, table, only):
     machines = kube.Machines.here()
     if hasattr(module, "before"):
         began = time.monotonic()
-        fine, seen = attempt(module.before, release)
-        if not fine:
-            table.row(part, "before", "FAILED", time.monotonic() - began, seen)
+        outcome, seen = attempt(module.before, release)
+        if outcome != "passed":
+            table.row(part, "before", outcome, time.monotonic() - began, seen)
             return
     for name, case in cases_of(module):
         title = name.removeprefix("case_").replace("_", " ")
@@ -78,12 +80,12 @@ def run_part(part, release, table, only):
             table.row(part, title, "not run", 0, "wants the nodes of tests/k8s/cluster")
             continue
         began = time.monotonic()
-        fine, seen = attempt(case, release)
-        table.row(part, title, "passed" if fine else "FAILED", time.monotonic() - began, seen)
+        outcome, seen = attempt(case, release)
+        table.row(part, title, outcome, time.monotonic() - began, seen)
     if hasattr(module, "after"):
-        fine, seen = attempt(module.after, release)
-        if not fine:
-            table.row(part, "after", "FAILED", 0, seen)
+        outcome, seen = attempt(module.after, release)
+        if outcome != "passed":
+            table.row(part, "after", outcome, 0, seen)
 
 
 def prepare(part, release):
@@ -115,11 +117,11 @@ def main():
     try:
         for part in arguments.parts or known:
             began = time.monotonic()
-            fine, seen = attempt(lambda release, part=part: prepare(part, release), release)
-            if fine:
+            outcome, seen = attempt(lambda release, part=part: prepare(part, release), release)
+            if outcome == "passed":
                 run_part(part, release, table, arguments.only)
             else:
-                table.row(part, "installation", "FAILED", time.monotonic() - began, seen)
+                table.row(part, "installation", outcome, time.monotonic() - began, seen)
     finally:
         if not arguments.keep:
             release.uninstall()

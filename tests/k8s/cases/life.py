@@ -1,7 +1,8 @@
 """Pods and nodes that go, come, move and are cut off, while programs read and write."""
 
 import kube
-from kube import Failed, Load, Machines, has, same
+import spark_jobs
+from kube import Failed, Load, Machines, NotRun, has, same
 
 # A dead node counts as dead soon, so that its replicas are made anew while we look.
 VALUES = {
@@ -68,9 +69,8 @@ def case_the_namenode_pod_is_deleted_while_ours_write(release):
 
 def case_the_namenode_pod_is_deleted_while_a_stock_client_writes(release):
     """With the discovery ConfigMap's configuration: dfs.client.retry.policy.enabled."""
-    image = kube.stock_image()
-    if not image:
-        return "not looked at: no image with a Hadoop client (tests/k8s/spark/make-image)"
+    spark_jobs.load_image(spark_jobs.VERSIONS[0])
+    image = spark_jobs.image(spark_jobs.VERSIONS[0])
     volumes = [{"name": "conf", "configMap": {"name": f"{release.name}-client"}}]
     mounts = [{"name": "conf", "mountPath": "/conf"}]
     env = {"HADOOP_CONF_DIR": "/conf", "HADOOP_USER_NAME": "steadfs"}
@@ -238,7 +238,7 @@ def case_scale_in_drains_first_and_scale_out_joins(release):
     """Datanodes where a label is: a node without it gives its replicas away first, one with it joins."""
     nodes = kube.nodes()
     if len(nodes) < 3:
-        return "not looked at: fewer than three nodes"
+        raise NotRun("fewer than three nodes")
     leaving = next(n for n in nodes if n != release.parts("namenode")[0]["spec"]["nodeName"])
     kube.kubectl("label", "node", *nodes, "steadfs.dev/test=yes", "--overwrite")
     values = {**VALUES, "datanode.nodeSelector.steadfs\\.dev/test": "yes"}
