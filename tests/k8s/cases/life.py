@@ -1,5 +1,7 @@
 """Pods and nodes that go, come, move and are cut off, while programs read and write."""
 
+import time
+
 import kube
 import spark_jobs
 from kube import Failed, Load, Machines, NotRun, has, same
@@ -99,6 +101,30 @@ def case_the_namenode_pod_is_deleted_while_a_stock_client_writes(release):
         same(sum_of(release, f"/load/stock/{number}"), total, f"/load/stock/{number}")
     same(failed, "", "refused to the stock client")
     return f"{len(written)} files acknowledged to the stock client, all right"
+
+
+def case_a_stock_client_that_starts_while_there_is_no_namenode_waits(release):
+    spark_jobs.load_image(spark_jobs.VERSIONS[0])
+    volumes = [{"name": "conf", "configMap": {"name": f"{release.name}-client"}}]
+    mounts = [{"name": "conf", "mountPath": "/conf"}]
+    env = {"HADOOP_CONF_DIR": "/conf", "HADOOP_USER_NAME": "steadfs"}
+    total = put_file(release, "/life-late", 300_000)
+    statefulset = f"statefulset/{release.name}-namenode"
+    kube.kubectl("-n", release.namespace, "scale", statefulset, "--replicas=0")
+    try:
+        kube.until("no namenode", lambda: not release.parts("namenode"))
+        script = 'java -cp "/conf:$SPARK_HOME/jars/*" org.apache.hadoop.fs.FsShell -cat /life-late | sha256sum'
+        pod = kube.pod("life-late", script, spark_jobs.image(spark_jobs.VERSIONS[0]), volumes=volumes, mounts=mounts, env=env)
+        kube.apply(pod, release.namespace)
+        kube.wait_pod(release.namespace, "life-late", "Running")
+        # Until it has looked the namenode up: nothing outside tells when.
+        time.sleep(10)
+    finally:
+        kube.kubectl("-n", release.namespace, "scale", statefulset, "--replicas=1")
+    has(kube.wait_pod(release.namespace, "life-late"), total)
+    kube.kubectl("-n", release.namespace, "delete", "pod", "life-late", "--wait=false")
+    release.wait()
+    return "it read the file once the namenode was back"
 
 
 def case_name_service_is_stopped(release):
