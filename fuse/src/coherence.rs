@@ -83,11 +83,13 @@ impl Coherence {
     }
 }
 
-/// Tells the kernel of changes below `folder` until the runtime ends.
+/// Tells the kernel of changes below `folder` until the runtime ends. `has_read`: whether all that the kernel keeps of a file's
+/// bytes is known to be of a content.
 pub(crate) async fn follow(
     coherence: Arc<Coherence>,
     notify: Notify,
     open: &OpenInodes,
+    has_read: impl Fn(u64, u64) -> bool,
     (client, folder, root): (Client, FsPath, InodeId),
     short: Duration,
 ) {
@@ -115,7 +117,8 @@ pub(crate) async fn follow(
                 if let Some(inode) = open.get(number(change.inode)) {
                     inode.doubt();
                 }
-                tell(&notify, &change, &number).await;
+                let has_read = has_read(number(change.inode), change.content_version);
+                tell(&notify, &change, has_read, &number).await;
             }
             Ok(Watched::Current(transaction)) => {
                 if !coherence.is_live() {
@@ -159,7 +162,8 @@ fn gone(change: &Change) -> Option<InodeId> {
     }
 }
 
-async fn tell(notify: &Notify, change: &Change, number: &impl Fn(InodeId) -> u64) {
+/// `has_read`: the kernel has nothing of the file's bytes but what the change tells of.
+async fn tell(notify: &Notify, change: &Change, has_read: bool, number: &impl Fn(InodeId) -> u64) {
     let (inode, parent) = (number(change.inode), number(change.parent));
     match &change.kind {
         ChangeKind::Created { .. } | ChangeKind::Unlinked => {
@@ -171,6 +175,8 @@ async fn tell(notify: &Notify, change: &Change, number: &impl Fn(InodeId) -> u64
             name(notify, number(*to_parent), to.as_ref()).await;
             notify.attributes(inode).await;
         }
+        // Who opened it at once has read what was closed, before this was heard.
+        ChangeKind::Closed { .. } if has_read => notify.attributes(inode).await,
         ChangeKind::Closed { .. }
         | ChangeKind::Appended
         | ChangeKind::Truncated { .. }

@@ -36,6 +36,11 @@ impl Pages {
         false
     }
 
+    /// Whether all pages that the kernel has under the number `node` are known to be of `content`.
+    pub(crate) fn are_of(&self, node: u64, content: u64) -> bool {
+        self.contents.lock().get(&node) == Some(&content)
+    }
+
     /// Somebody, who counts as having the file open already, may write it: pages may be of what is never committed.
     pub(crate) fn doubt(&self, nodes: impl Iterator<Item = u64>) {
         let mut contents = self.contents.lock();
@@ -61,8 +66,9 @@ mod tests {
         assert!(!pages.may_stay(7, 2, beside));
         assert!(!pages.may_stay(7, 2, alone));
         assert!(pages.may_stay(7, 2, beside));
+        assert!(pages.are_of(7, 2) && !pages.are_of(7, 1) && !pages.are_of(9, 2));
         pages.doubt([6, 7].into_iter());
-        assert!(!pages.may_stay(7, 2, alone));
+        assert!(!pages.are_of(7, 2) && !pages.may_stay(7, 2, alone));
         assert!(pages.may_stay(8, 1, beside));
     }
 }

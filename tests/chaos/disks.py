@@ -23,7 +23,7 @@ from cluster import Cluster  # noqa: E402
 
 MEGABYTES = 400
 FILE_BYTES = 3_000_000
-SETTINGS = ("volume_check_timeout_ms=4000", "heartbeat_interval_ms=500", "scan_period_ms=2000", "compare_period_ms=2000")
+SETTINGS = ("volume_check_timeout_ms=15000", "heartbeat_interval_ms=500", "scan_period_ms=2000", "compare_period_ms=2000")
 
 
 def shell(*words, check=True):

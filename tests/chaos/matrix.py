@@ -28,7 +28,7 @@ COLUMNS = ["bit flip", "zeroed page", "truncation", "swapped", "stale copy", "EI
 
 # What lies on a datanode, and how soon it looks at all of it there.
 REPLICA = ("block file", "checksum file")
-DATANODE = {"scan_period_ms": 2000, "compare_period_ms": 2000, "volume_check_timeout_ms": 4000}
+DATANODE = {"scan_period_ms": 2000, "compare_period_ms": 2000, "volume_check_timeout_ms": 15000}
 # The disk that fails under a row's file: the data folder `a` has the store, `b` its copy; both have a journal.
 DISKS = {"journal, one copy": "b", "journal, every copy": "ab", "SST": "a", "MANIFEST": "a", "SST of the copy": "b",
          "version file": "b", "block file": "datanode-0", "checksum file": "datanode-0"}

@@ -165,7 +165,7 @@ def reconfigure(a):
     for kind, address in (("namenode", a.rpc), ("datanode", a.nodes[0]["ipc"])):
         has(a.admin("-reconfig", kind, address, "properties"), "Reconfigurable properties:")
         has(a.admin("-reconfig", kind, address, "start"), "Started reconfiguration task")
-        has(a.admin("-reconfig", kind, address, "status"), "and finished at")
+        wait_for(lambda: "and finished at" in a.admin("-reconfig", kind, address, "status"), 60, "the reconfiguration ends")
     node = a.nodes[0]
     has(a.admin("-reconfig", "datanode", node["ipc"], "properties"), "dfs.datanode.data.dir")
     a.refused("Permission denied", "-reconfig", "datanode", node["ipc"], "start", user="bob")

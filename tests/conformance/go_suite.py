@@ -21,6 +21,9 @@ SECONDS = 240
 MIB = 1 << 20
 # The client's tests of what is not there yet, by the beginning of their names.
 LATER = ("TestSnapshot", "TestAllowSnapshot", "TestDisallowSnapshot", "TestDeleteSnapshot")
+# Those that give a call 100 or 200 ms: on a machine that does much else they are run again, so many times.
+IN_TIME = re.compile(r"TestFile(Read|Checksum|Write|Append)Deadline")
+MORE_RUNS = 4
 OUTCOME = re.compile(r"^--- (PASS|FAIL): (\S+)", re.MULTILINE)
 
 
@@ -29,6 +32,16 @@ def go(*arguments):
     if done.returncode:
         raise Failure(f"go {' '.join(map(str, arguments))}: {done.stderr[-2000:]}")
     return done.stdout.strip()
+
+
+def again(program, test, folder, environment):
+    """The outcome of a test that fails when the machine stands still for a moment: whether it passes at all."""
+    for _ in range(MORE_RUNS):
+        line = [program, "-test.v", "-test.run", f"^{test}$", f"-test.timeout={SECONDS}s"]
+        done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS + 30)
+        if ("PASS", test) in OUTCOME.findall(done.stdout):
+            return "PASS"
+    return "FAIL"
 
 
 def run_tests(suite, name, program, folder, environment, later=()):
@@ -44,6 +57,8 @@ def run_tests(suite, name, program, folder, environment, later=()):
             raise AssertionError(f"{outcome}: {told.strip()}")
 
     for outcome, test in outcomes:
+        if outcome != "PASS" and IN_TIME.fullmatch(test):
+            outcome = again(program, test, folder, environment)
         if not test.startswith(later):
             suite.check(f"{name} {test}", judge, outcome, test)
     if not outcomes or (done.returncode and all(outcome != "FAIL" for outcome, _ in outcomes)):

@@ -109,6 +109,9 @@ class Session:
             "spark.driver.host": DRIVER, "spark.driver.bindAddress": DRIVER,
             "spark.executor.memory": "480m", "spark.executor.cores": "1", "spark.cores.max": str(len(PODS)),
             "spark.scheduler.minRegisteredResourcesRatio": "1.0",
+            # It is looked at whether Spark is told where data is, not how busy this machine is: by default Spark begins without
+            # executors that take 30 s to come, and gives a task away after 3 s.
+            "spark.scheduler.maxRegisteredResourcesWaitingTime": "180s", "spark.locality.wait": "60s",
             "spark.executor.extraJavaOptions": JAVA,
             "spark.sql.files.maxPartitionBytes": str(BLOCK), "spark.sql.files.openCostInBytes": "0",
             "spark.hadoop.dfs.replication": "2",

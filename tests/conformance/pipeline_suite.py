@@ -165,7 +165,7 @@ class Pipeline:
         for uuid in killed:
             self.nodes.start(uuid)
 
-        # A port of a new process is another one; the namenode may not have missed the old one yet.
+        # Not both ports of a new process are the old ones; the namenode may not have missed the old one yet.
         def serve():
             self.nodes.check()
             now = self.client.live()

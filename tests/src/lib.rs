@@ -2,10 +2,12 @@
 //!
 //! The cluster is `steadfs dev`'s: tests start it as that command does, in one process or as child processes.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use steadfs::dev::{Cluster, Options};
@@ -18,6 +20,24 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 pub const BLOCK: u64 = 1 << 20;
 /// How often a condition is asked for.
 const POLL: Duration = Duration::from_millis(50);
+
+/// A port that nothing listens at, and that stays free while its server is not there: none of those that the kernel gives to
+/// connections and to others that ask for any.
+fn free_port() -> anyhow::Result<u16> {
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Test programs run beside each other: each begins elsewhere.
+    let begin = std::process::id().wrapping_mul(7_919);
+    for _ in 0..COUNT {
+        let next = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + next).expect("32,000 at most");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port from {FIRST} on is free")
+}
 
 /// A cluster under a temporary folder, which goes with it.
 pub struct TestCluster {
@@ -51,6 +71,7 @@ impl TestCluster {
     pub async fn start(datanodes: u16, adjust: impl FnOnce(&mut Options)) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("steadfs-test-").tempdir().context("making a folder")?;
         let mut options = Options::any_ports(folder.path());
+        (options.port, options.http_port) = (free_port()?, free_port()?);
         options.datanodes = datanodes;
         options.replication = datanodes.min(3);
         options.block_size = BLOCK;

@@ -170,15 +170,17 @@ impl<'a> Running<'a> {
 
     async fn go(&mut self) -> Result<(), PipelineError> {
         loop {
-            self.take_packets()?;
-            self.start_job();
+            let more_comes = self.take_packets()?;
+            self.start_job(more_comes);
             self.forward();
             self.take_downstream_acks();
             self.give_acks()?;
             if self.state.is_over() && self.ack_out.is_empty() {
                 return Ok(());
             }
-            self.wait().await?;
+            if !(more_comes && self.state.gathers()) {
+                self.wait().await?;
+            }
             // A fast sender must not keep others from this thread.
             tokio::task::coop::consume_budget().await;
         }
@@ -192,19 +194,20 @@ impl<'a> Running<'a> {
         self.state.wants_more(self.backlog(), self.setup.active.buffer_bytes())
     }
 
-    /// Takes the packets that have come, reading the socket once.
-    fn take_packets(&mut self) -> Result<(), PipelineError> {
+    /// Takes the packets that have come, reading the socket once. True if more may have come, and may be taken.
+    fn take_packets(&mut self) -> Result<bool, PipelineError> {
         self.decode_packets()?;
         if !self.wants_more() {
-            return Ok(());
+            return Ok(false);
         }
         match self.setup.connection.try_fill(Expect::Packets) {
             Ok(0) => Err(LinkError::Closed { inside: !self.setup.connection.buffer.is_empty() }.into()),
             Ok(_) => {
                 self.sender_due = Instant::now() + self.idle;
-                self.decode_packets()
+                self.decode_packets()?;
+                Ok(self.wants_more())
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
@@ -234,9 +237,9 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    /// Gives what has come to a disk thread, unless one is at work for this block.
-    fn start_job(&mut self) {
-        let Some(mut batch) = self.state.next_batch() else { return };
+    /// Gives what has come to a disk thread, unless one is at work for this block; while `more_comes`, only whole pieces.
+    fn start_job(&mut self, more_comes: bool) {
+        let Some(mut batch) = self.state.next_batch(more_comes) else { return };
         // What was found bad when it came is in no batch.
         batch.verified = Some(self.setup.spec);
         let (node, writer, finish) = (self.setup.node.clone(), self.setup.writer.clone(), self.setup.finish);
@@ -248,6 +251,7 @@ impl<'a> Running<'a> {
 
     fn job_done(&mut self, done: JobDone) {
         self.job = None;
+        self.sender_due = Instant::now() + self.idle;
         self.setup.node.transfer_metrics.bytes_written.inc_by(done.data_bytes);
         if let Some(reason) = done.reason {
             self.failure.get_or_insert(reason);
@@ -326,14 +330,16 @@ impl<'a> Running<'a> {
     /// Waits until something can go on.
     async fn wait(&mut self) -> Result<(), PipelineError> {
         let (reading, acking) = (self.wants_more(), !self.ack_out.is_empty());
+        // A sender that may be waiting for this node's disk is not silent.
+        let hearing = reading && self.job.is_none();
         let awaiting = self.state.awaits_downstream();
         let now = Instant::now();
-        if !reading {
+        if !hearing {
             self.sender_due = now + self.idle;
         }
         let mut due = now + self.idle + self.setup.timeouts.write_idle;
         for (counts, deadline) in [
-            (reading, self.sender_due),
+            (hearing, self.sender_due),
             (awaiting, self.downstream_due.min(self.patience.due())),
             (acking, self.acks_due),
         ] {
@@ -355,18 +361,20 @@ impl<'a> Running<'a> {
         if let Some(done) = finished {
             self.job_done(done);
         }
-        self.check_deadlines(reading, acking)
+        self.check_deadlines(hearing, acking)
     }
 
-    fn check_deadlines(&mut self, reading: bool, acking: bool) -> Result<(), PipelineError> {
+    fn check_deadlines(&mut self, hearing: bool, acking: bool) -> Result<(), PipelineError> {
         let now = Instant::now();
         if self.state.awaits_downstream() && now >= self.downstream_due {
             self.downstream_failed(&format!("no ack for {} s", self.idle.as_secs()));
+            // The sender is told first, and what it sent meanwhile is looked at.
+            return Ok(());
         }
         if let Some(reason) = self.patience.look(self.state.awaited()) {
             self.downstream_failed(reason);
         }
-        if reading && now >= self.sender_due {
+        if hearing && now >= self.sender_due {
             return Err(LinkError::Idle(self.idle).into());
         }
         if acking && now >= self.acks_due {

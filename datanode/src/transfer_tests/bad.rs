@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
+use steadfs_datanode_store::CreateOptions;
 use steadfs_wire::transfer::OpCode;
 
 use super::*;
@@ -133,9 +134,13 @@ fn random_bytes_do_no_harm() {
             ..TransferTimeouts::default()
         };
         let node = TestNode::start_with(timeouts, Config::default(), None).await;
-        let mut writer = Writer::open(&[&node], |_| ()).await.unwrap();
-        writer.write(&pattern(100)).await;
-        assert!(writer.finish().await.is_success());
+        // Who writes over the network would have to be as quick as that.
+        let block = Block { id: BLOCK, stamp: STAMP, len: 100 };
+        let writer = node.node.store.create_rbw(CreateOptions { block, storage: None, spec: SPEC }).unwrap();
+        let mut sums = Vec::new();
+        SPEC.append_checksums(&pattern(100), &mut sums);
+        writer.write(0, &pattern(100), &sums).unwrap();
+        writer.finalize().unwrap();
         node
     });
     let write = Op::Write(Box::new(WriteBlock {

@@ -298,7 +298,7 @@ async fn what_downstream_says_is_passed_up_and_nonsense_counts_as_failure() {
 #[tokio::test]
 async fn a_silent_downstream_is_given_up() {
     let idle = TransferTimeouts {
-        read_idle: Duration::from_millis(100),
+        read_idle: Duration::from_secs(1),
         read_idle_per_node: Duration::from_millis(10),
         ..TransferTimeouts::default()
     };
@@ -340,7 +340,7 @@ async fn gives_up_a_silent_downstream(timeouts: TransferTimeouts) {
 #[tokio::test]
 async fn a_silent_sender_is_given_up_and_its_replica_kept() {
     let timeouts = TransferTimeouts {
-        read_idle: Duration::from_millis(50),
+        read_idle: Duration::from_secs(1),
         read_idle_per_node: Duration::ZERO,
         ..TransferTimeouts::default()
     };
@@ -349,6 +349,36 @@ async fn a_silent_sender_is_given_up_and_its_replica_kept() {
     writer.send_at(0, &pattern(600), false).await;
     assert!(writer.ack().await.is_success());
     assert!(writer.is_closed().await);
+    node.expect(ReplicaState::Rbw, STAMP, 600);
+}
+
+/// Takes its time with every write of a block's file.
+struct Slow(Duration);
+
+impl Faults for Slow {
+    fn before(&self, op: DiskOp, path: &Path) -> io::Result<()> {
+        let block = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("blk_"));
+        if block && op == DiskOp::Write {
+            std::thread::sleep(self.0);
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_sender_that_waits_for_a_slow_disk_is_not_silent() {
+    let idle = Duration::from_millis(200);
+    let timeouts = TransferTimeouts {
+        read_idle: idle,
+        read_idle_per_node: Duration::ZERO,
+        ..TransferTimeouts::default()
+    };
+    let slow = Arc::new(Slow(3 * idle));
+    let node = TestNode::start_with(timeouts, Config::default(), Some(slow)).await;
+    let mut writer = Writer::open(&[&node], |_| ()).await.unwrap();
+    writer.send_at(0, &pattern(600), false).await;
+    assert!(writer.ack().await.is_success());
+    assert!(writer.is_closed().await, "now it is silent");
     node.expect(ReplicaState::Rbw, STAMP, 600);
 }
 

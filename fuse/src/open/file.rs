@@ -585,7 +585,7 @@ mod tests {
         (inode, handle, written)
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_closed_a_file_is_not_taken_for_its_writer() {
         let (inode, handle, task) = written();
         assert!(inode.is_written().await);

@@ -156,8 +156,9 @@ impl Mount {
     pub(crate) async fn follow(&self) {
         let (coherence, notify) = (self.coherence.clone(), self.notify.clone());
         let (client, folder) = (self.client.clone(), self.settings.folder.clone());
-        coherence::follow(coherence, notify, &self.open, (client, folder, self.root), self.settings.ttl)
-            .await;
+        let has_read = |number, content| self.nodes.all(number).all(|node| self.pages.are_of(node, content));
+        let followed = (client, folder, self.root);
+        coherence::follow(coherence, notify, &self.open, has_read, followed, self.settings.ttl).await;
     }
 
     /// Opens again what a process before this one had open. Nothing is asked of the cluster yet.

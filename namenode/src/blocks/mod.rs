@@ -173,9 +173,8 @@ impl Shared {
         }
     }
 
-    /// Renews the picture of the datanodes.
+    /// Renews the picture of the datanodes. Nothing changes meanwhile: an older picture never takes the place of a newer one.
     fn publish(&self) {
-        let directory = self.owner.read(Directory::of);
-        self.directory.store(Arc::new(directory));
+        self.owner.read(|map| self.directory.store(Arc::new(Directory::of(map))));
     }
 }

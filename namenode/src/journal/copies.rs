@@ -226,6 +226,12 @@ impl Copies {
         self.helpers.patience = patience;
         self.helpers.order(copy, order).expect("the thread is there");
     }
+
+    /// As long as ever, after [`Self::hold_up`].
+    #[cfg(test)]
+    pub(super) const fn be_patient(&mut self) {
+        self.helpers.patience = PATIENCE;
+    }
 }
 
 /// Zeroed files for the next segment, made while the present one fills: by a thread for each folder, so that a disk

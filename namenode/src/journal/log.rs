@@ -353,6 +353,12 @@ impl SegmentedJournal {
         self.copies.hold_up(copy, patience, order);
     }
 
+    /// Waits for copies as long as ever again.
+    #[cfg(test)]
+    pub(super) const fn be_patient(&mut self) {
+        self.copies.be_patient();
+    }
+
     #[cfg(test)]
     pub(super) fn break_files(&mut self, files: Vec<File>) {
         self.copies.switch(files.into_iter().map(Some).collect());

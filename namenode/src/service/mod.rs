@@ -317,6 +317,12 @@ impl Service {
         self.blocks.datanodes().into_iter().map(|report| report.node).collect()
     }
 
+    /// The store, for tests that look below.
+    #[cfg(test)]
+    pub(crate) const fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
     /// Why changes are refused, if they are.
     #[must_use]
     pub fn safe_mode(&self) -> Option<String> {

@@ -132,8 +132,8 @@ impl Service {
             // It takes hours, on a thread of its own, and goes on if who asked is gone.
             let run = move || {
                 let scrubbed = upkeep.renew().and_then(|()| upkeep.scrub());
-                // Who has the answer may ask for the next one.
-                drop(busy);
+                // Who has the answer may ask for the next one, or stop the namenode and start it on the same folders.
+                drop((busy, upkeep));
                 let _ = give.send(scrubbed);
             };
             let io = |text: String| FsError::new(FsErrorKind::Io, text);

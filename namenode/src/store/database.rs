@@ -115,6 +115,13 @@ impl Database {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn settle(&self) {
+        let mut options = rocksdb::WaitForCompactOptions::default();
+        options.set_flush(true);
+        self.db.wait_for_compact(&options).unwrap();
+    }
+
     /// Hard links to all files as of now, in a folder that is not there yet. What is in memory is flushed first.
     pub(super) fn checkpoint(&self, folder: &Path) -> anyhow::Result<()> {
         let checkpoint =

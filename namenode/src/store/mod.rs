@@ -96,6 +96,13 @@ impl Store {
         self.flushed_index()
     }
 
+    /// Returns when nothing is in memory alone, and no file is about to be replaced.
+    #[cfg(test)]
+    pub(crate) fn settle(&self) {
+        self.flush();
+        self.database.settle();
+    }
+
     /// Reads every row of every table past the caches; RocksDB checks each block on the way, and an error ends the process.
     /// `pace` is told how many bytes came, and may end it.
     ///

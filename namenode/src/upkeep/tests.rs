@@ -63,8 +63,10 @@ impl Life {
         service.content_summary(&service.own_caller().clone(), &root).await.unwrap().directories
     }
 
+    /// Reads everything, and makes the copy of the store anew. No compaction is under way then, nor begins by itself.
     async fn scrub(&self) {
         let service = self.namenode.service();
+        service.store().settle();
         service.scrub(&service.own_caller().clone()).await.unwrap();
     }
 

@@ -295,7 +295,7 @@ public class Pipeline {
         List<String> nodes = new ArrayList<>();
         for (DatanodeInfo node : fs.getDataNodeStats(
                 org.apache.hadoop.hdfs.protocol.HdfsConstants.DatanodeReportType.LIVE)) {
-            nodes.add(node.getDatanodeUuid() + "@" + node.getXferPort());
+            nodes.add(node.getDatanodeUuid() + "@" + node.getXferPort() + "/" + node.getIpcPort());
         }
         return String.join(" ", nodes);
     }

@@ -14,7 +14,7 @@ use steadfs_tests::{TestCluster, content, eventually};
 use crate::mounted::{Mounted, on_thread, python, signal};
 
 /// Whether the first byte of a file can be read while its mount's server stands still.
-async fn is_read_without(mounted: &Mounted, file: &Arc<File>) -> anyhow::Result<bool> {
+pub(crate) async fn is_read_without(mounted: &Mounted, file: &Arc<File>) -> anyhow::Result<bool> {
     let (server, file) = (mounted.server()?, file.clone());
     // Nor from what the kernel kept of an attempt before.
     rustix::fs::fadvise(&*file, 0, None, rustix::fs::Advice::DontNeed)?;

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
 use steadfs_client::{InodeId, LockResult, LockTarget, LockWish};
 use steadfs_tests::{TestCluster, eventually};
 
+use crate::beyond::is_read_without;
 use crate::mounted::{Mounted, Program, python};
 
 /// What the programs below begin with: a way to say something at once, and a lock that is tried.
@@ -259,6 +261,11 @@ g = opened(); say((flocked(g, SH), ranged(g, SH, 1, 0), read(g))); sys.stdin.rea
 h = opened(); say(read(h)); sys.stdin.readline()
 say((flocked(h, SH), read(h), flocked(f, SH), read(f)))
 ";
+    eventually("it is passed through", async || {
+        let file = Arc::new(mounted.with(|at| Ok(fs::File::open(at.join("f"))?)).await?);
+        is_read_without(&mounted, &file).await
+    })
+    .await?;
     let mut program = mounted.on_thread(move |at| program(at, text)).await?;
     let replaced = async |bytes: &'static str| {
         let mut writer = client.replace("/f").await?;

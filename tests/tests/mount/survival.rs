@@ -215,13 +215,13 @@ async fn what_somebody_else_appended_is_not_taken_for_what_a_killed_server_sent(
         let told = mounted.with(move |_| Ok(errno(file.sync_all()))).await?;
         assert_eq!(told, ESTALE, "{name}");
         assert_eq!(client.read(&path, 100).await?, "0123456789theirs", "{name}");
-        // Whoever opens it anew goes on with what is there.
-        mounted
-            .with(move |at| {
-                File::options().append(true).open(at.join(name))?.write_all(b"!")?;
-                Ok(())
-            })
-            .await?;
+        // Whoever opens it anew goes on with what is there; at once, the kernel may not have told yet that the old handle is gone.
+        let append = move |at: &Path| Ok(File::options().append(true).open(at.join(name))?.write_all(b"!"));
+        eventually("it is written again", async || match mounted.with(append).await? {
+            Err(error) if error.raw_os_error() == Some(ESTALE) => Ok(false),
+            written => written.map(|()| true).map_err(Into::into),
+        })
+        .await?;
         assert_eq!(client.read(&path, 100).await?, "0123456789theirs!", "{name}");
     }
     drop(mounted);

@@ -128,12 +128,22 @@ impl Faults for Hanging {
     }
 }
 
+/// Lets the disk answer when a test ends, however it does: threads wait for it.
+struct Answers<'a>(&'a Hanging);
+
+impl Drop for Answers<'_> {
+    fn drop(&mut self) {
+        self.0.answer();
+    }
+}
+
 #[test]
 fn a_disk_that_does_not_answer_is_passed_over_and_then_dropped() {
     let hanging = Arc::new(Hanging::default());
     let mut fixture = Fixture::with_faults(2, Some(hanging.clone()));
     fixture.close();
-    fixture.check_timeout = Duration::from_millis(400);
+    // It is passed over for half of this, which must be seen.
+    fixture.check_timeout = Duration::from_secs(4);
     fixture.open();
     let store = fixture.store();
     let storages = store.volumes_in_service();
@@ -142,6 +152,7 @@ fn a_disk_that_does_not_answer_is_passed_over_and_then_dropped() {
     write(&writer, 0, b"abcd").unwrap();
     hanging.hang("volume0");
     std::thread::scope(|scope| {
+        let _answers = Answers(&hanging);
         let stuck = scope.spawn(|| writer.finalize());
         scope.spawn(|| store.check_volume(storages[0]));
         while !store.statuses()[0].stalled {
