@@ -284,9 +284,28 @@ def leave_without_dns(node):
         kube.kubectl("uncordon", node)
 
 
+# Spark's own time for an executor that says nothing any more is 120 s; and with three nodes there is no datanode to take the
+# place of the one that is gone, which by Hadoop's default ends the event log.
+WITHOUT_A_NODE = {
+    "spark.network.timeout": "40s",
+    "spark.network.timeoutInterval": "10s",
+    "spark.executor.heartbeatInterval": "5s",
+    "spark.hadoop.dfs.client.block.write.replace-datanode-on-failure.best-effort": "true",
+}
+
+
 def case_a_node_is_killed_during_a_job(release):
-    """A node without the driver and the namenode: its executor and its datanode are gone."""
+    """A node without the driver and the namenode: its executor and its datanode are gone. The event log is whole."""
     stopped = []
+    events = f"/jobs/{NEWEST}/events"
+
+    def logs():
+        """Those of jobs that ended; the others have another name."""
+        if "events" not in release.fs("ls", f"/jobs/{NEWEST}"):
+            return set()
+        return {name for name in release.fs("ls", events).split() if "spark-" in name and not name.endswith(".inprogress")}
+
+    before = logs()
 
     def harm(spark, job):
         pods = [job.pod(), *kube.items("-n", release.namespace, "pods", "-l", "app.kubernetes.io/component=namenode")]
@@ -300,8 +319,9 @@ def case_a_node_is_killed_during_a_job(release):
         for node in stopped:
             kube.Machines.start(node)
 
-    seen = broken(release, "node", harm, mend)
+    seen = broken(release, "node", harm, mend, conf=WITHOUT_A_NODE)
     release.wait()
+    kube.same(len(logs() - before), 1, "event logs that were ended")
     return f"{seen}; killed {stopped}"
 
 
