@@ -77,7 +77,7 @@ impl InlineReceiver {
 
     /// Writes what has come.
     pub fn write(&mut self) {
-        while let Some(batch) = self.state.next_batch(false) {
+        while let Some(batch) = self.state.next_batch() {
             let done = write_batch(&self.writer, batch, self.finish);
             if let Some(reason) = done.reason {
                 self.failure.get_or_insert(reason);

@@ -170,17 +170,15 @@ impl<'a> Running<'a> {
 
     async fn go(&mut self) -> Result<(), PipelineError> {
         loop {
-            let more_comes = self.take_packets()?;
-            self.start_job(more_comes);
+            self.take_packets()?;
+            self.start_job();
             self.forward();
             self.take_downstream_acks();
             self.give_acks()?;
             if self.state.is_over() && self.ack_out.is_empty() {
                 return Ok(());
             }
-            if !(more_comes && self.state.gathers()) {
-                self.wait().await?;
-            }
+            self.wait().await?;
             // A fast sender must not keep others from this thread.
             tokio::task::coop::consume_budget().await;
         }
@@ -194,20 +192,19 @@ impl<'a> Running<'a> {
         self.state.wants_more(self.backlog(), self.setup.active.buffer_bytes())
     }
 
-    /// Takes the packets that have come, reading the socket once. True if more may have come, and may be taken.
-    fn take_packets(&mut self) -> Result<bool, PipelineError> {
+    /// Takes the packets that have come, reading the socket once.
+    fn take_packets(&mut self) -> Result<(), PipelineError> {
         self.decode_packets()?;
         if !self.wants_more() {
-            return Ok(false);
+            return Ok(());
         }
         match self.setup.connection.try_fill(Expect::Packets) {
             Ok(0) => Err(LinkError::Closed { inside: !self.setup.connection.buffer.is_empty() }.into()),
             Ok(_) => {
                 self.sender_due = Instant::now() + self.idle;
-                self.decode_packets()?;
-                Ok(self.wants_more())
+                self.decode_packets()
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -237,9 +234,9 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    /// Gives what has come to a disk thread, unless one is at work for this block; while `more_comes`, only whole pieces.
-    fn start_job(&mut self, more_comes: bool) {
-        let Some(mut batch) = self.state.next_batch(more_comes) else { return };
+    /// Gives what has come to a disk thread, unless one is at work for this block.
+    fn start_job(&mut self) {
+        let Some(mut batch) = self.state.next_batch() else { return };
         // What was found bad when it came is in no batch.
         batch.verified = Some(self.setup.spec);
         let (node, writer, finish) = (self.setup.node.clone(), self.setup.writer.clone(), self.setup.finish);

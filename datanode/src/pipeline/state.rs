@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 
 use steadfs_common::ChecksumSpec;
-use steadfs_datanode_store::PIECE_BYTES;
 use steadfs_wire::transfer::{ChecksumMismatch, Packet, PipelineAck, Status};
 
 use super::patience::Awaited;
@@ -169,25 +168,13 @@ impl PipelineState {
         !self.ended && self.queue.len() < MAX_UNACKED_PACKETS && self.unwritten + backlog < limit
     }
 
-    /// Whether packets wait to be written and none is being written.
-    pub(super) fn gathers(&self) -> bool {
-        !self.writing && !self.failed && self.queue.iter().any(|entry| entry.packet.is_some())
-    }
-
-    /// What is to be written next; `None` while a batch is being written, or if there is nothing. If `more_comes` at once, only
-    /// whole pieces of the block are written, and what follows waits to be part of one.
-    pub(super) fn next_batch(&mut self, more_comes: bool) -> Option<Batch> {
+    /// What is to be written next; `None` while a batch is being written, or if there is nothing.
+    pub(super) fn next_batch(&mut self) -> Option<Batch> {
         if self.writing || self.failed {
             return None;
         }
-        let all = !more_comes || self.queue.iter().any(|entry| entry.sync || entry.last);
-        let newest = self.queue.iter().rfind(|entry| entry.packet.is_some()).map_or(0, |entry| entry.end);
-        let until = if all { u64::MAX } else { newest - newest % PIECE_BYTES };
         let mut batch = Batch { packets: Vec::new(), sync: false, last: false, verified: None };
         for entry in &mut self.queue {
-            if entry.packet.as_ref().is_some_and(|packet| packet.header().offset >= until) {
-                break;
-            }
             let Some(packet) = entry.packet.take() else { continue };
             batch.packets.push(packet);
             batch.sync |= entry.sync;

@@ -22,7 +22,7 @@ fn ack(seqno: i64, replies: &[Status]) -> PipelineAck {
 const OK: Status = Status::Success;
 
 fn write_all(state: &mut PipelineState) -> usize {
-    let batch = state.next_batch(false).unwrap();
+    let batch = state.next_batch().unwrap();
     let bytes = batch.packets.iter().map(|packet| packet.frame().len()).sum();
     state.written(Written { packets: batch.packets.len(), failure: None }, bytes);
     batch.packets.len()
@@ -34,11 +34,11 @@ fn the_last_node_acks_what_is_written() {
     assert_eq!(state.receive(packet(0, 0, 700), Ok(())), Ok(false));
     assert_eq!(state.next_ack(), None);
     // What comes while a batch is being written goes with the next one.
-    let batch = state.next_batch(false).unwrap();
+    let batch = state.next_batch().unwrap();
     assert_eq!((batch.packets.len(), batch.sync, batch.last), (1, false, false));
     state.receive(packet(1, 512, 388), Ok(())).unwrap();
     state.receive(heartbeat(), Ok(())).unwrap();
-    assert!(state.next_batch(false).is_none());
+    assert!(state.next_batch().is_none());
     state.written(Written { packets: 1, failure: None }, batch.packets[0].frame().len());
     assert_eq!(state.next_ack(), Some(ack(0, &[OK])));
     assert_eq!(state.acked(), 700);
@@ -53,37 +53,6 @@ fn the_last_node_acks_what_is_written() {
     write_all(&mut state);
     assert_eq!(state.next_ack(), Some(ack(7, &[OK])));
     assert!(state.is_over() && state.is_complete());
-}
-
-#[test]
-fn whole_pieces_are_written_while_more_comes() {
-    let mut state = PipelineState::new(0);
-    // Packets of a stock client do not end where pieces do.
-    let (size, mut seqno, mut end) = (64_512_u64, 0_i64, 0_u64);
-    let mut receive = |state: &mut PipelineState| {
-        state.receive(packet(seqno, end, size as usize), Ok(())).unwrap();
-        (seqno, end) = (seqno + 1, end + size);
-        end
-    };
-    while receive(&mut state) < PIECE_BYTES {
-        assert!(state.next_batch(true).is_none() && state.gathers());
-    }
-    receive(&mut state);
-    // To the packet that the piece ends in, which is the one before the newest.
-    let batch = state.next_batch(true).unwrap();
-    assert_eq!(batch.packets.len() as u64, PIECE_BYTES.div_ceil(size));
-    let bytes = batch.packets.iter().map(|packet| packet.frame().len()).sum();
-    assert!(!state.gathers(), "it is being written");
-    state.written(Written { packets: batch.packets.len(), failure: None }, bytes);
-    assert!(state.next_batch(true).is_none() && state.gathers());
-    // Nothing more comes now: its sender may be waiting for the ack.
-    assert_eq!(write_all(&mut state), 1);
-    assert!(!state.gathers());
-    // Nor does who wants it on disk wait for a piece.
-    receive(&mut state);
-    let header = PacketHeader { offset: end, seqno: 99, last: false, data_len: 0, sync: true };
-    state.receive(Packet::build(header, &[], &[]), Ok(())).unwrap();
-    assert_eq!(state.next_batch(true).unwrap().packets.len(), 2);
 }
 
 #[test]
@@ -159,11 +128,11 @@ fn a_failed_write_ends_the_block_where_it_failed() {
     for index in 0..4 {
         state.receive(packet(index, index as u64 * 10, 10), Ok(())).unwrap();
     }
-    let batch = state.next_batch(false).unwrap();
+    let batch = state.next_batch().unwrap();
     assert_eq!(batch.packets.len(), 4);
     state.receive(packet(4, 40, 10), Ok(())).unwrap();
     state.written(Written { packets: 2, failure: Some(Status::Error) }, 100);
-    assert!(state.next_batch(false).is_none(), "nothing is written behind a hole");
+    assert!(state.next_batch().is_none(), "nothing is written behind a hole");
     assert_eq!(state.next_ack(), Some(ack(0, &[OK])));
     assert_eq!(state.next_ack(), Some(ack(1, &[OK])));
     assert_eq!(state.next_ack(), Some(ack(2, &[Status::Error])));
@@ -209,7 +178,7 @@ enum Step {
     Receive,
     Heartbeat,
     End,
-    StartWriting { more_comes: bool },
+    StartWriting,
     FinishWriting,
     DownstreamAcks,
     DownstreamGoes,
@@ -221,7 +190,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             6 => Just(Step::Receive),
             1 => Just(Step::Heartbeat),
             1 => Just(Step::End),
-            4 => any::<bool>().prop_map(|more_comes| Step::StartWriting { more_comes }),
+            4 => Just(Step::StartWriting),
             4 => Just(Step::FinishWriting),
             8 => Just(Step::DownstreamAcks),
             1 => Just(Step::DownstreamGoes),
@@ -256,8 +225,8 @@ proptest! {
                     sent.push((seqno, true));
                     ended = true;
                 }
-                Step::StartWriting { more_comes } => {
-                    if let Some(batch) = state.next_batch(more_comes) {
+                Step::StartWriting => {
+                    if let Some(batch) = state.next_batch() {
                         prop_assert_eq!(writing, 0);
                         writing = batch.packets.len();
                     }

@@ -10,9 +10,8 @@ use steadfs_common::{BlockId, ChecksumKind, ChecksumSpec};
 
 use crate::{MAX_REPLICA_BYTES, StoreError, StoreResult};
 
-/// Bytes are written up to multiples of this where they come fast enough: the page cache then takes large folios, which are
-/// cheaper to write and to read (`docs/BENCHMARKS.md`, Data path).
-pub const PIECE_BYTES: u64 = 1 << 20;
+/// Bytes are written in multiples of this: page caches then use large folios.
+pub(crate) const PIECE_BYTES: u64 = 256 << 10;
 
 /// The end of a replica: what is received but not written yet.
 pub(crate) struct Chunks {

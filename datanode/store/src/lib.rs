@@ -45,7 +45,6 @@ mod worker;
 mod writer;
 
 pub use alone::VERIFIED_FOR;
-pub use chunks::PIECE_BYTES;
 pub use compare::Differences;
 pub use disk::{DiskOp, Faults};
 pub use error::{StoreError, StoreResult};
