@@ -57,6 +57,7 @@ pub(super) fn place(_: &Path) -> Run {
         for seed in 0..100 {
             let request = PlacementRequest {
                 wanted: 3,
+                least: 1,
                 writer: Some(ip(seed as u32 % NODES)),
                 existing: &[],
                 excluded: &[],

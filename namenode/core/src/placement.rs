@@ -27,6 +27,8 @@ use crate::namespace::lease::RECOVERY_RETRY;
 pub struct PlacementRequest<'a> {
     /// How many new storages.
     pub wanted: usize,
+    /// Replicas without which there is no block: for these, stale datanodes are good enough if there is nobody else.
+    pub least: usize,
     /// The writer's address, if it may be placed by it.
     pub writer: Option<IpAddr>,
     /// Storages that hold or will hold the block already.

@@ -251,6 +251,7 @@ impl Service {
         let (policy, inode, offset) = found?;
         let request = PlacementRequest {
             wanted: count.min(MAX_ADDED_NODES),
+            least: usize::from(self.settings.min_replication),
             writer: caller.address,
             existing,
             excluded,

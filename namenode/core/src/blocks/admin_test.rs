@@ -91,6 +91,7 @@ fn with_too_few_datanodes_it_stays_in_progress_and_nothing_new_goes_there() {
     assert_eq!(world.map.datanodes().node(at).lacking, Lacking { blocks: 1, only_here: 0, open: 0 });
     let request = crate::placement::PlacementRequest {
         wanted: 3,
+        least: 1,
         writer: None,
         existing: &[],
         excluded: &[],

@@ -129,6 +129,7 @@ mod tests {
         said(&mut world, [1, 1, 1, 100]);
         let mut request = crate::placement::PlacementRequest {
             wanted: 3,
+            least: 1,
             writer: None,
             existing: &[],
             excluded: &[],

@@ -537,6 +537,7 @@ impl BlockMap {
         let choose = |excluded: &[DatanodeUuid], seed: u64| {
             self.topology.choose(&PlacementRequest {
                 wanted,
+                least: usize::from(self.settings.min_replication),
                 writer: None,
                 existing: &existing,
                 excluded,

@@ -140,6 +140,7 @@ fn choose(
     let cluster = p.ctx.cluster;
     let storages = cluster.choose(&PlacementRequest {
         wanted: usize::from(body.replication()),
+        least: p.min_replication(),
         writer: p.ctx.caller.address,
         existing: &[],
         excluded: wishes.excluded,

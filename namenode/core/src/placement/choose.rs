@@ -12,6 +12,10 @@ use crate::policy::{self, StoragePolicy, Types};
 /// Weighted draws before all machines are looked at: on a cluster that is not nearly full or excluded, the first few hit.
 const DRAWS: usize = 12;
 
+/// With as many replicas on fresh datanodes no stale one is named: it is most likely gone, and would cost each writer the
+/// time in which its pipeline finds that out. What lacks is copied later, to whoever is there by then.
+const ENOUGH_FRESH: usize = 2;
+
 /// Types that never get a replica, whatever a policy says: what lies in memory would be lost, and nothing else keeps it.
 const UNUSED: [StorageType; 2] = [StorageType::RamDisk, StorageType::Provided];
 
@@ -30,7 +34,7 @@ enum Where<'a> {
 enum Pass {
     /// Fresh machines that are not slow, with room beside what is on its way there; not the writer's, if that was asked.
     Strict,
-    /// Any live machine.
+    /// Any live machine, but no stale one beside [`ENOUGH_FRESH`].
     Relaxed,
 }
 
@@ -63,6 +67,8 @@ struct Choice<'a> {
     total: usize,
     /// The types of those there are and those chosen.
     held: Types,
+    /// How many of those are on fresh machines.
+    fresh: usize,
     /// Types of which there is no volume left to choose.
     missing: Types,
     /// Types of which the next replica may be, the preferred one first.
@@ -79,6 +85,7 @@ impl Topology {
         let stays =
             |id: &&StorageId| self.machine_of(**id).is_some_and(|machine| machine.live && machine.open);
         let held: Types = request.existing.iter().filter(stays).filter_map(|id| self.kind_of(*id)).collect();
+        let fresh = request.existing.iter().filter(stays).filter(|id| !self.is_stale(**id)).count();
         let mut choice = Choice {
             topology: self,
             request,
@@ -91,6 +98,7 @@ impl Topology {
             policy: policy::by_id(request.policy).unwrap_or(policy::HOT),
             total: held.len() + wanted,
             held,
+            fresh,
             missing: Types::from_slice(&UNUSED),
             types: Types::new(),
         };
@@ -263,12 +271,18 @@ impl<'a> Choice<'a> {
             Where::NotOn(rack) => machine.rack != *rack,
             Where::Beyond(rack) => zone_of(&machine.rack) != zone_of(rack),
         };
-        let strict = self.pass == Pass::Relaxed
-            || !(machine.stale
-                || machine.slow
-                || self.avoided.as_ref().is_some_and(|spot| spot.has(machine)));
+        let allowed = match self.pass {
+            Pass::Strict => {
+                !(machine.stale
+                    || machine.slow
+                    || self.avoided.as_ref().is_some_and(|spot| spot.has(machine)))
+            }
+            Pass::Relaxed => {
+                !machine.stale || self.fresh < ENOUGH_FRESH || self.held.len() < self.request.least
+            }
+        };
         placed
-            && strict
+            && allowed
             && machine.live
             && machine.open
             && !self.holders.contains(&(at as u32))
@@ -306,6 +320,7 @@ impl<'a> Choice<'a> {
         if let Some(id) = last {
             self.holders.push(at as u32);
             self.held.push(kind);
+            self.fresh += usize::from(!machine.stale);
             self.chosen.push(id);
             self.renew_types();
         }

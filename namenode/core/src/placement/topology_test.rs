@@ -45,6 +45,7 @@ fn machine(number: u32, rack: &str) -> Machine {
 fn request(wanted: usize, seed: u64) -> PlacementRequest<'static> {
     PlacementRequest {
         wanted,
+        least: 1,
         writer: None,
         existing: &[],
         excluded: &[],
@@ -119,14 +120,29 @@ fn favoured_nodes_come_first() {
 
 #[test]
 fn stale_nodes_are_used_only_when_nobody_else_is_there() {
-    let mut machines = racks().machines;
-    for machine in &mut machines[..4] {
-        machine.stale = true;
+    let chosen = |stale: usize, request: PlacementRequest<'_>| -> Vec<StorageId> {
+        let mut machines = racks().machines;
+        machines[..stale].iter_mut().for_each(|machine| machine.stale = true);
+        Topology::new(machines).choose(&request).to_vec()
+    };
+    for seed in 0..20 {
+        let two = chosen(4, request(3, seed));
+        assert_eq!(
+            two.iter().collect::<BTreeSet<_>>(),
+            [storage(4), storage(5)].iter().collect(),
+            "a third would be stale"
+        );
+        let three = chosen(4, PlacementRequest { least: 3, ..request(3, seed) });
+        assert_eq!((three.len(), &three[..2]), (3, &two[..]), "less than three is no block");
+        let one_fresh = chosen(5, request(3, seed));
+        assert_eq!((one_fresh.len(), one_fresh[0]), (3, storage(5)), "one on a fresh node is not enough");
+        assert_eq!(chosen(6, request(3, seed)).len(), 3, "who says nothing may be the namenode itself");
+        let existing = [storage(4), storage(5)];
+        assert_eq!(chosen(4, PlacementRequest { existing: &existing, ..request(1, seed) }), []);
+        let existing = [storage(0), storage(5)];
+        assert_eq!(chosen(4, PlacementRequest { existing: &existing, ..request(1, seed) }), [storage(4)]);
+        assert_eq!(chosen(5, PlacementRequest { existing: &existing, ..request(1, seed) }).len(), 1);
     }
-    let topology = Topology::new(machines);
-    let chosen = topology.choose(&request(3, 5));
-    assert_eq!(chosen.len(), 3);
-    assert_eq!(chosen[..2].iter().collect::<BTreeSet<_>>(), [storage(4), storage(5)].iter().collect());
 }
 
 #[test]
@@ -276,7 +292,14 @@ proptest! {
             prop_assert!(machine.volumes.iter().any(|volume| volume.id == *id && volume.free >= GIB));
             prop_assert!(used.insert(machine.uuid), "distinct nodes");
         }
-        prop_assert_eq!(chosen.len(), wanted.min(able.len()), "as many as can be");
+        let stale = |id: &StorageId| topology.is_stale(*id);
+        let idle = machines.iter().any(|machine| able.contains(&machine.uuid) && !machine.stale && !used.contains(&machine.uuid));
+        prop_assert!(avoid_local || !(idle && chosen.iter().any(stale)), "a stale one in place of a fresh one");
+        if chosen.len() < wanted.min(able.len()) {
+            let there = existing.iter().filter(|id| topology.machine_of(**id).is_some_and(|machine| machine.live));
+            let fresh = there.chain(&chosen).filter(|id| !stale(id)).count();
+            prop_assert!(!idle && fresh >= 2, "as many as can be");
+        }
     }
 }
 
