@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import subprocess
+import threading
 
 import kube
 
@@ -30,15 +31,24 @@ def image(version):
     return f"localhost/steadfs-test/spark:{version}"
 
 
+LOADING = threading.Lock()
+
+
 def load_image(version):
     """Makes the image and gives it to the nodes, if they do not have it."""
-    if not kube.Machines.here():
-        return
-    held = [known for node in kube.items("nodes") for known in node["status"].get("images", [])]
-    holders = sum(image(version) in (known.get("names") or []) for known in held)
-    if holders < len(kube.nodes()):
-        archive = kube.run(HERE / "make-image", version, limit=1800).strip().splitlines()[-1]
-        kube.Machines.do("load", archive, limit=1800)
+    with LOADING:
+        if not kube.Machines.here():
+            return
+        held = [known for node in kube.items("nodes") for known in node["status"].get("images", [])]
+        holders = sum(image(version) in (known.get("names") or []) for known in held)
+        if holders < len(kube.nodes()):
+            archive = kube.run(HERE / "make-image", version, limit=1800).strip().splitlines()[-1]
+            kube.Machines.do("load", archive, limit=1800)
+
+
+def load_images_early():
+    """Begins with what takes minutes while cases wait for pods; who wants an image waits for it, and tells what fails."""
+    threading.Thread(target=lambda: [load_image(version) for version in VERSIONS], daemon=True).start()
 
 
 class Spark:

@@ -32,7 +32,7 @@ def hadoop(spark, url):
     return fs, jvm.org.apache.hadoop.fs.Path
 
 
-def write(spark, url, rows="6000000", files="24"):
+def write(spark, url, rows="3000000", files="24"):
     """A table in each format, in so many files that none has two blocks."""
     data = spark.range(0, int(rows), 1, int(files)).selectExpr("id", "xxhash64(id) as hash", "cast(id % 97 as string) as kind")
     began = time.time()
