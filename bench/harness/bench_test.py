@@ -85,7 +85,13 @@ def an_unknown_benchmark_is_refused_with_the_list():
 
 def every_aim_has_a_benchmark():
     covered = {number for benchmark in run.ALL for number in benchmark.aims}
-    same(sorted(set(range(1, 20)) - covered), [], "aims without a benchmark")
+    same(sorted({*range(1, 20), 21, 22} - covered), [], "aims without a benchmark")
+
+
+def what_takes_long_runs_by_its_name_only():
+    long = [benchmark.name for benchmark in run.ALL if benchmark.by_name]
+    same([name for name in long if name in [benchmark.name for benchmark in run.chosen([], False)]], [], "of the usual ones")
+    same([benchmark.name for benchmark in run.chosen(long, False)], long)
 
 
 def names_are_unique_and_documented():
@@ -163,7 +169,8 @@ def main():
     suite = Suite()
     for check in (a_debug_build_is_refused, a_busy_machine_is_waited_for_and_then_refused,
                   how_busy_a_machine_is_comes_from_its_ticks, unequal_settings_are_refused_by_name,
-                  an_unknown_benchmark_is_refused_with_the_list, every_aim_has_a_benchmark, names_are_unique_and_documented,
+                  an_unknown_benchmark_is_refused_with_the_list, what_takes_long_runs_by_its_name_only,
+                  every_aim_has_a_benchmark, names_are_unique_and_documented,
                   rounds_alternate_and_the_first_does_not_count, times_are_better_when_they_are_shorter,
                   lines_of_a_mount_are_read, a_dearer_hot_path_fails_by_its_name, counts_survive_their_file,
                   every_hot_path_has_a_count, a_table_tells_both_sides, the_list_is_told_without_building_anything):

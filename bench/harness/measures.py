@@ -401,6 +401,8 @@ class Benchmark:
     aims: tuple
     cases: Callable
     quick: bool = True
+    # Only who names it gets it.
+    by_name: bool = False
 
 
 BENCHMARKS = [

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 BEGIN, END = "<!-- results: written by scripts/bench -->", "<!-- end of results -->"
-NAMES = {"ours": "SteadFS", "theirs": "Apache HDFS", "machine": "the machine", "empty": "empty call", "beside": "the other"}
+NAMES = {"ours": "SteadFS", "theirs": "Apache HDFS", "machine": "the machine", "empty": "empty call", "beside": "the other",
+         "alone": "without it"}
 # What else is told of a side, by its key: heading, and how it is written.
 MORE = {"p50_us": ("p50 µs", "{:,.0f}"), "p99_us": ("p99 µs", "{:,.0f}"), "server_cpu_us": ("server µs a call", "{:.1f}"),
         "client_cpu_us": ("client µs a call", "{:.1f}"), "server_cpu_s_per_gb": ("server core-s a GB", "{:.2f}"),

@@ -21,13 +21,14 @@ import machine
 import report
 from machine import Refused
 from measures import BENCHMARKS, Context
+import growth
 import jobs
 import scale
 from sides import DURABILITY, SETTINGS, Failure, Ours, Theirs, jars, refuse_debug, refuse_unequal
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MOST_CHARACTERS = 600
-ALL = [*BENCHMARKS, *scale.BENCHMARKS, *jobs.BENCHMARKS]
+ALL = [*BENCHMARKS, *scale.BENCHMARKS, *growth.BENCHMARKS, *jobs.BENCHMARKS]
 
 
 def medians(rounds):
@@ -69,7 +70,8 @@ def chosen(names, quick):
     unknown = [name for name in names if name not in known]
     if unknown:
         raise Refused(f"no benchmark is called {', '.join(unknown)}; there are: {' '.join(known)}")
-    return [known[name] for name in names] or [benchmark for benchmark in ALL if benchmark.quick or not quick]
+    usual = [benchmark for benchmark in ALL if (benchmark.quick or not quick) and not benchmark.by_name]
+    return [known[name] for name in names] or usual
 
 
 def seen_settings(bench, fs):
@@ -147,7 +149,8 @@ def main():
     options = parser.parse_args()
     if options.list:
         for benchmark in ALL:
-            print(f"{benchmark.name:16}{benchmark.what}{'' if benchmark.quick else ' (not with --quick)'}")
+            when = ' (only by its name)' if benchmark.by_name else '' if benchmark.quick else ' (not with --quick)'
+            print(f"{benchmark.name:16}{benchmark.what}{when}")
         return
     # Both clusters are taken down when it is told to end, as `timeout` does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))

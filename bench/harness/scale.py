@@ -10,30 +10,37 @@ from measures import Aim, Benchmark, Case, Kept, at_most, first_answer, used_byt
 from peer import free_port
 from sides import Failure, command, write_conf
 
-SECONDS = 900
+SECONDS = 3_600
 REPLICATION = 3
 
 
 class Synthetic:
-    """A namenode of ours with so many made-up files of one block, in folders of its own; not the cluster that others use."""
+    """
+    A namenode of ours with so many made-up files of one block, in folders of its own; not the cluster that others use.
+    `more` is further configuration.
+    """
 
-    def __init__(self, context, files):
+    def __init__(self, context, files, more="", name=None):
         self.binary, self.files = context.binary, files
-        self.folder = context.work / f"synthetic-{files}"
+        self.folder = context.work / (name or f"synthetic-{files}")
         self.folder.mkdir()
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address, self.http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         self.config = self.folder / "config.toml"
         folders = json.dumps([str(self.folder / "a"), str(self.folder / "b")])
-        self.config.write_text(f'listen = "{self.address}"\nhttp_listen = "127.0.0.1:{free_port()}"\ndata_dirs = {folders}\n'
-                               "[insecure]\nsimple = true\n[upkeep]\nreserved_bytes = 0\n")
+        self.config.write_text(f'listen = "{self.address}"\nhttp_listen = "{self.http}"\ndata_dirs = {folders}\n'
+                               f"[insecure]\nsimple = true\n[upkeep]\nreserved_bytes = 0\n{more}")
         self.process = None
         self.made = {"first_block": 0, "end_block": 0, "stamp": 0}
         if files:
-            done = subprocess.run([self.binary, "admin", "synth", "--config", self.config, "--files", str(files)],
-                                  capture_output=True, text=True, timeout=SECONDS)
-            if done.returncode:
-                raise Failure(f"admin synth: {done.stderr[-1000:]}")
-            self.made = json.loads(done.stdout)
+            self.made = self.make(files)
+
+    def make(self, files, *options):
+        """Makes files up while it does not run; what `admin synth` tells."""
+        done = subprocess.run([self.binary, "admin", "synth", "--config", self.config, "--files", str(files), *map(str, options)],
+                              capture_output=True, text=True, timeout=SECONDS)
+        if done.returncode:
+            raise Failure(f"admin synth: {done.stderr[-1000:]}")
+        return json.loads(done.stdout)
 
     def start(self, context):
         """Seconds to the first answer."""

@@ -9,9 +9,10 @@ use steadfs_proto::hadoop::{
     AddBlockRequestProto, AddBlockResponseProto, CompleteRequestProto, CompleteResponseProto,
     CreateRequestProto, DeleteRequestProto, ExtendedBlockProto, FsPermissionProto, FsServerDefaultsProto,
     GetBlockLocationsRequestProto, GetBlockLocationsResponseProto, GetFileInfoRequestProto,
-    GetListingRequestProto, GetServerDefaultsRequestProto, GetServerDefaultsResponseProto,
-    IpcConnectionContextProto, LocatedBlockProto, LocatedBlocksProto, MkdirsRequestProto, RenameRequestProto,
-    RequestHeaderProto, RpcRequestHeaderProto, RpcResponseHeaderProto, UserInformationProto,
+    GetListingRequestProto, GetListingResponseProto, GetServerDefaultsRequestProto,
+    GetServerDefaultsResponseProto, IpcConnectionContextProto, LocatedBlockProto, LocatedBlocksProto,
+    MkdirsRequestProto, RenameRequestProto, RequestHeaderProto, RpcRequestHeaderProto,
+    RpcResponseHeaderProto, UserInformationProto,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -127,13 +128,34 @@ impl Connection {
 
     /// What a stock client asks when it opens a file.
     pub(crate) async fn open_file(&mut self, path: &str) -> anyhow::Result<()> {
-        let request = GetBlockLocationsRequestProto { src: path.into(), offset: 0, length: OPEN_BYTES };
+        self.open_at(path, 0).await
+    }
+
+    /// What a stock client asks when it goes on reading a file at `offset`.
+    pub(crate) async fn open_at(&mut self, path: &str, offset: u64) -> anyhow::Result<()> {
+        let request = GetBlockLocationsRequestProto { src: path.into(), offset, length: OPEN_BYTES };
         self.call("getBlockLocations", &request).await
     }
 
     pub(crate) async fn list(&mut self, path: &str) -> anyhow::Result<()> {
         let request = GetListingRequestProto { src: path.into(), need_location: false, ..Default::default() };
         self.call("getListing", &request).await
+    }
+
+    /// All pages of a folder, as a stock client asks for them; how many entries there are.
+    pub(crate) async fn list_all(&mut self, path: &str) -> anyhow::Result<u64> {
+        let (mut entries, mut after) = (0, bytes::Bytes::new());
+        loop {
+            let request =
+                GetListingRequestProto { src: path.into(), start_after: after, need_location: false };
+            let answer: GetListingResponseProto = self.ask("getListing", &request).await?;
+            let page = answer.dir_list.with_context(|| format!("{path} is not there"))?;
+            entries += page.partial_listing.len() as u64;
+            match page.partial_listing.last() {
+                Some(last) if page.remaining_entries > 0 => after = last.path.clone(),
+                _ => return Ok(entries),
+            }
+        }
     }
 
     pub(crate) async fn mkdirs(&mut self, path: &str) -> anyhow::Result<()> {

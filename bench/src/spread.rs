@@ -14,7 +14,8 @@ pub(crate) struct SpreadArgs {
     /// hdfs://host:port
     #[arg(long)]
     fs: String,
-    /// stat, open (a file), list (a folder), create or delete (a file beside the others)
+    /// stat, open (a file), open-at (anywhere in it), list (a page of a folder), walk (all of it), create or delete (a file
+    /// beside the others)
     #[arg(long)]
     op: String,
     /// As the tree was made
@@ -24,8 +25,14 @@ pub(crate) struct SpreadArgs {
     files: u64,
     #[arg(long, default_value_t = 1_000)]
     per_folder: u64,
+    /// Bytes of a file
+    #[arg(long, default_value_t = 1 << 20)]
+    file_bytes: u64,
     #[arg(long, default_value_t = 16)]
     connections: u64,
+    /// Microseconds that each connection rests after a call: what is asked for is then the time of a call, not how many there can be
+    #[arg(long, default_value_t = 0)]
+    rest_us: u64,
     #[arg(long, default_value_t = 3)]
     seconds: u64,
 }
@@ -53,7 +60,8 @@ async fn calls(plan: SpreadArgs, number: u64, end: Instant) -> anyhow::Result<Ve
     let (mut times, mut made) = (Vec::new(), Vec::new());
     while Instant::now() < end {
         let file = next(&mut random) % plan.files.max(1);
-        let folder = plan.folder(file / plan.per_folder);
+        let leaf = file / plan.per_folder;
+        let folder = plan.folder(leaf);
         let path = format!("{folder}/part-{:08}", file % plan.per_folder);
         let new = format!("{folder}/new-{run}-{number}-{}", times.len());
         if plan.op == "delete" {
@@ -64,15 +72,24 @@ async fn calls(plan: SpreadArgs, number: u64, end: Instant) -> anyhow::Result<Ve
         match plan.op.as_str() {
             "stat" => connection.stat(&path).await?,
             "open" => connection.open_file(&path).await?,
+            "open-at" => connection.open_at(&path, next(&mut random) % plan.file_bytes.max(1)).await?,
             "list" => connection.list(&folder).await?,
+            "walk" => {
+                let entries = connection.list_all(&folder).await?;
+                let made = (plan.files - leaf * plan.per_folder).min(plan.per_folder);
+                anyhow::ensure!(entries >= made, "{folder} has {entries} entries, not {made}");
+            }
             "create" => {
                 connection.create(&new).await?;
                 made.push(new);
             }
             "delete" => connection.delete(&new).await?,
-            other => anyhow::bail!("--op is stat, open, list, create or delete, not {other}"),
+            other => anyhow::bail!("--op is stat, open, open-at, list, walk, create or delete, not {other}"),
         }
         times.push(begun.elapsed());
+        if plan.rest_us > 0 {
+            tokio::time::sleep(Duration::from_micros(plan.rest_us)).await;
+        }
     }
     // What was made goes again: the tree is as it was.
     for path in made {
