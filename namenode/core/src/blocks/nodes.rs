@@ -176,6 +176,8 @@ pub(super) struct ReportProgress {
     pub(super) began: Millis,
     /// Replicas before this id were compared; none once all were.
     pub(super) next: Option<BlockId>,
+    /// When it began, nothing was known to be on its volume: what was noted since is in the report, or newer.
+    pub(super) first: bool,
 }
 
 /// A known volume.

@@ -178,7 +178,10 @@ impl BlockMap {
         let listed = |id: &BlockId| replicas.binary_search_by_key(id, |replica| replica.block.id).is_ok();
         let mut stopped = None;
         let mut gone: Vec<BlockId> = Vec::new();
-        for (looked, (id, entry)) in self.table.range(first..=last).enumerate() {
+        // After a start every volume of every datanode is compared with all blocks that the others have reported: of one that
+        // had nothing, nothing can be gone.
+        let known = (!progress.first).then(|| self.table.range(first..=last)).into_iter().flatten();
+        for (looked, (id, entry)) in known.enumerate() {
             if looked >= budget {
                 stopped = Some(id);
                 break;
@@ -370,16 +373,18 @@ impl BlockMap {
 
     /// How far this report is; a new one begins at the first block.
     fn progress(&mut self, at: StorageIndex, report: u64, now: Millis) -> FsResult<ReportProgress> {
-        let storage = self.nodes.storage_mut(at);
-        if let Some(progress) = storage.progress.filter(|progress| progress.report == report) {
+        if let Some(progress) = self.nodes.storage(at).progress.filter(|progress| progress.report == report) {
             return Ok(progress);
         }
+        let written = |building: &Building| building.reports.iter().any(|report| report.storage == at);
+        let first = self.nodes.storage(at).blocks == 0 && !self.building.values().any(written);
+        let storage = self.nodes.storage_mut(at);
         if storage.broken_off.contains(&report) {
             let id = storage.report.id;
             return Err(invalid(format!("this report of volume {id} is over: another one has begun since")));
         }
         storage.break_report_off();
-        let fresh = ReportProgress { report, began: now, next: Some(BlockId(0)) };
+        let fresh = ReportProgress { report, began: now, next: Some(BlockId(0)), first };
         storage.progress = Some(fresh);
         Ok(fresh)
     }

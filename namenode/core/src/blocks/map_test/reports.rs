@@ -87,3 +87,24 @@ fn a_slice_from_before_all_that_is_remembered_is_asked_for_again() {
     world.report_as_of(&[finalized(1)], MANY).unwrap();
     assert_eq!(world.live(1), 1);
 }
+
+/// With a budget of one block, whether a report is compared at once.
+fn is_short(world: &mut World, node: u32, report: u64, replicas: &[Replica]) -> bool {
+    let (who, what) = ((uuid(node), 1), part(report, storage(node)));
+    let facts = Facts { version: world.map.version(), blocks: &world.blocks, next_block: id(1_000) };
+    assert!(world.map.report(who, what, replicas, &facts, world.now).unwrap().is_empty());
+    let short = world.map.compare(who, what, replicas, BlockId(u64::MAX), 1, world.now).unwrap();
+    while !world.map.compare(who, what, replicas, BlockId(u64::MAX), 1, world.now).unwrap() {}
+    world.map.storage_reported(who, what, world.now).unwrap();
+    short
+}
+
+#[test]
+fn the_first_report_of_a_volume_is_not_compared_with_what_others_have() {
+    let mut world = World::starting(2, (1..=5).map(|number| complete(number, 2)).collect());
+    let all: Vec<Replica> = (1..=5).map(finalized).collect();
+    assert!(is_short(&mut world, 0, 1, &all));
+    assert!(is_short(&mut world, 1, 2, &all), "five blocks are known, none of them here");
+    assert!(!is_short(&mut world, 1, 3, &all[..4]), "from now on what is not listed is gone");
+    assert_eq!((world.live(4), world.live(5)), (2, 1));
+}
