@@ -9,8 +9,8 @@ from spark_jobs import Spark, VERSIONS, levels
 LEAST_LOCAL = 95.0
 NEWEST = VERSIONS[-1]
 WAYS = ["sum", "parquet", "csv", "text", "textFile", "newAPIHadoopFile"]
-# A split of a file for each task.
-SPLITS = {"spark.sql.files.maxPartitionBytes": str(4 << 20), "spark.sql.files.openCostInBytes": "0",
+# A file or a part of one for each task: a task of two files would be beside one of them only.
+SPLITS = {"spark.sql.files.maxPartitionBytes": str(2 << 20), "spark.sql.files.openCostInBytes": "0",
           "spark.hadoop.dfs.replication": "2"}
 ROUNDS = os.environ.get("STEADFS_K8S_SPARK_ROUNDS", "3")
 
