@@ -63,44 +63,54 @@ class Writer(threading.Thread):
         self.stream = None
         self.done, self.failed, self.reads, self.refused = 0, 0, 0, {}
         self.violations, self.slowest = [], (0, "")
-        self.going, self.idle, self.over = threading.Event(), threading.Event(), threading.Event()
-        self.idle.set()
+        # Of what follows it changes and is told under `turn` alone, so that nobody takes it for resting who begins a step.
+        self.turn = threading.Condition()
+        self.goes, self.rests, self.over = False, True, False
 
     # Told by others.
 
     def resume(self):
-        self.idle.clear()
-        self.going.set()
+        with self.turn:
+            self.goes = True
+            self.turn.notify_all()
 
     def pause(self):
-        self.going.clear()
+        with self.turn:
+            self.goes = False
 
     def paused(self, seconds):
-        return self.idle.wait(seconds)
+        with self.turn:
+            return self.turn.wait_for(lambda: self.rests, seconds)
 
     def end(self):
-        self.over.set()
-        self.going.set()
+        with self.turn:
+            self.goes = self.over = True
+            self.turn.notify_all()
+
+    def may_go_on(self):
+        """Rests until it is resumed; false when all is over."""
+        with self.turn:
+            if not self.goes:
+                self.rests = True
+                self.turn.notify_all()
+                self.turn.wait_for(lambda: self.goes)
+            self.rests = self.over
+            return not self.over
 
     def run(self):
         # The folder itself is made before anything is counted.
-        while True:
-            if not self.going.is_set():
-                self.idle.set()
-            self.going.wait()
-            if self.over.is_set():
-                break
-            self.idle.clear()
+        while self.may_go_on():
             try:
                 self.step()
+                continue
             except Hung as error:
                 self.violations.append(str(error))
-                self.idle.set()
-                break
             except Exception as error:  # noqa: BLE001 - a writer that ends would look like one that is happy
                 self.violations.append(f"the writer itself: {error!r}")
-                self.idle.set()
-                break
+            break
+        with self.turn:
+            self.rests = True
+            self.turn.notify_all()
 
     # What it does.
 
