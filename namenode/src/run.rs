@@ -106,7 +106,7 @@ impl Namenode {
             waited_for.stop_waiting();
         });
         service.apply_hosts().await.context("hosts: name files that can be read, or none")?;
-        blocks.start(&shutdown);
+        blocks.start(&shutdown)?;
         let identity = service.identity().clone();
         let upkeep =
             Upkeep::new(&config.upkeep, (store, stood_at), &config.data_dirs, health, identity, clock);

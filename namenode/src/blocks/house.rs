@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use steadfs_common::{BlockId, Millis};
+use steadfs_common::{BlockId, FIRST_BLOCK_ID, Millis};
+use steadfs_daemon::pool::DiskPool;
 use steadfs_daemon::shutdown::Shutdown;
 use steadfs_namenode_core::View as _;
-use steadfs_namenode_core::blocks::{BlockMap, Facts};
+use steadfs_namenode_core::blocks::BlockMap;
 use steadfs_namenode_core::namespace::read::policies_of;
 use tracing::{info, warn};
 
@@ -18,6 +19,8 @@ use crate::service::EffectSink as _;
 const SWEEP_STEP: usize = 5_000;
 /// Holds of the lock for judging blocks in one round: the rest waits for the next.
 const SWEEPS_PER_ROUND: usize = 200;
+/// Blocks learnt from the namespace in one hold of the lock.
+const LEARN_STEP: usize = 2_000;
 /// Blocks compared with the namespace in one hold of the lock.
 const RECONCILE_STEP: usize = 2_000;
 /// Steps of that comparison in one round.
@@ -38,8 +41,15 @@ pub(crate) struct Progress {
 }
 
 impl Blocks {
-    /// Begins the rounds; they end with `shutdown`.
-    pub fn start(&self, shutdown: &Shutdown) {
+    /// Begins the rounds, which end with `shutdown`, and learns what blocks there are.
+    ///
+    /// # Errors
+    /// The operating system has no room for a thread.
+    pub fn start(&self, shutdown: &Shutdown) -> std::io::Result<()> {
+        // Of its own: the threads of reports have enough to do meanwhile.
+        let pool = DiskPool::new("blocks-learnt", 1, 0)?;
+        let (learning, stop) = (self.clone(), shutdown.clone());
+        shutdown.spawn(async move { learning.learn(&pool, &stop).await });
         let blocks = self.clone();
         let stop = shutdown.clone();
         shutdown.spawn_critical("blocks", async move {
@@ -54,6 +64,19 @@ impl Blocks {
                 progress = blocks.round(progress).await;
             }
         });
+        Ok(())
+    }
+
+    /// Reads the namespace's blocks once, in their order, while datanodes begin to report them: of many datanodes each has few,
+    /// far apart, whose rows would be read one by one.
+    pub(super) async fn learn(&self, pool: &DiskPool, stop: &Shutdown) {
+        let mut next = Some(FIRST_BLOCK_ID);
+        while let Some(from) = next
+            && !stop.is_triggered()
+        {
+            let shared = Arc::clone(&self.shared);
+            next = pool.run(move || shared.learn_step(from)).await;
+        }
     }
 
     /// One round, and how far the comparison with the namespace is after it.
@@ -81,10 +104,8 @@ impl Blocks {
             return None;
         }
         let now = self.shared.now();
-        let mut progress = progress.unwrap_or_else(|| Progress {
-            next: steadfs_common::FIRST_BLOCK_ID,
-            due: now.plus(RECONCILE_DELAY),
-        });
+        let mut progress =
+            progress.unwrap_or_else(|| Progress { next: FIRST_BLOCK_ID, due: now.plus(RECONCILE_DELAY) });
         if progress.due > now {
             return Some(progress);
         }
@@ -92,10 +113,7 @@ impl Blocks {
             match self.shared.reconcile_step(progress.next) {
                 Some(next) => progress.next = next,
                 None => {
-                    return Some(Progress {
-                        next: steadfs_common::FIRST_BLOCK_ID,
-                        due: now.plus(RECONCILE_INTERVAL),
-                    });
+                    return Some(Progress { next: FIRST_BLOCK_ID, due: now.plus(RECONCILE_INTERVAL) });
                 }
             }
         }
@@ -144,15 +162,17 @@ impl Shared {
 
     /// One step; gives the block to go on from, none at the end.
     fn reconcile_step(&self, from: BlockId) -> Option<BlockId> {
-        let version = self.owner.read(|map| map.version());
-        let view = self.store.view_guard();
-        let blocks = view.blocks_from(from, RECONCILE_STEP);
-        let next_block = view.counters().map_or(BlockId(0), |counters| counters.next_block);
-        drop(view);
-        let full = blocks.len() >= RECONCILE_STEP;
-        let last = blocks.last().filter(|_| full).map_or(BlockId(u64::MAX), |block| block.id);
-        let facts = Facts { version, blocks: &blocks, next_block };
-        self.owner.write(|map| map.reconcile(from, last, &facts));
-        full.then(|| last.next())
+        let known = self.range(from, RECONCILE_STEP);
+        let last = known.last(RECONCILE_STEP);
+        self.owner.write(|map| map.reconcile(from, last, &known.facts()));
+        (last < BlockId(u64::MAX)).then(|| last.next())
+    }
+
+    /// One step; gives the block to go on from, none at the end or when there is nothing more to learn.
+    fn learn_step(&self, from: BlockId) -> Option<BlockId> {
+        let known = self.range(from, LEARN_STEP);
+        let last = known.last(LEARN_STEP);
+        let learns = self.owner.write(|map| map.learn(&known.facts()));
+        (learns && last < BlockId(u64::MAX)).then(|| last.next())
     }
 }

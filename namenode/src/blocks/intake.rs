@@ -47,15 +47,21 @@ impl ReportSlice {
 }
 
 /// The facts of some blocks, as read.
-struct Known {
+pub(super) struct Known {
     version: u64,
     blocks: Vec<Block>,
     next_block: BlockId,
 }
 
 impl Known {
-    fn facts(&self) -> Facts<'_> {
+    pub(super) fn facts(&self) -> Facts<'_> {
         Facts { version: self.version, blocks: &self.blocks, next_block: self.next_block }
+    }
+
+    /// Up to which block all are among those of a [`Shared::range`] of at most `limit`; the largest id if there are no more.
+    pub(super) fn last(&self, limit: usize) -> BlockId {
+        let last = self.blocks.last().filter(|_| self.blocks.len() >= limit);
+        last.map_or(BlockId(u64::MAX), |block| block.id)
     }
 }
 
@@ -97,6 +103,15 @@ impl Shared {
             }
             _ => Vec::new(),
         };
+        Known { version, blocks, next_block }
+    }
+
+    /// Reads up to `limit` blocks of the namespace, from `from` on. Reads the disk.
+    pub(super) fn range(&self, from: BlockId, limit: usize) -> Known {
+        let version = self.owner.read(|map| map.version());
+        let view = self.store.view_guard();
+        let blocks = view.blocks_from(from, limit);
+        let next_block = view.counters().map_or(BlockId(0), |counters| counters.next_block);
         Known { version, blocks, next_block }
     }
 

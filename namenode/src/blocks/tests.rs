@@ -332,6 +332,9 @@ async fn a_restarted_namenode_waits_for_the_reports() {
     cluster.stop().await;
 
     let cluster = Cluster::start(folder.path()).await;
+    let pool = steadfs_daemon::pool::DiskPool::new("learn", 1, 0).unwrap();
+    cluster.blocks.learn(&pool, &cluster.shutdown).await;
+    assert_eq!(cluster.blocks.shared.owner.read(|map| map.counts().known), 1, "from the namespace");
     cluster.blocks.tend();
     let state = cluster.safe_mode().await;
     assert!(

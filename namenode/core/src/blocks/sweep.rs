@@ -46,8 +46,10 @@ impl BlockMap {
         let ids: Vec<BlockId> =
             self.table.range(from..=BlockId(u64::MAX)).map(|(id, _)| id).take(limit).collect();
         for id in &ids {
-            self.forget_dropped(*id);
-            self.evaluate(*id);
+            if self.is_heard_of(*id) {
+                self.forget_dropped(*id);
+                self.evaluate(*id);
+            }
         }
         let end = if ids.len() < limit { None } else { ids.last().map(|last| last.next()) };
         self.sweep.next = match end {
@@ -55,6 +57,14 @@ impl BlockMap {
             None => std::mem::take(&mut self.sweep.again).then_some(BlockId(0)),
         };
         self.sweep.next.is_some()
+    }
+
+    /// Whether there was ever word of a replica of this block. A block that is known from the namespace alone is judged by the
+    /// comparison with it, which waits for datanodes that are late.
+    fn is_heard_of(&self, id: BlockId) -> bool {
+        self.table.get(id).is_some_and(|entry| !entry.places.as_slice().is_empty())
+            || self.bad.contains_key(&id)
+            || self.missing.contains(&id)
     }
 
     /// Forgets replicas on volumes that are gone, but not which datanodes that are leaving had them.
@@ -82,6 +92,22 @@ impl BlockMap {
         for id in round {
             self.evaluate(id);
         }
+    }
+
+    /// Takes in complete blocks of the namespace that nobody has reported yet: a report then finds them known, and their facts
+    /// need not be read one by one. Blocks that changed after the facts were read are left out; whoever reports them reads
+    /// them again. False once blocks are judged: then there is nothing more to learn but by [`BlockMap::reconcile`].
+    pub fn learn(&mut self, facts: &Facts<'_>) -> bool {
+        if self.active_since.is_some() {
+            return false;
+        }
+        for block in facts.blocks.iter().filter(|block| block.is_complete()) {
+            let known = self.table.get(block.id).is_some() || self.building.contains_key(&block.id);
+            if !known && !self.changes.changed_since(block.id, facts.version) {
+                self.table.insert(block.id, block.stamp, block.length, block.replication);
+            }
+        }
+        true
     }
 
     /// Compares what is known of the blocks from `from` to `last` with all that the namespace has there: blocks that
@@ -113,7 +139,7 @@ impl BlockMap {
     fn put_right(&mut self, block: &Block) {
         match self.table.get_mut(block.id) {
             Some(entry) if entry.stamp == block.stamp && entry.length == block.length => {
-                if entry.replication != block.replication {
+                if entry.replication != block.replication || entry.places.as_slice().is_empty() {
                     entry.replication = block.replication;
                     self.evaluate(block.id);
                 }

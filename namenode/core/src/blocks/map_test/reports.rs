@@ -108,3 +108,48 @@ fn the_first_report_of_a_volume_is_not_compared_with_what_others_have() {
     assert!(!is_short(&mut world, 1, 3, &all[..4]), "from now on what is not listed is gone");
     assert_eq!((world.live(4), world.live(5)), (2, 1));
 }
+
+#[test]
+fn what_was_learnt_of_the_namespace_needs_no_facts_when_it_is_reported() {
+    let mut world = World::starting(2, vec![complete(1, 2), complete(2, 1)]);
+    let (version, blocks) = (world.map.version(), world.blocks.clone());
+    let facts = Facts { version, blocks: &blocks, next_block: id(1_000) };
+    assert!(world.map.learn(&facts));
+    assert!(world.map.unknown([id(1), id(2)]).is_empty());
+    assert_eq!(world.map.counts(), BlockCounts { known: 2, ..BlockCounts::default() });
+    // As a report whose blocks are all known: nothing was read for it.
+    world.blocks.clear();
+    world.report(0, &[finalized(1), finalized(2)]);
+    world.report(1, &[finalized(1)]);
+    assert_eq!((world.live(1), world.live(2)), (2, 1));
+    world.blocks = blocks;
+    world.pass(10, &[]);
+    assert!(world.map.safe_mode(world.now).is_none(), "both are safe");
+    assert_eq!(world.map.counts(), BlockCounts { known: 2, ..BlockCounts::default() });
+}
+
+#[test]
+fn a_block_that_was_learnt_and_that_nobody_reports_is_missing_once_that_was_compared() {
+    let mut world = World::starting(1, vec![complete(1, 2), complete(2, 1)]);
+    let blocks = world.blocks.clone();
+    let facts = |map: &BlockMap| Facts { version: map.version(), blocks: &blocks, next_block: id(1_000) };
+    let known = facts(&world.map);
+    assert!(world.map.learn(&known));
+    world.report(0, &[finalized(2)]);
+    world.map.set_safe_mode(false, world.now);
+    world.pass(5, &[]);
+    assert_eq!(world.map.counts().missing, 0, "its datanode may be late");
+    let known = facts(&world.map);
+    world.map.reconcile(FIRST_BLOCK_ID, BlockId(u64::MAX), &known);
+    assert_eq!(world.map.counts().missing, 1);
+    assert!(!world.map.learn(&known), "blocks are judged");
+}
+
+#[test]
+fn what_changed_after_it_was_read_is_not_learnt() {
+    let mut world = World::starting(1, vec![complete(1, 1), complete(2, 1)]);
+    let (version, blocks) = (world.map.version(), world.blocks.clone());
+    world.map.apply(Effect::Removed { block: id(1) }, world.now);
+    assert!(world.map.learn(&Facts { version, blocks: &blocks, next_block: id(1_000) }));
+    assert_eq!(world.map.unknown([id(1), id(2)]), [id(1)]);
+}
