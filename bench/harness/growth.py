@@ -214,7 +214,8 @@ def nodes_cases(context):
     def prepare():
         if at:
             return at
-        namenode = Grown(context, "nodes").grow(files, "--per-folder", FILES_OF_A_FOLDER)
+        # With safe mode, as after any start: a namenode that goes without it judges blocks before it has heard of them.
+        namenode = Grown(context, "nodes", "").grow(files, "--per-folder", FILES_OF_A_FOLDER)
 
         def swarm(seconds):
             line = [context.bench, "swarm", "--address", namenode.address, "--nodes", nodes, "--first-block",

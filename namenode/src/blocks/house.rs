@@ -15,12 +15,12 @@ use tracing::{info, warn};
 use super::{Blocks, Shared};
 use crate::service::EffectSink as _;
 
-/// Blocks judged in one hold of the lock.
-const SWEEP_STEP: usize = 5_000;
+/// Blocks judged in one hold of the lock: half a millisecond. Heartbeats wait for it on the threads that answer everybody.
+const SWEEP_STEP: usize = 500;
 /// Holds of the lock for judging blocks in one round: the rest waits for the next.
-const SWEEPS_PER_ROUND: usize = 200;
+const SWEEPS_PER_ROUND: usize = 2_000;
 /// Blocks learnt from the namespace in one hold of the lock.
-const LEARN_STEP: usize = 2_000;
+const LEARN_STEP: usize = 1_000;
 /// Blocks compared with the namespace in one hold of the lock.
 const RECONCILE_STEP: usize = 2_000;
 /// Steps of that comparison in one round.
@@ -145,7 +145,7 @@ impl Shared {
             info!(blocks = total, datanodes = after, "safe mode is over");
         }
         for _ in 0..SWEEPS_PER_ROUND {
-            if !self.owner.write(|map| map.sweep(SWEEP_STEP)) {
+            if !self.owner.step(|map| map.sweep(SWEEP_STEP)) {
                 break;
             }
         }
@@ -164,7 +164,7 @@ impl Shared {
     fn reconcile_step(&self, from: BlockId) -> Option<BlockId> {
         let known = self.range(from, RECONCILE_STEP);
         let last = known.last(RECONCILE_STEP);
-        self.owner.write(|map| map.reconcile(from, last, &known.facts()));
+        self.owner.step(|map| map.reconcile(from, last, &known.facts()));
         (last < BlockId(u64::MAX)).then(|| last.next())
     }
 
@@ -172,7 +172,7 @@ impl Shared {
     fn learn_step(&self, from: BlockId) -> Option<BlockId> {
         let known = self.range(from, LEARN_STEP);
         let last = known.last(LEARN_STEP);
-        let learns = self.owner.write(|map| map.learn(&known.facts()));
+        let learns = self.owner.step(|map| map.learn(&known.facts()));
         (learns && last < BlockId(u64::MAX)).then(|| last.next())
     }
 }

@@ -140,7 +140,7 @@ impl Shared {
         let what = slice.part();
         loop {
             let now = self.now();
-            if self.owner.write(|map| map.compare(who, what, part, last, COMPARE_STEP, now))? {
+            if self.owner.step(|map| map.compare(who, what, part, last, COMPARE_STEP, now))? {
                 return Ok(());
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 use steadfs_namenode_core::blocks::BlockMap;
 
 /// Lends the state to closures, which neither block nor await: no guard leaves this file.
@@ -24,8 +24,20 @@ impl Owner {
 
     /// Changes the state, alone.
     pub(super) fn write<T>(&self, change: impl FnOnce(&mut BlockMap) -> T) -> T {
+        self.change(&mut self.map.write(), change)
+    }
+
+    /// As [`Owner::write`], for one of many steps that follow each other at once: whoever waits comes before the next. Without
+    /// that heartbeats and calls wait for hundreds of steps.
+    pub(super) fn step<T>(&self, change: impl FnOnce(&mut BlockMap) -> T) -> T {
         let mut map = self.map.write();
-        let changed = change(&mut map);
+        let changed = self.change(&mut map, change);
+        RwLockWriteGuard::unlock_fair(map);
+        changed
+    }
+
+    fn change<T>(&self, map: &mut BlockMap, change: impl FnOnce(&mut BlockMap) -> T) -> T {
+        let changed = change(map);
         self.safe_mode.store(map.is_in_safe_mode(), Ordering::Release);
         changed
     }
