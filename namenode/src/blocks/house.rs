@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::{Blocks, Shared};
 use crate::service::EffectSink as _;
 
-/// Blocks judged in one hold of the lock: half a millisecond. Heartbeats wait for it on the threads that answer everybody.
+/// Blocks judged in one hold of the lock: some 0.2 ms. Heartbeats wait for it on the threads that answer everybody.
 const SWEEP_STEP: usize = 500;
 /// Holds of the lock for judging blocks in one round: the rest waits for the next.
 const SWEEPS_PER_ROUND: usize = 2_000;

@@ -101,12 +101,7 @@ impl BlockMap {
         if self.active_since.is_some() {
             return false;
         }
-        for block in facts.blocks.iter().filter(|block| block.is_complete()) {
-            let known = self.table.get(block.id).is_some() || self.building.contains_key(&block.id);
-            if !known && !self.changes.changed_since(block.id, facts.version) {
-                self.table.insert(block.id, block.stamp, block.length, block.replication);
-            }
-        }
+        self.put_right(facts);
         true
     }
 
@@ -129,14 +124,18 @@ impl BlockMap {
                 self.removed(id);
             }
         }
+        self.put_right(facts);
+    }
+
+    fn put_right(&mut self, facts: &Facts<'_>) {
         for block in facts.blocks.iter().filter(|block| block.is_complete()) {
             if !self.changes.changed_since(block.id, facts.version) {
-                self.put_right(block);
+                self.put_block_right(block);
             }
         }
     }
 
-    fn put_right(&mut self, block: &Block) {
+    fn put_block_right(&mut self, block: &Block) {
         match self.table.get_mut(block.id) {
             Some(entry) if entry.stamp == block.stamp && entry.length == block.length => {
                 if entry.replication != block.replication || entry.places.as_slice().is_empty() {
