@@ -76,7 +76,7 @@ def run_part(part, release, table, only):
             return
     for name, case in cases_of(module):
         title = name.removeprefix("case_").replace("_", " ")
-        if only and only not in name:
+        if only.replace(" ", "_") not in name:
             continue
         wants = getattr(case, "needs_machines", getattr(module, "NEEDS_MACHINES", False))
         if wants and not machines:
@@ -104,7 +104,7 @@ def prepare(part, release):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", required=True, help="of SteadFS, known to every node")
-    parser.add_argument("--only", default="", help="cases whose names hold this")
+    parser.add_argument("--only", default="", help="cases whose names hold this, as the table has them or as the functions")
     parser.add_argument("--keep", action="store_true", help="leave the release installed")
     parser.add_argument("--namespace", default="steadfs")
     parser.add_argument("parts", nargs="*", metavar="PART", help=" ".join(PARTS))
@@ -132,6 +132,8 @@ def main():
     finally:
         if not arguments.keep:
             release.uninstall()
+    if not table.rows:
+        sys.exit(f"no case of {' '.join(parts)} has {arguments.only!r} in its name")
     sys.exit(table.end())
 
 
