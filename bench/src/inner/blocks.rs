@@ -152,7 +152,7 @@ fn report_of(map: &mut BlockMap, node: u32, number: u64, blocks: &[Block], repli
     let facts = Facts { version: map.version(), blocks, next_block: BlockId(FIRST_BLOCK_ID.0 + REPLICAS) };
     let who = (uuid(node), 1);
     let part = ReportPart { report: number, storage: storage(node), knows: None };
-    let again = map.report(who, part, replicas, &facts, NOW).expect("a report");
+    let again = map.report(who, part, replicas, Some(&facts), NOW).expect("a report");
     assert!(again.is_empty(), "facts that are new enough");
     let all = BlockId(u64::MAX - 1);
     let done = map.compare(who, part, replicas, all, usize::MAX, NOW).expect("a report");

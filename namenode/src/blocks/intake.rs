@@ -65,40 +65,44 @@ impl Known {
     }
 }
 
-/// Takes what a datanode tells, by facts that are read anew for what `take` gives back because its blocks changed meanwhile.
+/// Takes what a datanode tells of blocks that are not known, by facts that are read anew for what `take` gives back because its
+/// blocks changed meanwhile.
 ///
 /// # Errors
 /// As `take`; [`FsErrorKind::Retriable`] if some of it could not be taken: nothing is left out in silence. The datanode sends
 /// it again, after a wait that grows.
-fn settle<T>(told: Vec<T>, mut take: impl FnMut(Vec<T>) -> FsResult<Vec<T>>) -> FsResult<()> {
-    let mut rest = told;
+fn settle<T>(mut rest: Vec<T>, mut take: impl FnMut(Vec<T>) -> FsResult<Vec<T>>) -> FsResult<()> {
     for _ in 0..TRIES {
-        rest = take(rest)?;
         if rest.is_empty() {
             return Ok(());
         }
+        rest = take(rest)?;
+    }
+    if rest.is_empty() {
+        return Ok(());
     }
     Err(FsError::new(FsErrorKind::Retriable, "the blocks change too fast to take this report of them"))
 }
 
 impl Shared {
-    /// Reads what the namespace has of those of `ids` that are not known yet. Reads the disk.
+    /// Reads what the namespace has of these blocks. Reads the disk.
     fn known(&self, ids: impl Iterator<Item = BlockId>) -> Known {
         // The version first: what changes after it is found out when the facts are used.
-        let (version, mut unknown) = self.owner.read(|map| (map.version(), map.unknown(ids)));
-        unknown.sort_unstable();
-        unknown.dedup();
+        let version = self.owner.read(|map| map.version());
+        let mut ids: Vec<BlockId> = ids.collect();
+        ids.sort_unstable();
+        ids.dedup();
         let view = self.store.view_guard();
         let next_block = view.counters().map_or(BlockId(0), |counters| counters.next_block);
-        let blocks = match (unknown.first(), unknown.last()) {
+        let blocks = match (ids.first(), ids.last()) {
             (Some(first), Some(last)) => {
                 let span = (last.0 - first.0).saturating_add(1);
-                if span <= unknown.len() as u64 * DENSE {
+                if span <= ids.len() as u64 * DENSE {
                     let mut blocks = view.blocks_from(*first, span as usize);
                     blocks.retain(|block| block.id <= *last);
                     blocks
                 } else {
-                    unknown.iter().filter_map(|id| view.block(*id)).collect()
+                    ids.iter().filter_map(|id| view.block(*id)).collect()
                 }
             }
             _ => Vec::new(),
@@ -119,10 +123,12 @@ impl Shared {
         let who = (slice.uuid, slice.session);
         let what = slice.part();
         for part in slice.replicas.chunks(STEP) {
-            settle(part.to_vec(), |rest| {
+            let now = self.now();
+            let rest = self.owner.write(|map| map.report(who, what, part, None, now))?;
+            settle(rest, |rest| {
                 let known = self.known(rest.iter().map(|replica| replica.block.id));
                 let now = self.now();
-                self.owner.write(|map| map.report(who, what, &rest, &known.facts(), now))
+                self.owner.write(|map| map.report(who, what, &rest, Some(&known.facts()), now))
             })?;
             let last = part[part.len() - 1].block.id;
             self.compare(slice, part, last)?;
@@ -155,7 +161,7 @@ impl Shared {
             let known = self.known(rest.iter().map(|change| change.block.id));
             let now = self.now();
             let (again, received) = self.owner.write(|map| {
-                let again = map.changed(who, (&rest, end), &known.facts(), now);
+                let again = map.changed(who, (&rest, end), Some(&known.facts()), now);
                 (again, map.take_received())
             });
             self.announce(received);
@@ -163,26 +169,19 @@ impl Shared {
         })
     }
 
-    /// Notes changes of which all blocks are known, so that nothing is read. Gives back the others.
+    /// Notes changes up to the first one whose block is not known, so that nothing is read. Gives back the others.
     fn note_known(
         &self,
         who: (DatanodeUuid, u64),
-        (changes, end): (Vec<Change>, Option<u64>),
+        (changes, end): (&[Change], Option<u64>),
     ) -> FsResult<Vec<Change>> {
-        let ids = || changes.iter().map(|change| change.block.id);
-        let (version, unknown) = self.owner.read(|map| (map.version(), map.unknown(ids())));
-        if !unknown.is_empty() {
-            return Ok(changes);
-        }
         let now = self.now();
-        let (again, received) = self.owner.write(|map| {
-            // A block that was removed since is not judged by these facts: they are older.
-            let facts = Facts { version, blocks: &[], next_block: BlockId(0) };
-            let again = map.changed(who, (&changes, end), &facts, now);
-            (again, map.take_received())
+        let (rest, received) = self.owner.write(|map| {
+            let rest = map.changed(who, (changes, end), None, now);
+            (rest, map.take_received())
         });
         self.announce(received);
-        again
+        rest
     }
 }
 
@@ -237,7 +236,7 @@ impl Blocks {
         end: Option<u64>,
     ) -> FsResult<()> {
         // A file's last replicas come here while its writer waits: no hop to another thread for them.
-        let rest = self.shared.note_known((uuid, session), (changes, end))?;
+        let rest = self.shared.note_known((uuid, session), (&changes, end))?;
         if rest.is_empty() {
             return Ok(());
         }

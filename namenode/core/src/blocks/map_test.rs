@@ -164,7 +164,7 @@ impl World {
     pub(super) fn report(&mut self, node: u32, replicas: &[Replica]) {
         let (who, what) = ((uuid(node), 1), part(self.now.0, storage(node)));
         let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
-        assert!(self.map.report(who, what, replicas, &facts, self.now).unwrap().is_empty());
+        assert!(self.map.report(who, what, replicas, Some(&facts), self.now).unwrap().is_empty());
         while !self.map.compare(who, what, replicas, BlockId(u64::MAX), 3, self.now).unwrap() {}
         self.map.storage_reported(who, what, self.now).unwrap();
     }
@@ -172,7 +172,7 @@ impl World {
     pub(super) fn change(&mut self, node: u32, block: BlockRef, kind: ChangeKind) {
         let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
         let change = Change { storage: storage(node), block, kind };
-        let again = self.map.changed((uuid(node), 1), (&[change], None), &facts, self.now).unwrap();
+        let again = self.map.changed((uuid(node), 1), (&[change], None), Some(&facts), self.now).unwrap();
         assert!(again.is_empty());
     }
 
@@ -342,7 +342,7 @@ impl World {
             let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
             assert!(
                 self.map
-                    .changed((uuid(node), session), (&[change], None), &facts, self.now)
+                    .changed((uuid(node), session), (&[change], None), Some(&facts), self.now)
                     .unwrap()
                     .is_empty()
             );
@@ -373,8 +373,8 @@ fn an_earlier_life_is_refused_everywhere() {
     refused(world.map.heartbeat(heartbeat(0, 1), world.now).map(drop));
     refused(world.map.register(registration(0, 1), world.now));
     let facts = Facts { version: 0, blocks: &[], next_block: id(0) };
-    refused(world.map.changed((uuid(0), 1), (&[], None), &facts, world.now).map(drop));
-    refused(world.map.report((uuid(0), 1), part(1, storage(0)), &[], &facts, world.now).map(drop));
+    refused(world.map.changed((uuid(0), 1), (&[], None), Some(&facts), world.now).map(drop));
+    refused(world.map.report((uuid(0), 1), part(1, storage(0)), &[], Some(&facts), world.now).map(drop));
     assert_eq!(world.map.heartbeat(heartbeat(9, 1), world.now).unwrap(), [NodeCommand::Register]);
 }
 
@@ -443,11 +443,11 @@ fn facts_from_before_a_change_are_not_used() {
     let old = [complete(1, 1)];
     let facts = Facts { version: facts_version, blocks: &old, next_block: id(1_000) };
     let change = Change { storage: storage(0), block: named(1), kind: ChangeKind::Received };
-    let again = world.map.changed((uuid(0), 1), (&[change], None), &facts, world.now).unwrap();
+    let again = world.map.changed((uuid(0), 1), (&[change], None), Some(&facts), world.now).unwrap();
     assert_eq!(again, [change], "the facts may be older than the removal");
     assert_eq!(world.map.counts().known, 0);
     let facts = Facts { version: world.map.version(), blocks: &[], next_block: id(1_000) };
-    assert!(world.map.changed((uuid(0), 1), (&[change], None), &facts, world.now).unwrap().is_empty());
+    assert!(world.map.changed((uuid(0), 1), (&[change], None), Some(&facts), world.now).unwrap().is_empty());
     assert_eq!(invalidated(&world.pass(1, &[])), [(0, id(1))]);
 }
 
@@ -481,13 +481,14 @@ fn reports_out_of_order_are_refused() {
     let who = (uuid(0), 1);
     let error = world
         .map
-        .report(who, part(7, storage(0)), &[finalized(2), finalized(1)], &facts, world.now)
+        .report(who, part(7, storage(0)), &[finalized(2), finalized(1)], Some(&facts), world.now)
         .unwrap_err();
     assert_eq!(error.kind(), FsErrorKind::InvalidRequest);
     assert!(world.map.compare(who, part(7, storage(0)), &[], id(9), 10, world.now).unwrap());
-    let error = world.map.report(who, part(7, storage(0)), &[finalized(9)], &facts, world.now).unwrap_err();
+    let error =
+        world.map.report(who, part(7, storage(0)), &[finalized(9)], Some(&facts), world.now).unwrap_err();
     assert_eq!(error.kind(), FsErrorKind::InvalidRequest, "before what was compared already");
-    let error = world.map.report(who, part(8, storage(3)), &[], &facts, world.now).unwrap_err();
+    let error = world.map.report(who, part(8, storage(3)), &[], Some(&facts), world.now).unwrap_err();
     assert_eq!(error.kind(), FsErrorKind::InvalidRequest, "not its volume");
 }
 

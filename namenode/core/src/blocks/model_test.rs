@@ -151,8 +151,8 @@ impl World {
         let what = part(self.now.0, storage(at));
         for part in replicas.chunks(3) {
             // Another life may be dead for the map: then it is told to register at its next heartbeat.
-            let Ok(again) = self.map.report(who, what, part, &facts, self.now) else { return };
-            assert!(again.is_empty());
+            let Ok(rest) = self.map.report(who, what, part, None, self.now) else { return };
+            assert!(self.map.report(who, what, &rest, Some(&facts), self.now).unwrap().is_empty());
             let last = part[part.len() - 1].block.id;
             while !self.map.compare(who, what, part, last, 2, self.now).unwrap() {}
         }
@@ -173,8 +173,9 @@ impl World {
         let session = node.session;
         let (version, blocks, next_block) = self.facts_of();
         let facts = Facts { version, blocks: &blocks, next_block };
-        if let Ok(again) = self.map.changed((uuid(at), session), (&changes, None), &facts, self.now) {
-            assert!(again.is_empty());
+        let who = (uuid(at), session);
+        if let Ok(rest) = self.map.changed(who, (&changes, None), None, self.now) {
+            assert!(self.map.changed(who, (&rest, None), Some(&facts), self.now).unwrap().is_empty());
             self.nodes[at as usize].untold.clear();
         }
     }

@@ -99,15 +99,8 @@ impl BlockMap {
         self.changes.version()
     }
 
-    /// Those of these blocks of which nothing is known yet: their facts must be read. In the order given.
-    pub fn unknown(&self, ids: impl IntoIterator<Item = BlockId>) -> Vec<BlockId> {
-        ids.into_iter()
-            .filter(|id| self.table.get(*id).is_none() && !self.building.contains_key(id))
-            .collect()
-    }
-
-    /// Notes replicas that a full report lists on one volume, in order of their ids. Gives back those of which the facts
-    /// are too old: read the facts again and repeat with them.
+    /// Notes replicas that a full report lists on one volume, in order of their ids. Gives back those of which nothing is known
+    /// and there are no facts, or too old ones: read their facts and repeat with them.
     ///
     /// # Errors
     /// [`FsErrorKind::NotRegistered`] for another life of the datanode; [`FsErrorKind::InvalidRequest`] for ids that
@@ -118,7 +111,7 @@ impl BlockMap {
         (uuid, session): (DatanodeUuid, u64),
         part: ReportPart,
         replicas: &[Replica],
-        facts: &Facts<'_>,
+        facts: Option<&Facts<'_>>,
         now: Millis,
     ) -> FsResult<Vec<Replica>> {
         let at = self.reported_storage(uuid, session, part.storage)?;
@@ -263,7 +256,7 @@ impl BlockMap {
     }
 
     /// Takes what came and went since the last call, up to the change before number `end` of the session. Gives back what must
-    /// be repeated with newer facts, and all that follows it: of one block the later word counts. A call that was overtaken by
+    /// be repeated with facts or newer ones, and all that follows it: of one block the later word counts. A call that was overtaken by
     /// its own repetition is passed over: it would bring back what is gone by now.
     ///
     /// # Errors
@@ -272,7 +265,7 @@ impl BlockMap {
         &mut self,
         (uuid, session): (DatanodeUuid, u64),
         (changes, end): (&[Change], Option<u64>),
-        facts: &Facts<'_>,
+        facts: Option<&Facts<'_>>,
         now: Millis,
     ) -> FsResult<Vec<Change>> {
         let node = self.reporter(uuid, session)?;
@@ -402,8 +395,8 @@ impl BlockMap {
         Ok(age)
     }
 
-    /// Notes one replica; false if the facts that it needs are too old.
-    fn note(&mut self, at: StorageIndex, replica: Replica, facts: &Facts<'_>, now: Millis) -> bool {
+    /// Notes one replica; false if it needs facts that are not there or too old.
+    fn note(&mut self, at: StorageIndex, replica: Replica, facts: Option<&Facts<'_>>, now: Millis) -> bool {
         let id = replica.block.id;
         if self.building.contains_key(&id) {
             self.note_building(at, replica);
@@ -413,9 +406,9 @@ impl BlockMap {
             self.note_complete(at, replica);
             return true;
         }
-        if self.changes.changed_since(id, facts.version) {
+        let Some(facts) = facts.filter(|facts| !self.changes.changed_since(id, facts.version)) else {
             return false;
-        }
+        };
         match facts.find(id) {
             Some(block) if block.is_complete() => {
                 self.table.insert(id, block.stamp, block.length, block.replication);

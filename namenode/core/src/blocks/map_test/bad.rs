@@ -124,7 +124,7 @@ fn what_was_read_before_its_datanode_was_started_again_is_read_again() {
     let report = |world: &mut World| {
         let (who, what) = ((uuid(0), 2), part(world.now.0, storage(0)));
         let facts = Facts { version: world.map.version(), blocks: &world.blocks, next_block: id(1_000) };
-        assert!(world.map.report(who, what, &[finalized(1)], &facts, world.now).unwrap().is_empty());
+        assert!(world.map.report(who, what, &[finalized(1)], Some(&facts), world.now).unwrap().is_empty());
         while !world.map.compare(who, what, &[finalized(1)], BlockId(u64::MAX), 3, world.now).unwrap() {}
         world.map.storage_reported(who, what, world.now).unwrap();
     };

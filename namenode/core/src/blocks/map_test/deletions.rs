@@ -114,7 +114,7 @@ fn a_call_that_comes_after_its_repetition_brings_nothing_back() {
     let (came, went) = (of(ChangeKind::Received), of(ChangeKind::Deleted));
     let tell = |world: &mut World, changes: &[Change], end| {
         let facts = Facts { version: world.map.version(), blocks: &world.blocks, next_block: id(1_000) };
-        let again = world.map.changed((uuid(1), 1), (changes, Some(end)), &facts, world.now).unwrap();
+        let again = world.map.changed((uuid(1), 1), (changes, Some(end)), Some(&facts), world.now).unwrap();
         assert!(again.is_empty());
         world.live(1)
     };

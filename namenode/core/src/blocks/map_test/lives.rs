@@ -8,7 +8,7 @@ impl World {
         self.map.register(registration(node, session), self.now).unwrap();
         let (who, what) = ((uuid(node), session), part(self.now.0, storage(node)));
         let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
-        assert!(self.map.report(who, what, replicas, &facts, self.now).unwrap().is_empty());
+        assert!(self.map.report(who, what, replicas, Some(&facts), self.now).unwrap().is_empty());
         while !self.map.compare(who, what, replicas, BlockId(u64::MAX), 3, self.now).unwrap() {}
         self.map.storage_reported(who, what, self.now).unwrap();
     }
@@ -67,7 +67,7 @@ impl World {
         let replicas: Vec<Replica> = numbers.iter().copied().map(finalized).collect();
         let last = replicas.last().map_or(BlockId(u64::MAX), |replica| replica.block.id);
         let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
-        assert!(self.map.report(who, what, &replicas, &facts, self.now)?.is_empty());
+        assert!(self.map.report(who, what, &replicas, Some(&facts), self.now)?.is_empty());
         while !self.map.compare(who, what, &replicas, last, 3, self.now)? {}
         if numbers.is_empty() {
             self.map.storage_reported(who, what, self.now)?;

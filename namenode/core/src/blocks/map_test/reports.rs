@@ -10,7 +10,7 @@ impl World {
     fn numbered(&mut self, block: BlockRef, kind: ChangeKind, end: u64) {
         let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
         let change = Change { storage: storage(0), block, kind };
-        let again = self.map.changed((uuid(0), 1), (&[change], Some(end)), &facts, self.now).unwrap();
+        let again = self.map.changed((uuid(0), 1), (&[change], Some(end)), Some(&facts), self.now).unwrap();
         assert!(again.is_empty());
     }
 
@@ -26,7 +26,7 @@ impl World {
         let facts = Facts { version: self.map.version(), blocks: &self.blocks, next_block: id(1_000) };
         let who = (uuid(0), 1);
         let part = ReportPart { report: self.now.0 + knows, storage: storage(0), knows: Some(knows) };
-        assert!(self.map.report(who, part, replicas, &facts, self.now)?.is_empty());
+        assert!(self.map.report(who, part, replicas, Some(&facts), self.now)?.is_empty());
         while !self.map.compare(who, part, replicas, BlockId(u64::MAX), 3, self.now)? {}
         self.map.storage_reported(who, part, self.now)
     }
@@ -68,7 +68,9 @@ fn a_slice_does_not_undo_what_it_does_not_know_of() {
     let facts = Facts { version: world.map.version(), blocks: &world.blocks, next_block: id(1_000) };
     let change = |number, kind| Change { storage: storage(0), block: named(number), kind };
     let changes = [change(1, ChangeKind::Received), change(2, ChangeKind::Deleted)];
-    assert!(world.map.changed((uuid(0), 1), (&changes, Some(4)), &facts, world.now).unwrap().is_empty());
+    assert!(
+        world.map.changed((uuid(0), 1), (&changes, Some(4)), Some(&facts), world.now).unwrap().is_empty()
+    );
     world.report_as_of(&[finalized(2)], 3).unwrap();
     assert_eq!((world.live(1), world.live(2)), (0, 0), "the third change is known, the fourth is not");
 }
@@ -92,7 +94,7 @@ fn a_slice_from_before_all_that_is_remembered_is_asked_for_again() {
 fn is_short(world: &mut World, node: u32, report: u64, replicas: &[Replica]) -> bool {
     let (who, what) = ((uuid(node), 1), part(report, storage(node)));
     let facts = Facts { version: world.map.version(), blocks: &world.blocks, next_block: id(1_000) };
-    assert!(world.map.report(who, what, replicas, &facts, world.now).unwrap().is_empty());
+    assert!(world.map.report(who, what, replicas, Some(&facts), world.now).unwrap().is_empty());
     let short = world.map.compare(who, what, replicas, BlockId(u64::MAX), 1, world.now).unwrap();
     while !world.map.compare(who, what, replicas, BlockId(u64::MAX), 1, world.now).unwrap() {}
     world.map.storage_reported(who, what, world.now).unwrap();
@@ -109,20 +111,46 @@ fn the_first_report_of_a_volume_is_not_compared_with_what_others_have() {
     assert_eq!((world.live(4), world.live(5)), (2, 1));
 }
 
+/// What a node reports without facts, and what of it must be repeated with them.
+fn unread(world: &mut World, node: u32, replicas: &[Replica]) -> Vec<Replica> {
+    let what = part(1, storage(node));
+    let rest = world.map.report((uuid(node), 1), what, replicas, None, world.now).unwrap();
+    if rest.is_empty() {
+        world.map.storage_reported((uuid(node), 1), what, world.now).unwrap();
+    }
+    rest
+}
+
+#[test]
+fn without_facts_only_what_is_known_is_noted() {
+    let mut world = World::starting(1, vec![complete(1, 1), complete(2, 1), complete(3, 1)]);
+    world.report(0, &[finalized(2)]);
+    assert_eq!(
+        unread(&mut world, 0, &[finalized(1), finalized(2), finalized(3)]),
+        [finalized(1), finalized(3)]
+    );
+    assert_eq!((world.live(1), world.live(2), world.live(3)), (0, 1, 0));
+
+    let received =
+        |number| Change { storage: storage(0), block: finalized(number).block, kind: ChangeKind::Received };
+    let changes = [received(2), received(1), received(2)];
+    let rest = world.map.changed((uuid(0), 1), (&changes, Some(3)), None, world.now).unwrap();
+    assert_eq!(rest, changes[1..], "of one block the later word counts: none is taken before another");
+    let facts = Facts { version: world.map.version(), blocks: &world.blocks, next_block: id(1_000) };
+    assert!(world.map.changed((uuid(0), 1), (&rest, Some(3)), Some(&facts), world.now).unwrap().is_empty());
+    assert_eq!((world.live(1), world.live(2)), (1, 1));
+}
+
 #[test]
 fn what_was_learnt_of_the_namespace_needs_no_facts_when_it_is_reported() {
     let mut world = World::starting(2, vec![complete(1, 2), complete(2, 1)]);
     let (version, blocks) = (world.map.version(), world.blocks.clone());
     let facts = Facts { version, blocks: &blocks, next_block: id(1_000) };
     assert!(world.map.learn(&facts));
-    assert!(world.map.unknown([id(1), id(2)]).is_empty());
     assert_eq!(world.map.counts(), BlockCounts { known: 2, ..BlockCounts::default() });
-    // As a report whose blocks are all known: nothing was read for it.
-    world.blocks.clear();
-    world.report(0, &[finalized(1), finalized(2)]);
-    world.report(1, &[finalized(1)]);
+    assert!(unread(&mut world, 0, &[finalized(1), finalized(2)]).is_empty());
+    assert!(unread(&mut world, 1, &[finalized(1)]).is_empty());
     assert_eq!((world.live(1), world.live(2)), (2, 1));
-    world.blocks = blocks;
     world.pass(10, &[]);
     assert!(world.map.safe_mode(world.now).is_none(), "both are safe");
     assert_eq!(world.map.counts(), BlockCounts { known: 2, ..BlockCounts::default() });
@@ -151,5 +179,5 @@ fn what_changed_after_it_was_read_is_not_learnt() {
     let (version, blocks) = (world.map.version(), world.blocks.clone());
     world.map.apply(Effect::Removed { block: id(1) }, world.now);
     assert!(world.map.learn(&Facts { version, blocks: &blocks, next_block: id(1_000) }));
-    assert_eq!(world.map.unknown([id(1), id(2)]), [id(1)]);
+    assert_eq!(unread(&mut world, 0, &[finalized(1), finalized(2)]), [finalized(1)]);
 }

@@ -19,7 +19,7 @@ fn with_two_volumes() -> World {
 fn on_volume(world: &mut World, number: u32, replicas: &[Replica]) {
     let (who, what) = ((uuid(1), 1), part(world.now.0, storage(number)));
     let facts = Facts { version: world.map.version(), blocks: &world.blocks, next_block: id(1_000) };
-    assert!(world.map.report(who, what, replicas, &facts, world.now).unwrap().is_empty());
+    assert!(world.map.report(who, what, replicas, Some(&facts), world.now).unwrap().is_empty());
     while !world.map.compare(who, what, replicas, BlockId(u64::MAX), 3, world.now).unwrap() {}
     world.map.storage_reported(who, what, world.now).unwrap();
 }
@@ -27,7 +27,7 @@ fn on_volume(world: &mut World, number: u32, replicas: &[Replica]) {
 fn change(world: &mut World, number: u32, block: BlockRef, kind: ChangeKind) {
     let change = Change { storage: storage(number), block, kind };
     let facts = Facts { version: world.map.version(), blocks: &world.blocks, next_block: id(1_000) };
-    assert!(world.map.changed((uuid(1), 1), (&[change], None), &facts, world.now).unwrap().is_empty());
+    assert!(world.map.changed((uuid(1), 1), (&[change], None), Some(&facts), world.now).unwrap().is_empty());
 }
 
 /// A pipeline met a full volume, went on without that datanode, and a copy went to another volume of it, where nobody tells
