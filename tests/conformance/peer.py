@@ -70,18 +70,20 @@ def write_conf(folder, settings, level="WARN"):
     return folder
 
 
-def class_path(conf, tests=False, extra=()):
-    """`extra` comes first, then the configuration, then Hadoop's jars, with `tests` those of its tests too."""
-    folder = jars()
-    parts = [*map(str, extra), str(conf), f"{folder}/lib/*"]
+def class_path(conf, tests=False, extra=(), lib=None):
+    """
+    `extra` comes first, then the configuration, then Hadoop's jars, with `tests` those of its tests too. `lib` is a folder of
+    jars of another Hadoop, in place of PEER's.
+    """
+    parts = [*map(str, extra), str(conf), f"{lib or jars() / 'lib'}/*"]
     if tests:
-        parts.append(f"{folder}/test/*")
+        parts.append(f"{jars()}/test/*")
     return ":".join(parts)
 
 
-def command(conf, *arguments, tests=False, extra=(), options=SHORT):
+def command(conf, *arguments, tests=False, extra=(), options=SHORT, lib=None):
     """The command line that runs a Java program with Hadoop's classes."""
-    return [*JAVA, *options, "-cp", class_path(conf, tests, extra), *map(str, arguments)]
+    return [*JAVA, *options, "-cp", class_path(conf, tests, extra, lib), *map(str, arguments)]
 
 
 def run(conf, *arguments, user=None, tests=False, extra=(), seconds=COMMAND_SECONDS, stdin=None):
@@ -95,10 +97,10 @@ def run(conf, *arguments, user=None, tests=False, extra=(), seconds=COMMAND_SECO
     return done.returncode, done.stdout, done.stderr
 
 
-def compile_java(sources, target, tests=False, extra=()):
+def compile_java(sources, target, tests=False, extra=(), lib=None):
     """Compiles Java files against Hadoop's classes into the folder `target`, which is given back."""
     target.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(["javac", "-nowarn", "-Xlint:none", "-d", str(target), "-cp", class_path(target, tests, extra),
+    done = subprocess.run(["javac", "-nowarn", "-Xlint:none", "-d", str(target), "-cp", class_path(target, tests, extra, lib),
                            *map(str, sources)], capture_output=True, text=True)
     if done.returncode:
         raise Failure(f"javac: {done.stderr[-3000:]}")
@@ -217,23 +219,25 @@ class Peer:
 class Tools:
     """
     Hadoop's own commands (those that are a Tool), in one JVM, against any server. `settings` are in the configuration,
-    `level` is that of the log, which goes to standard error; `programs` are files of java/ with commands of ours. Starts with the first command, ends with `close`.
+    `level` is that of the log, which goes to standard error; `programs` are files of java/ with commands of ours; `lib` as for
+    class_path. Starts with the first command, ends with `close`.
     """
 
     SHELL = "org.apache.hadoop.fs.FsShell"
     NOISE = re.compile(r"SLF4J|^log4j|NativeCodeLoader|^\s*$")
 
-    def __init__(self, folder, settings=None, level="WARN", programs=()):
+    def __init__(self, folder, settings=None, level="WARN", programs=(), lib=None):
         self.folder = Path(folder)
         self.programs = list(programs)
+        self.lib = lib
         self.conf = write_conf(self.folder / "conf-tools", {"hadoop.tmp.dir": self.folder / "tmp", **(settings or {})}, level)
         self.process = None
 
     def start(self):
         sources = [HERE / "java" / name for name in ("Runner.java", *self.programs)]
-        classes = compile_java(sources, self.folder / "runner")
-        self.process = subprocess.Popen(command(self.conf, "Runner", extra=[classes], options=["-XX:+UseSerialGC"]),
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=self.folder)
+        classes = compile_java(sources, self.folder / "runner", lib=self.lib)
+        line = command(self.conf, "Runner", extra=[classes], options=["-XX:+UseSerialGC"], lib=self.lib)
+        self.process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=self.folder)
 
     def close(self):
         if self.process:
@@ -247,11 +251,12 @@ class Tools:
     def __exit__(self, *_):
         self.close()
 
-    def run(self, program, *arguments, user=""):
+    def run(self, program, *arguments, user="", stdin=b""):
         """Exit code, standard output, and those lines of standard error that tell something."""
         if not self.process:
             self.start()
-        words = [base64.b64encode(str(word).encode()).decode() for word in (user, program, *arguments)]
+        texts = (str(word).encode() for word in (user, program, *arguments))
+        words = [base64.b64encode(word).decode() for word in (stdin, *texts)]
         self.process.stdin.write(" ".join(words) + "\n")
         self.process.stdin.flush()
         # One answer a command: nothing is left in the stream's buffer before it.

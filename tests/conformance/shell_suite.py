@@ -11,38 +11,29 @@ from pathlib import Path
 
 from checksum import md5_of_md5
 from cluster import Cluster
+from peer import Tools, command
 from suite import Suite, has, same
 
 MIB = 1 << 20
-# Java 17 closes packages that Hadoop's own launcher opens; short-lived JVMs do best with little compilation.
-JAVA = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "--add-opens", "java.base/java.lang=ALL-UNNAMED",
-        "-Djava.net.preferIPv4Stack=true"]
 LINE = re.compile(r"^(\S{10})\s+(\d+|-) (\S+) (\S+)\s+(\d+) (\d{4}-\d\d-\d\d \d\d:\d\d) (.*)$")
 
 
 class Shell:
-    def __init__(self, jars, cluster):
+    def __init__(self, tools, cluster):
         self.cluster = cluster
-        self.jars = jars
+        self.tools = tools
         self.local = cluster.folder / "local"
         self.local.mkdir()
-        # The shell insists on finding this file; nothing is in it.
-        self.conf = cluster.folder / "conf"
-        self.conf.mkdir()
-        (self.conf / "core-site.xml").write_text("<configuration/>\n")
 
-    def run(self, *arguments, user=None, stdin=None):
+    def run(self, *arguments, user="", stdin=b""):
         """One command; gives exit code, standard output and the lines of standard error that are the shell's."""
-        environment = dict(os.environ, LC_ALL="C.UTF-8")
-        environment.pop("HADOOP_USER_NAME", None)
-        if user:
-            environment["HADOOP_USER_NAME"] = user
-        command = [*JAVA, "-cp", f"{self.conf}:{self.jars}/*", "org.apache.hadoop.fs.FsShell", "-fs", self.cluster.url,
-                   *map(str, arguments)]
-        done = subprocess.run(command, env=environment, capture_output=True, input=stdin, timeout=120)
-        noise = re.compile(r"SLF4J|log4j|WARNING|NativeCodeLoader|^\s*$")
-        errors = "\n".join(line for line in done.stderr.decode().splitlines() if not noise.search(line))
-        return done.returncode, done.stdout.decode(), errors
+        return self.tools.run(Tools.SHELL, "-fs", self.cluster.url, *arguments, user=user, stdin=stdin)
+
+    def alone(self, *arguments, stdin=b""):
+        """The same in a process of its own, by its own `main`."""
+        line = command(self.tools.conf, Tools.SHELL, "-fs", self.cluster.url, *arguments, lib=self.tools.lib)
+        done = subprocess.run(line, capture_output=True, input=stdin, timeout=120)
+        return done.returncode, done.stdout, done.stderr.decode()
 
     def ok(self, *arguments, **options):
         code, out, errors = self.run(*arguments, **options)
@@ -264,8 +255,17 @@ def names(sh):
     sh.refused("limit=255 length=256", "-touchz", "/drop/" + "y" * 256)
 
 
-CHECKS = [mkdir, put, ls, cat, get, tail, copy_and_move, du_and_count, stat, test, touchz, chmod, chown, permission, setrep,
-          append, checksum, df, rm, names]
+def as_people_call_it(sh):
+    same(sh.alone("-put", "-", "/alone", stdin=LARGE)[0], 0, "-put")
+    code, out, _ = sh.alone("-cat", "/alone")
+    same((code, out == LARGE), (0, True), "-cat")
+    code, _, errors = sh.alone("-cat", "/none")
+    same(code, 1, "-cat of nothing")
+    has(errors, "cat: `/none': No such file or directory")
+
+
+CHECKS = [as_people_call_it, mkdir, put, ls, cat, get, tail, copy_and_move, du_and_count, stat, test, touchz, chmod, chown,
+          permission, setrep, append, checksum, df, rm, names]
 
 
 def main():
@@ -276,8 +276,9 @@ def main():
     jars = Path(options.jars)
     version = next(jars.glob("hadoop-client-api-*.jar")).stem.removeprefix("hadoop-client-api-")
     suite = Suite()
-    with Cluster(options.binary) as cluster:
-        shell = Shell(jars, cluster)
+    os.environ.pop("HADOOP_USER_NAME", None)
+    with Cluster(options.binary) as cluster, Tools(cluster.folder, level="ERROR", lib=jars) as tools:
+        shell = Shell(tools, cluster)
         for check in CHECKS:
             suite.check(f"FsShell {version} {check.__name__}", check, shell)
     suite.end()

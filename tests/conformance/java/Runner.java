@@ -8,6 +8,7 @@ import java.security.PrivilegedExceptionAction;
 import java.util.Arrays;
 import java.util.Base64;
 import org.apache.hadoop.conf.Configuration;
+import org.apache.hadoop.fs.FileSystem;
 import org.apache.hadoop.security.UserGroupInformation;
 import org.apache.hadoop.util.ExitUtil;
 import org.apache.hadoop.util.Tool;
@@ -15,8 +16,9 @@ import org.apache.hadoop.util.ToolRunner;
 
 /**
  * Hadoop's commands one after the other in one JVM, which takes seconds to start. A line of standard input is a command:
- * user (may be empty), class and arguments, each in Base64, with spaces between. The answer is a line too: exit code,
- * standard output and standard error, likewise.
+ * its standard input, user (either may be empty), class and arguments, each in Base64, with spaces between. The answer is a
+ * line too: exit code, standard output and standard error, likewise. As processes of their own would, commands share no
+ * file system that is open.
  */
 public final class Runner {
   private static final ByteArrayOutputStream OUT = new ByteArrayOutputStream();
@@ -28,13 +30,15 @@ public final class Runner {
     // Before any of Hadoop's classes keeps the streams that there were.
     System.setOut(new PrintStream(OUT, true, "UTF-8"));
     System.setErr(new PrintStream(ERR, true, "UTF-8"));
-    System.setIn(new ByteArrayInputStream(new byte[0]));
     ExitUtil.disableSystemExit();
     for (String line; (line = commands.readLine()) != null; ) {
-      String[] words = Arrays.stream(line.split(" ", -1)).map(Runner::decoded).toArray(String[]::new);
+      String[] coded = line.split(" ", -1);
+      System.setIn(new ByteArrayInputStream(Base64.getDecoder().decode(coded[0])));
+      String[] words = Arrays.stream(coded).skip(1).map(Runner::decoded).toArray(String[]::new);
       OUT.reset();
       ERR.reset();
       int code = run(words[0], words[1], Arrays.copyOfRange(words, 2, words.length));
+      FileSystem.closeAll();
       answers.println(code + " " + encoded(OUT) + " " + encoded(ERR));
       answers.flush();
     }
