@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from cluster import Cluster
-from peer import HERE, JAVA, SHORT, Peer, command, compile_java, write_conf
+from peer import HERE, Peer, command, compile_java, write_conf
 from suite import Suite, has
 
 SECONDS = 300
@@ -33,9 +33,7 @@ class Followers:
         self.classes = compile_java([HERE / "java" / "Inotify.java"], folder / "classes")
 
     def run(self, url, *words, jars=None):
-        line = command(self.conf, "Inotify", url, *words, extra=[self.classes])
-        if jars:
-            line = [*JAVA, *SHORT, "-cp", f"{self.classes}:{self.conf}:{jars}/*", "Inotify", url, *map(str, words)]
+        line = command(self.conf, "Inotify", url, *words, extra=[self.classes], lib=jars)
         done = subprocess.run(line, capture_output=True, text=True, timeout=SECONDS)
         if done.returncode:
             raise AssertionError(f"Inotify {' '.join(map(str, words))}: {done.stderr[-2000:]}")
